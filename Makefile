@@ -1,0 +1,73 @@
+# Two commands for a newcomer: `make demo` does the main job, `make test` runs the tests. Both set up .venv by themselves.
+# Needs python3.11 or newer with pip, and make. Everything is installed into .venv and nowhere else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.premortem-ready
+LAYERS := agent tools interp prompts
+TYPES := build/types/premortem
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint layers types wheel bench-encode clean
+
+help:
+	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
+	@echo "make test          all tests, those with the embedded model included"
+	@echo "make check         format, lint, import layers, types, the wheel and its clean install"
+	@echo "make bench-encode  how fast pairs go through the lens on this machine"
+	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once; some minutes, most of them downloads)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools
+	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e ".[dev,validate]"
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/agent models fetch
+	$(BIN)/agent run --spec runs/demo/spec.md
+	$(BIN)/agent report last
+	@out="$$(mktemp -d)/pairs.debugged.jsonl" && set -x && $(BIN)/agent export last -o "$$out"
+	@echo
+	@echo "Done. Open the report named above in a browser. Then: $(BIN)/agent review last"
+
+test: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not wheel"
+
+check: lint layers types wheel
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+layers: $(READY)
+	$(BIN)/lint-imports --no-logo
+
+# mypy reads the sources under the names they are installed by; the links give it that view.
+types: $(READY)
+	@mkdir -p $(TYPES)
+	@for layer in $(LAYERS); do ln -sfn "$(CURDIR)/$$layer" $(TYPES)/$$layer; done
+	MYPYPATH=build/types $(BIN)/mypy $(foreach layer,$(LAYERS),-p premortem.$(layer))
+
+wheel: $(READY)
+	$(BIN)/python -m pytest -m wheel
+
+bench-encode: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/encode.py
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(LAYERS) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Decides, stores, talks to the user: the command line, the graph, the database, review, export and report."""

@@ -1,0 +1,217 @@
+"""The command `agent`: a thin layer of typer over the files that do the work.
+
+    run, forecast                            here
+    runs, show, review, export, report       cli_runs
+    models fetch, lens train, lens check     cli_lens
+
+Imports that bring torch, langgraph or transformers stand inside the commands, so that `agent --help` answers at once.
+Options, JSON output and exit codes are in `cli_options`.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from premortem.agent import cli_lens, cli_runs
+from premortem.agent.cli_options import (
+    AsJson,
+    Db,
+    HouseGroup,
+    Limit,
+    Map,
+    RunsDir,
+    database,
+    emit,
+    only_our_stdout,
+    parse_mapping,
+    say,
+)
+
+HELP = """Reads a preference dataset through the model about to be trained on it, before training: what DPO would
+teach, which pairs are responsible, and which edits would change it."""
+
+app = typer.Typer(
+    name="agent", cls=HouseGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+models = typer.Typer(help="The embedded model.", no_args_is_help=True)
+lens = typer.Typer(help="SAEs: train one, or check that one fits.", no_args_is_help=True)
+
+
+class Forecaster(StrEnum):
+    """The forecasters to choose from."""
+
+    DISPARITY = "disparity"
+    MEAN_DIFFERENCE = "mean-difference"
+    LOGIT = "logit"
+
+
+class FailOn(StrEnum):
+    """What makes `agent run` exit with code 3."""
+
+    VIOLATION = "violation"
+    FINDING = "finding"
+
+
+Spec = Annotated[Path, typer.Option("--spec", help="The model spec: your rules in plain language, a Markdown file.")]
+Data = Annotated[
+    str | None, typer.Option("--data", help="JSON Lines, Parquet or a hub id. Default: what the spec names.")
+]
+Split = Annotated[str, typer.Option("--split", help="Split of a hub dataset.")]
+Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
+Model = Annotated[str | None, typer.Option("--model", help="The model to be trained: smollm2, a folder or a hub id.")]
+Sae = Annotated[str | None, typer.Option("--sae", help="Its SAE: a folder, or RELEASE:SAE_ID of sae-lens.")]
+SecondSae = Annotated[str | None, typer.Option("--second-sae", help="An SAE that only judges the edits.")]
+Layer = Annotated[int | None, typer.Option("--layer", min=0, help="Layer that --sae reads, if its files do not say.")]
+Forecasters = Annotated[Forecaster | None, typer.Option("--forecaster", help="How an effect is measured.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("premortem"))
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Set what every command needs."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def run(
+    spec: Spec,
+    data: Data = None,
+    mapping: Map = None,
+    split: Split = "train",
+    config: Config = None,
+    revision: Revision = None,
+    limit: Limit = None,
+    model: Model = None,
+    sae: Sae = None,
+    second_sae: SecondSae = None,
+    layer: Layer = None,
+    forecaster: Forecasters = None,
+    fix_surprises: Annotated[
+        bool, typer.Option("--fix-surprises", help="Propose edits for what no rule mentions, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of samples and random controls.")] = 0,
+    offline: Offline = False,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(
+            "--fail-on",
+            help="Exit with code 3 on a `finding` (the data as it is breaks a rule) or a `violation` (it still does "
+            "with the edits that passed).",
+        ),
+    ] = None,
+    db: Db = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Do the whole job: forecast, find what breaks the spec, propose edits, prove each by forecasting again.
+
+    An interrupted run goes on when the same command is given again.
+    """
+    from premortem.agent.opening import open_run, settings_for
+    from premortem.agent.progress import TerminalProgress
+    from premortem.agent.runs import start_run
+    from premortem.agent.store import Store
+
+    asked: dict[str, Any] = {"data": data, "model": model, "sae": sae, "second_sae": second_sae}
+    asked |= {"mapping": parse_mapping(mapping), "split": split, "config": config, "revision": revision}
+    asked |= {"limit": limit, "forecaster": forecaster and forecaster.value, "seed": seed, "offline": offline}
+    settings, read = settings_for(spec, asked | {"fix_surprises": fix_surprises})
+    if read.front.llm:
+        say(f"note: the spec names the LLM {read.front.llm}; this version plans and rewrites without one", "yellow")
+    progress = TerminalProgress()
+    with only_our_stdout(), Store(database(db, runs_dir)) as store:
+        opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)
+        for warning in opened.warnings:
+            say(f"note: {warning}", "yellow")
+        run_id = start_run(settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress)
+        document = store.document(run_id)
+    if opened.quarantine is not None:
+        say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")
+    _finish(document, as_json, fail_on)
+
+
+def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> None:
+    """Print a run's outcome and leave with its exit code."""
+    from premortem.agent.show import print_view, run_summary
+    from premortem.agent.summary import breaks_spec
+
+    if as_json:
+        emit(document)
+    else:
+        print_view(run_summary(document))
+    if document["status"] == "interrupted":
+        say(f"run {document['run_id']} interrupted; the same command goes on with it", "yellow")
+        raise typer.Exit(130)
+    if fail_on is not None and breaks_spec(document, after=fail_on is FailOn.VIOLATION):
+        raise typer.Exit(3)
+
+
+def forecast(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSON Lines, Parquet or a hub id.")],
+    mapping: Map = None,
+    split: Split = "train",
+    config: Config = None,
+    revision: Revision = None,
+    limit: Limit = None,
+    model: Model = None,
+    sae: Sae = None,
+    layer: Layer = None,
+    forecaster: Forecasters = None,
+    offline: Offline = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Forecast what DPO on DATA would teach. Nothing is stored and no spec is needed."""
+    from premortem.agent.opening import forecast_only, settings_without_spec
+    from premortem.agent.progress import TerminalProgress
+    from premortem.agent.show import forecast_view, print_view
+
+    asked: dict[str, Any] = {"data": data, "mapping": parse_mapping(mapping), "split": split, "config": config}
+    asked |= {"revision": revision, "limit": limit, "model": model, "sae": sae, "offline": offline}
+    settings = settings_without_spec(asked | {"forecaster": forecaster and forecaster.value})
+    with only_our_stdout():
+        document = forecast_only(settings, TerminalProgress(), layer=layer)
+    if as_json:
+        emit(document)
+    else:
+        print_view(forecast_view(document))
+
+
+def _add(group: typer.Typer, command: Any, example: str, name: str | None = None) -> None:
+    group.command(name=name, epilog=f"Example: {example}")(command)
+
+
+_add(app, run, "agent run --spec spec.md --data pairs.jsonl")
+_add(app, forecast, "agent forecast pairs.jsonl --json")
+_add(app, cli_runs.review, "agent review last")
+_add(app, cli_runs.export, "agent export last -o pairs.debugged.jsonl")
+_add(app, cli_runs.report, "agent report last -o report.html")
+_add(app, cli_runs.runs, "agent runs")
+_add(app, cli_runs.show, "agent show last --json")
+_add(models, cli_lens.fetch, "agent models fetch")
+_add(lens, cli_lens.train, "agent lens train pairs.jsonl --layer 12 -o my-sae")
+_add(lens, cli_lens.check, "agent lens check pairs.jsonl --sae my-sae")
+app.add_typer(models, name="models")
+app.add_typer(lens, name="lens")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

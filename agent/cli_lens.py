@@ -1,0 +1,71 @@
+"""The commands around the model and its lens: models fetch, lens train, lens check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from premortem.agent.cli_options import AsJson, Limit, Map, RunsDir, emit, only_our_stdout, parse_mapping, say
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="The embedded model.")] = "smollm2",
+    offline: Annotated[bool, typer.Option("--offline", help="Only say where it is; fetch nothing.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the embedded model once; after that everything works without a network."""
+    from premortem.agent.progress import TerminalProgress
+    from premortem.interp.models import fetch_model
+
+    folder = fetch_model(name, offline=offline, progress=TerminalProgress())
+    if as_json:
+        emit({"model": name, "path": str(folder)})
+    else:
+        typer.echo(str(folder))
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Pairs to train on: JSON Lines, Parquet or a hub id.")],
+    layer: Annotated[
+        list[int], typer.Option("--layer", min=0, help="Decoder layer to read, from 0. Repeatable: one SAE each.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the SAEs and the activations.")],
+    model: Annotated[str, typer.Option("--model", help="smollm2, a folder or a hub id.")] = "smollm2",
+    features: Annotated[int | None, typer.Option("--features", min=1, help="Features of the SAE.")] = None,
+    active: Annotated[int | None, typer.Option("--active", min=1, help="Features that fire on a token.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", min=0.0, help="Times each token is seen.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the first weights and the order.")] = 0,
+    mapping: Map = None,
+    limit: Limit = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Train an SAE on a model's activations on your text, in sae-lens's format, with a card of its figures."""
+    from premortem.agent.progress import TerminalProgress
+    from premortem.interp.lens_train import Recipe, texts_of, train_lenses
+    from premortem.interp.models import load_model
+    from premortem.interp.pairs import read_dataset
+
+    progress = TerminalProgress()
+    asked = {"d_sae": features, "k": active, "epochs": epochs, "seed": seed}
+    recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    with only_our_stdout():
+        dataset = read_dataset(data, mapping=parse_mapping(mapping), limit=limit)
+        loaded = load_model(model, layers=max(layer) + 1)
+        texts = texts_of(dataset.pairs, loaded)
+        folders = train_lenses(loaded, texts, layer, output, recipe=recipe, data=dataset.path, progress=progress)
+    cards = {str(folder): json.loads((folder / "card.json").read_text("utf-8")) for folder in folders.values()}
+    if as_json:
+        emit({"lenses": [{"path": path, **card} for path, card in cards.items()]})
+        return
+    for path, card in cards.items():
+        say(", ".join(f"{name} {value}" for name, value in card["figures"].items()))
+        typer.echo(path)
+
+
+def check(as_json: AsJson = False) -> None:
+    """Measure a lens on your pairs, and refuse one that does not fit."""

@@ -1,0 +1,227 @@
+"""The commands on a finished run: runs, show, review, export, report. Each is a thin call of the file of its name."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from premortem.agent.cli_options import AsJson, Db, RunArg, RunsDir, database, emit, say
+from premortem.interp.errors import PremortemError, StoreError
+from premortem.interp.records import Decision, Review
+
+
+@contextmanager
+def open_store(db: Path | None, runs_dir: Path) -> Iterator[Any]:
+    """Open the run database for a command, with runs that were killed marked as interrupted."""
+    from premortem.agent.store import Store
+
+    with Store(database(db, runs_dir)) as store:
+        if any(info.status == "running" for info in store.runs()):
+            from premortem.agent.runs import recover_runs  # brings langgraph, which takes seconds
+
+            recover_runs(store, runs_dir)
+        yield store
+
+
+def find_run(store: Any, name: str) -> str:
+    """Return the run id that `name` means: `last`, an id, or the beginning of one."""
+    if name != "last":
+        return str(store.find_run(name))
+    runs = store.runs()
+    if not runs:
+        raise StoreError(f"database {store.path} holds no run yet; start one with `agent run --spec spec.md`")
+    return str(max(runs, key=lambda info: (info.updated_at, info.created_at)).run_id)
+
+
+def runs(db: Db = None, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """List the runs, the newest first."""
+    from premortem.agent.show import print_view, table_of
+
+    with open_store(db, runs_dir) as store:
+        rows = [info.model_dump(mode="json", exclude={"spec", "settings", "notes"}) for info in store.runs()]
+    if as_json:
+        emit(rows)
+        return
+    columns = {"run_id": "run", "status": "status", "dataset_path": "data", "pairs": "pairs", "updated_at": "updated"}
+    print_view(table_of(rows, columns, empty="No runs yet. Start one: agent run --spec spec.md"))
+
+
+def show(run: RunArg = "last", db: Db = None, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """Show one run: what was found, what the edits do, what comes next."""
+    from premortem.agent.show import print_view, run_summary
+
+    with open_store(db, runs_dir) as store:
+        document = store.document(find_run(store, run))
+    if as_json:
+        emit(document)
+    else:
+        print_view(run_summary(document))
+
+
+AcceptIds = Annotated[list[str] | None, typer.Option("--accept", metavar="EDIT", help="Accept this edit; repeatable.")]
+RejectIds = Annotated[list[str] | None, typer.Option("--reject", metavar="EDIT", help="Reject this edit; repeatable.")]
+
+
+def review(
+    run: RunArg = "last",
+    accept_passed: Annotated[bool, typer.Option("--accept-passed", help="Accept every open edit that passed.")] = False,
+    accept: AcceptIds = None,
+    reject: RejectIds = None,
+    reviewer: Annotated[str | None, typer.Option("--reviewer", help="Who decides. Default: your user name.")] = None,
+    db: Db = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Decide on a run's edits, one by one in the terminal, or by option."""
+    with open_store(db, runs_dir) as store:
+        run_id = find_run(store, run)
+        name = reviewer or _user()
+        if accept_passed or accept or reject:
+            made = _decide(store, run_id, name, accept_passed, accept or [], reject or [])
+            say(f"{made} decisions written for run {run_id}")
+        elif not as_json:
+            _review_in_terminal(store, run_id, name)
+        if as_json:
+            emit(_listed(store, run_id))
+
+
+def _decide(store: Any, run_id: str, reviewer: str, passed: bool, accept: list[str], reject: list[str]) -> int:
+    """Write the decisions that the options ask for; every id is checked before the first is written."""
+    from premortem.agent.summary import edit_decision, edit_passed
+
+    edits = store.document(run_id)["edits"]
+    ids = [str(edit["edit_id"]) for edit in edits]
+    wanted: dict[str, Decision] = {}
+    if passed:
+        open_edits = [edit for edit in edits if edit_passed(edit) and edit_decision(edit) is None]
+        wanted |= {str(edit["edit_id"]): "accept" for edit in open_edits}
+    wanted |= {_edit_id(ids, start): "accept" for start in accept}
+    wanted |= {_edit_id(ids, start): "reject" for start in reject}
+    for edit_id, decision in wanted.items():
+        store.save_review(run_id, _review(edit_id, decision, None, reviewer))
+    return len(wanted)
+
+
+def _edit_id(ids: list[str], start: str) -> str:
+    found = [edit_id for edit_id in ids if start and edit_id.startswith(start)]
+    if len(found) != 1:
+        raise PremortemError(
+            f"{'no edit' if not found else f'{len(found)} edits'} with an id that begins with {start!r}"
+        )
+    return found[0]
+
+
+def _review(edit_id: str, decision: Decision, text: str | None, reviewer: str) -> Review:
+    at = datetime.now(UTC).isoformat(timespec="microseconds")
+    return Review(edit_id=edit_id, decision=decision, text=text, reviewer=reviewer, at=at)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
+    from rich.console import Console
+
+    from premortem.agent.evidence import load_pairs
+    from premortem.agent.review import Session, open_editor
+
+    def save(edit_id: str, decision: Decision, text: str | None) -> None:
+        store.save_review(run_id, _review(edit_id, decision, text, reviewer))
+
+    session = Session(
+        store.document(run_id),
+        load_pairs(store, run_id),
+        save,
+        console=Console(highlight=False),
+        read_key=_read_key,
+        edit_text=open_editor,
+    )
+    counts = session.run()
+    say(", ".join(f"{number} {name}" for name, number in counts.items()))
+    say(f"next: agent export {run_id} -o FILE" if not counts["open"] else f"go on with: agent review {run_id}", "dim")
+
+
+def _read_key() -> str:
+    """Return one key from a terminal, or the first character of a line from anything else; empty at its end."""
+    return str(typer.getchar()) if sys.stdin.isatty() else sys.stdin.readline()[:1]
+
+
+def _listed(store: Any, run_id: str) -> dict[str, Any]:
+    """Return the edits with their verdicts and reviews, as `agent review --json` prints them."""
+    return {"run_id": run_id, "edits": store.document(run_id)["edits"]}
+
+
+def report(
+    run: RunArg = "last",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file. Default: report.html in the run's folder.")
+    ] = None,
+    db: Db = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML file about a run."""
+    from premortem.agent.evidence import load_pairs, load_spans
+    from premortem.agent.report import render_report, write_report
+
+    with open_store(db, runs_dir) as store:
+        run_id = find_run(store, run)
+        html = render_report(store.document(run_id), load_pairs(store, run_id), load_spans(store, run_id))
+    path = output or runs_dir / run_id / "report.html"
+    write_report(html, path)
+    if as_json:
+        emit({"run_id": run_id, "path": str(path)})
+    else:
+        typer.echo(str(path))
+
+
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The new file; it must not exist yet.")],
+    run: RunArg = "last",
+    reviewed_only: Annotated[
+        bool, typer.Option("--reviewed-only", help="Apply only edits that a person accepted or modified.")
+    ] = False,
+    explicit: Annotated[
+        bool, typer.Option("--explicit", help="Write every row with its own prompt column, whatever its form was.")
+    ] = False,
+    db: Db = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the debugged dataset: every edit that passed and that nobody rejected, all other rows as they came."""
+    from premortem.agent.evidence import load_dataset, source_of
+    from premortem.agent.export import decided, export_dataset
+
+    with open_store(db, runs_dir) as store:
+        run_id = find_run(store, run)
+        dataset, reviews = load_dataset(store, run_id), store.load_reviews(run_id)
+        passed = {edit.edit_id for edit in store.passed_edits(run_id)}
+        edits = [edit for edit in store.load_edits(run_id) if edit.edit_id in passed or edit.edit_id in reviews]
+        mapping = store.run(run_id).settings.get("mapping")
+    manifest = export_dataset(
+        dataset,
+        decided(edits, reviews, unreviewed=not reviewed_only),
+        source_of(dataset),
+        output,
+        run_id,
+        mapping=mapping,
+        layout="explicit" if explicit else "same",
+    )
+    if as_json:
+        emit({"path": str(output), **manifest.model_dump(mode="json")})
+        return
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(manifest.by_kind.items())) or "no edits"
+    say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
+    say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
+    typer.echo(str(output))

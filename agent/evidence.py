@@ -1,0 +1,57 @@
+"""What a finished run lets a person look at: the pairs themselves, and where the findings' concepts fire in them.
+
+The database keeps numbers and edits; the pairs stay in the user's file. `load_pairs` reads them again, and only when
+the file is still the one the run has read. The spans come from the `read_pairs` calls that the run has on record, so
+nothing needs the model. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from premortem.agent.store import Store
+from premortem.interp.errors import DataError
+from premortem.interp.records import Dataset, Pair, Side, Span
+
+
+def load_dataset(store: Store, run_id: str) -> Dataset:
+    """Read the run's input again; raise DataError when it is gone or has changed since."""
+    from premortem.interp.pairs import read_dataset  # brings pyarrow, which `agent --help` does without
+
+    info = store.run(run_id)
+    if info.dataset_path is None:
+        raise DataError(f"run {run_id} stopped before it had read its data; run it again")
+    asked = {name: info.settings.get(name) for name in ("mapping", "split", "config", "revision", "limit")}
+    asked["split"] = asked["split"] or "train"
+    dataset = read_dataset(info.dataset_path, **asked)
+    if dataset.sha256 != info.dataset_sha256:
+        raise DataError(f"{info.dataset_path} has changed since run {run_id} read it; run again on the new data")
+    return dataset
+
+
+def source_of(dataset: Dataset) -> Path | None:
+    """Return the file or folder that `dataset` was read from; None for a hub dataset."""
+    path = Path(dataset.path)
+    return path if path.exists() else None
+
+
+def load_pairs(store: Store, run_id: str) -> dict[int, Pair]:
+    """Return the run's pairs by row; empty where the input is gone or has changed, because reading can do without."""
+    try:
+        return {pair.row: pair for pair in load_dataset(store, run_id).pairs}
+    except DataError:
+        return {}
+
+
+def load_spans(store: Store, run_id: str) -> dict[tuple[str, int, Side], list[Span]]:
+    """Return where the findings' concepts fire, by finding_id, row and side, as far as the run has looked."""
+    found: dict[tuple[str, int, Side], list[Span]] = {}
+    for call in store.load_tool_calls(run_id):
+        if call.tool != "read_pairs" or not isinstance(call.result, list):
+            continue
+        finding_id = str(call.arguments.get("finding_id"))
+        for excerpt in call.result:
+            if excerpt.get("side") and excerpt.get("spans"):
+                spans = [Span.model_validate(span) for span in excerpt["spans"]]
+                found[finding_id, int(excerpt["row"]), excerpt["side"]] = spans
+    return found

@@ -1,0 +1,197 @@
+"""Writes the debugged dataset: the user's own file, with the edits in it and nothing else changed.
+
+An untouched row leaves byte for byte as it came; a changed row keeps its form, its style and every column, and says in
+`premortem_edit` what was done to it and by whom. Dropped rows and unreadable lines are left out, new pairs follow at
+the end. A row keeps its form because TRL judges a whole file by its first row: explicit rows stay explicit, and a
+prompt given to one row of an implicit file would break it. `layout="explicit"` writes every row in TRL's explicit form
+instead, for input that TRL itself cannot read.
+
+Beside the file stands a manifest with both hashes, all counts and every edit. Nothing is ever overwritten.
+
+`datasets` fixes the columns of a JSON Lines file by its first ten megabytes and fails on a column that appears later.
+Where the first changed row lies beyond, the column is left out and the manifest alone carries the provenance.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from premortem.agent.export_rows import Row, RowEditor
+from premortem.agent.export_table import write_table
+from premortem.agent.manifest import AppliedEdit, Layout, Manifest
+from premortem.agent.outfile import NewFile
+from premortem.interp.edits import with_final_text
+from premortem.interp.errors import DataError, ExportError
+from premortem.interp.forms import Mapped
+from premortem.interp.lines import LineReader
+from premortem.interp.records import Dataset, Edit, Review
+from premortem.interp.tables import hash_files, parquet_files
+
+COLUMN_WITHIN = 8 << 20
+"""The first changed row must begin within so many bytes for `datasets` to learn of the provenance column."""
+
+
+def decided(edits: Iterable[Edit], reviews: Mapping[str, Review], *, unreviewed: bool) -> list[AppliedEdit]:
+    """Return the edits to export, given each edit's last review by edit id.
+
+    `unreviewed` says whether edits that nobody has reviewed go in as well.
+    """
+    applied = []
+    for edit in edits:
+        review = reviews.get(edit.edit_id)
+        if review is None and unreviewed:
+            applied.append(AppliedEdit(edit=edit))
+        elif review is not None and review.decision != "reject":
+            final = with_final_text(edit, review.text) if review.text is not None else edit
+            applied.append(AppliedEdit(edit=final, decision=review.decision, reviewer=review.reviewer))
+    return applied
+
+
+def export_dataset(
+    dataset: Dataset,
+    edits: Sequence[AppliedEdit],
+    source: Path | None,
+    target: Path,
+    run_id: str,
+    *,
+    mapping: Mapped | None = None,
+    layout: Layout = "same",
+) -> Manifest:
+    """Write the edited dataset to `target` and its manifest to `target` + `.manifest.json`; return the manifest.
+
+    `source` is the file or folder that `dataset` was read from (None: a hub dataset, which leaves as explicit JSON
+    Lines), `mapping` the one it was read with. Edits of one row apply in the order given. Raises ExportError where the
+    target exists, its name does not fit the format, the source is not what the run read, or the disk refuses.
+    """
+    tables = parquet_files(source) if source is not None else []
+    _check_name(target, bool(tables))
+    try:
+        editor = RowEditor(dataset, edits, run_id, mapping, layout)
+        with NewFile(target) as out:
+            _check_source(dataset, source, tables)
+            if tables:
+                write_table(out.file, tables, editor)
+            else:
+                with _packed(out.file, target) as stream:
+                    _write_lines(stream, source, editor)
+            manifest = editor.manifest(target.name, out.sha256())
+            _write_manifest(target, manifest)
+            out.commit()
+    except DataError as error:
+        raise ExportError(f"{target}: cannot be written: {error}") from error
+    except OSError as error:
+        raise ExportError(f"{target}: cannot be written: {error.strerror or error}.") from error
+    return manifest
+
+
+class _LineWriter:
+    """Writes lines and sees to it that each is ended before the next begins."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out, self.size, self.open = out, 0, False
+
+    def write(self, line: bytes) -> None:
+        if self.open:
+            line = b"\n" + line
+        self.out.write(line)
+        self.size += len(line)
+        self.open = not line.endswith(b"\n")
+
+
+def _write_lines(out: BinaryIO, source: Path | None, editor: RowEditor) -> None:
+    """Write JSON Lines: from the source's own lines, or from the pairs of a dataset that has none."""
+    writer = _LineWriter(out)
+    settle = _column_rule(writer, editor)
+    like: Row | None = None
+    for row, raw, read in _source_lines(source, editor):
+        settle(editor.changes(row))
+        became = editor.decide(row, read)
+        if like is None and read is not None and row in editor.pairs:
+            like = read()
+        if became is not None:
+            writer.write(raw if became == "keep" else _encoded(became, raw))
+    settle(bool(editor.added))
+    for new in editor.new_rows(like):
+        writer.write(_encoded(new, b"\n"))
+
+
+def _column_rule(writer: _LineWriter, editor: RowEditor) -> Callable[[bool], None]:
+    """Return the function that decides about the provenance column when the first changed row comes."""
+    settled = False
+
+    def settle(changed: bool) -> None:
+        nonlocal settled
+        if changed and not settled:
+            settled, editor.column = True, writer.size < COLUMN_WITHIN
+
+    return settle
+
+
+def _source_lines(source: Path | None, editor: RowEditor) -> Iterator[tuple[int, bytes, Callable[[], Row] | None]]:
+    """Yield (row, its bytes, how to read it) of the source; check at the end that it was the source of the run."""
+    if source is None:
+        yield from ((row, b"\n", None) for row in editor.pairs)
+        return
+    reader = LineReader(source)
+    for line in reader:
+        yield line.row, line.raw, lambda value=line.value: value  # type: ignore[misc]
+    for bad in reader.quarantined:
+        editor.decide(bad.row, None)
+    if reader.sha256 != editor.dataset.sha256:
+        raise _changed(source)
+
+
+def _encoded(row: Row, like: bytes) -> bytes:
+    """Return a row as one line, escaped and ended as the line `like` is."""
+    escaped = like.isascii() and b"\\u" in like
+    ending = like[len(like.rstrip(b"\r\n")) :]
+    try:
+        return json.dumps(row, ensure_ascii=escaped, allow_nan=False).encode() + ending
+    except ValueError as error:
+        raise ExportError(f"an edited row cannot be written as JSON: {error}") from error
+
+
+@contextmanager
+def _packed(file: BinaryIO, target: Path) -> Iterator[BinaryIO]:
+    """Yield the stream to write lines to: the file, or gzip into it where the name says so."""
+    if target.suffix != ".gz":
+        yield file
+        return
+    with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+        yield cast(BinaryIO, packed)
+
+
+def _check_name(target: Path, table: bool) -> None:
+    if table != (target.suffix == ".parquet"):
+        wanted = ".parquet, as the input is" if table else ".jsonl or .jsonl.gz, as the input is JSON Lines"
+        raise ExportError(f"{target}: give it a name that ends in {wanted}.")
+
+
+def _check_source(dataset: Dataset, source: Path | None, tables: Sequence[Path]) -> None:
+    if source is None:
+        return
+    if not source.exists():
+        raise ExportError(f"{source}: is no longer there; the export needs the file that the run read.")
+    if hash_files(list(tables) or [source]) != dataset.sha256:
+        raise _changed(source)
+
+
+def _changed(source: Path) -> ExportError:
+    return ExportError(f"{source}: has changed since the run read it; run again on the file as it is now.")
+
+
+def _write_manifest(target: Path, manifest: Manifest) -> None:
+    """Write the manifest before the file itself appears; one that an interrupted export left behind may stand."""
+    path = target.with_name(target.name + ".manifest.json")
+    body = json.dumps(manifest.model_dump(), ensure_ascii=False, indent=2).encode() + b"\n"
+    if os.path.lexists(path) and not path.is_symlink() and path.is_file() and path.read_bytes() == body:
+        return
+    with NewFile(path) as out:
+        out.file.write(body)
+        out.commit()

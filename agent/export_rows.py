@@ -1,0 +1,133 @@
+"""What becomes of each row in an export, and the tally of it. Nothing here knows how rows are stored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from premortem.agent.manifest import AppliedEdit, Layout, Manifest, ManifestEdit, Provenance
+from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
+from premortem.interp.errors import ExportError
+from premortem.interp.forms import Mapped, explicit_row, is_explicit, new_row, write_row
+from premortem.interp.records import Dataset, Edit, Pair
+
+Row = dict[str, Any]
+
+COLUMN = "premortem_edit"
+"""The provenance column: one object per edit of the row."""
+
+
+class RowEditor:
+    """Applies a run's edits to raw rows, one by one and in order, and counts.
+
+    `column` says whether changed rows tell their edits; the writer may clear it before the first one.
+    """
+
+    def __init__(
+        self, dataset: Dataset, edits: Sequence[AppliedEdit], run_id: str, mapping: Mapped | None, layout: Layout
+    ) -> None:
+        self.dataset, self.run_id, self.mapping, self.layout = dataset, run_id, mapping, layout
+        self.pairs = {pair.row: pair for pair in dataset.pairs}
+        self.read_rows = self.pairs.keys() | {bad.row for bad in dataset.quarantined}
+        self.applied = {item.edit.edit_id: item for item in edits}
+        self.added = [item.edit for item in edits if item.edit.kind == "synthesise"]
+        self.by_row = edits_by_row(item.edit for item in edits)
+        if strange := sorted(self.by_row.keys() - self.pairs.keys()):
+            raise ExportError(f"an edit is for row {strange[0]}, which the dataset does not have.")
+        self.column = True
+        self.tally: Counter[str] = Counter()
+        self.lines: dict[str, int | None] = {}
+
+    def changes(self, row: int) -> bool:
+        """Whether the row stays and tells of an edit."""
+        return row in self.by_row and all(edit.kind != "drop" for edit in self.by_row[row])
+
+    def decide(self, row: int, read: Callable[[], Row] | None) -> Row | Literal["keep"] | None:
+        """Return what a row becomes: "keep" for exactly as it came, or another row; None: left out.
+
+        `read` gives the raw row if it is needed; None: there is none, the row is written from its pair.
+        """
+        if row not in self.pairs:
+            self.tally["not_read"] += row not in self.read_rows
+            return None
+        edits = self.by_row.get(row, ())
+        if not edits and read is not None and (self.layout == "same" or is_explicit(read(), self.mapping)):
+            self._count("untouched", edits)
+            return "keep"
+        pair = edit_pair(self.pairs[row], edits)
+        self._count("dropped" if pair is None else "changed" if edits else "untouched", edits)
+        return None if pair is None else self._told(self._written(pair, read() if read is not None else None), edits)
+
+    def new_rows(self, like: Row | None) -> Iterator[Row]:
+        """Yield the rows of the new pairs, in the form of the row `like`."""
+        for edit, pair in zip(self.added, new_pairs(self.added), strict=True):
+            self._count("added", [edit])
+            explicit = like is None or self.layout == "explicit"
+            row = explicit_row(pair) if explicit or like is None else new_row(pair, like, self.mapping)
+            yield self._told(row, [edit])
+
+    def manifest(self, output: str, sha256: str) -> Manifest:
+        """Return the manifest of what was written."""
+        items = sorted(self.applied.values(), key=lambda item: (item.edit.row, item.edit.edit_id))
+        told = [(self._provenance(item), item.edit) for item in items]
+        return Manifest(
+            run_id=self.run_id,
+            input=self.dataset.path,
+            input_sha256=self.dataset.sha256,
+            output=output,
+            output_sha256=sha256,
+            layout=self.layout,
+            rows=self.tally["untouched"] + self.tally["changed"] + self.tally["added"],
+            untouched=self.tally["untouched"],
+            changed=self.tally["changed"],
+            added=self.tally["added"],
+            dropped=self.tally["dropped"],
+            quarantined=len(self.dataset.quarantined),
+            not_read=self.tally["not_read"],
+            provenance="column" if self.column else "manifest",
+            by_kind=dict(sorted(Counter(item.edit.kind for item in items).items())),
+            edits=tuple(
+                ManifestEdit(**origin.model_dump(), row=edit.row, line=self.lines.get(edit.edit_id))
+                for origin, edit in told
+            ),
+        )
+
+    def _written(self, pair: Pair, raw: Row | None) -> Row:
+        if raw is not None and self.layout == "same":
+            return write_row(pair, raw, self.mapping)
+        return explicit_row(pair, raw, self.mapping)
+
+    def _count(self, what: str, edits: Sequence[Edit]) -> None:
+        line = self.tally["untouched"] + self.tally["changed"] + self.tally["added"]
+        self.lines.update((edit.edit_id, None if what == "dropped" else line) for edit in edits)
+        self.tally[what] += 1
+
+    def _told(self, row: Row, edits: Sequence[Edit]) -> Row:
+        """Return the row with its provenance, after what an earlier export may have told of it."""
+        if not edits or not self.column:
+            return row
+        told = [self._provenance(self.applied[edit.edit_id]).model_dump() for edit in edits]
+        return {**row, COLUMN: [*_earlier(row.get(COLUMN)), *told]}
+
+    def _provenance(self, item: AppliedEdit) -> Provenance:
+        edit = item.edit
+        return Provenance(
+            run_id=self.run_id,
+            edit_id=edit.edit_id,
+            kind=edit.kind,
+            side=edit.side or "",
+            finding_id=edit.finding_id,
+            reviewer=item.reviewer,
+        )
+
+
+def _earlier(told: Any) -> list[Any]:
+    """Return what a row tells already; tables keep it as JSON text."""
+    if isinstance(told, str):
+        try:
+            told = json.loads(told)
+        except ValueError:
+            return []
+    return told if isinstance(told, list) else []

@@ -1,0 +1,262 @@
+"""What each node of the graph does: call a tool, write what it says, and pass on ids.
+
+A finding is worked on until a set of edits has passed *together*. The loop keeps three lists of edit ids: `testing`
+goes to the verifier, `kept` passed the last time, `refused` did not. Verdicts are about a set, so as soon as one edit
+is refused, the rest must be verified again, with new proposals or alone. When that never settles, the rest is refused
+as well: an edit never counts as passed because of company that has left.
+
+Every node may run twice (see `graph`), on a workbench that was built anew; `_wake` brings such a bench to where the run
+stands. Nothing here judges an edit or reads a number of a forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from premortem.agent.journal import Outcome
+from premortem.agent.planner import Action, Case, Planner, Propose, Stop, Synthesise
+from premortem.agent.store import Store
+from premortem.agent.toolbox import Toolbox, Workbench
+from premortem.interp.errors import ToolError
+from premortem.interp.progress import Progress
+from premortem.interp.records import Edit, Finding, Verdict
+
+KIND_ORDER = ("forbidden", "missing", "surprise")
+EXCERPTS = 3
+MAX_SETTLES = 3
+"""How often the rest of a set is verified alone before all of it is refused."""
+
+
+class RunState(TypedDict):
+    """Where a run stands: ids and counters."""
+
+    step: int
+    """Number of the next tool call."""
+    findings: list[str]
+    """Findings (finding_id) to work on, in order."""
+    at: int
+    """Index into `findings`."""
+    attempt: int
+    """Attempts made for the current finding."""
+    settles: int
+    """Times that kept edits of the current finding were sent to the verifier alone."""
+    testing: list[str]
+    """Edits (edit_id) for the next verification."""
+    kept: list[str]
+    """Edits that passed the last verification."""
+    refused: list[str]
+    """Edits of the current finding that failed one."""
+    open: bool
+    """Whether the current finding still wants work."""
+
+
+Update = dict[str, Any]
+FRESH: Update = {"attempt": 0, "settles": 0, "testing": [], "kept": [], "refused": [], "open": True}
+
+
+def first_state() -> RunState:
+    """Return the state of a run that has done nothing."""
+    return RunState(step=0, findings=[], at=0, attempt=0, settles=0, testing=[], kept=[], refused=[], open=True)
+
+
+def recursion_limit(max_findings: int, max_attempts: int) -> int:
+    """Return how many nodes a run may visit: a loop of three per attempt and settling, two more per finding."""
+    return 10 + max_findings * (2 + 3 * (max_attempts + MAX_SETTLES + 1))
+
+
+@dataclass
+class Nodes:
+    """The nodes of one run, as methods that take the state and return what changes in it."""
+
+    run_id: str
+    """The run."""
+    bench: Workbench
+    """What the tools work on."""
+    toolbox: Toolbox
+    """The tools."""
+    store: Store
+    """Where everything is written."""
+    planner: Planner
+    """What chooses the next action."""
+    progress: Progress
+    """Who hears how far it is."""
+    forecaster: str
+    """The forecaster in use."""
+    max_findings: int
+    """Findings to work on; the others are only listed."""
+    _awake: bool = field(default=False, init=False)
+
+    def read(self, state: RunState) -> Update:
+        """Note what is read and through which lens."""
+        with self.progress.stage("Reading the data through the lens"):
+            self.store.save_dataset(self.run_id, self.bench.dataset)
+            self.store.save_lens(self.run_id, self.bench.lens_summary())
+        return {}
+
+    def forecast(self, state: RunState) -> Update:
+        """Forecast what DPO on the data would teach."""
+        with self.progress.stage("Forecasting"):
+            report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster)
+        self.store.save_clauses(self.run_id, report.clauses)
+        self.store.save_concepts(self.run_id, report.concepts)
+        self.store.save_forecast(self.run_id, report.forecast)
+        self.store.save_findings(self.run_id, report.findings)
+        self._awake = True
+        return {"step": state["step"] + 1}
+
+    def judge(self, state: RunState) -> Update:
+        """Put what breaks the spec in order: forbidden before missing before surprising."""
+        findings = sorted(self.store.load_findings(self.run_id), key=lambda found: KIND_ORDER.index(found.kind))
+        for finding in findings[self.max_findings :]:
+            reason = f"the run works on {self.max_findings} findings at most"
+            self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="unfixed", reason=reason))
+        return {"findings": [finding.finding_id for finding in findings[: self.max_findings]], "at": 0, **FRESH}
+
+    def next_finding(self, state: RunState) -> Update:
+        """Take up the finding at `at`: group the pairs that carry it and read a few of them."""
+        if state["at"] >= len(state["findings"]):
+            return {}
+        self._wake(state)
+        finding = self._finding(state)
+        with self.progress.stage(self._title(state, "tracing")):
+            clusters = self.toolbox.call(state["step"], "fetch_clusters", finding_id=finding.finding_id)
+            self.store.save_clusters(self.run_id, finding.finding_id, clusters)
+            rows = [cluster.rows[0] for cluster in clusters if cluster.rows][:EXCERPTS]
+            if rows:
+                self.toolbox.call(state["step"] + 1, "read_pairs", rows=rows, finding_id=finding.finding_id)
+        return {"step": state["step"] + 2, **FRESH}
+
+    def propose(self, state: RunState) -> Update:
+        """Ask the planner, carry its action out, and put what is new beside what was kept."""
+        self._wake(state)
+        action = self.planner.next_action(self._case(state))
+        edits, reason = self._carry_out(action, state)
+        step = state["step"] + 1
+        if edits:
+            self.store.save_edits(self.run_id, edits, attempt=state["attempt"])
+            testing = [*state["kept"], *(edit.edit_id for edit in edits)]
+            return {"step": step, "testing": testing, "attempt": state["attempt"] + 1}
+        if state["kept"] and state["settles"] < MAX_SETTLES:
+            return {"step": step, "testing": state["kept"], "settles": state["settles"] + 1}
+        self._refuse_rest(state["kept"])
+        kind = action.outcome if isinstance(action, Stop) else "unfixed"
+        return {"step": step, **self._close(state, Outcome(kind=kind, reason=reason))}
+
+    def verify(self, state: RunState) -> Update:
+        """Forecast again with the edits under test, all together."""
+        self._wake(state)
+        finding_id = state["findings"][state["at"]]
+        with self.progress.stage(self._title(state, "verifying")):
+            verdicts = self.toolbox.call(
+                state["step"], "verify_edits", finding_id=finding_id, edit_ids=state["testing"]
+            )
+        self.store.save_verdicts(self.run_id, verdicts)
+        return {"step": state["step"] + 1}
+
+    def decide(self, state: RunState) -> Update:
+        """Close the finding when every edit under test passed; else keep the rest for another attempt."""
+        verdicts = self.store.load_verdicts(self.run_id)
+        kept = [edit_id for edit_id in state["testing"] if edit_id in verdicts and verdicts[edit_id].passed]
+        refused = [edit_id for edit_id in state["testing"] if edit_id not in kept]
+        if not refused:
+            return self._close(state, Outcome(kind="fixed", reason=f"{len(kept)} edits passed together"))
+        return {"testing": [], "kept": kept, "refused": [*state["refused"], *refused]}
+
+    def conclude(self, state: RunState) -> Update:
+        """Forecast once more with every edit that passed, and end the run."""
+        self._wake(state)
+        passed = [edit.edit_id for edit in self.store.passed_edits(self.run_id)]
+        with self.progress.stage("Forecasting with the edits that passed"):
+            report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster, edits=passed)
+        self.store.save_forecast(self.run_id, report.forecast, stage="after", remaining=report.findings)
+        self.store.set_status(self.run_id, "done")
+        return {"step": state["step"] + 1}
+
+    def _wake(self, state: RunState) -> None:
+        """Bring a bench that was built for a resumed run to where the run stands.
+
+        It gets the edits that the state knows, no others: those of a node that was killed half-way are in the store
+        too, but a bench that already holds what it is about to propose might propose something else.
+        """
+        if self._awake:
+            return
+        with self.progress.stage("Picking up where the run stopped"):
+            self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
+            closed = {*state["findings"][: state["at"]]}
+            current = {*state["testing"], *state["kept"], *state["refused"]}
+            edits = self.store.load_edits(self.run_id)
+            self.bench.remember([edit for edit in edits if edit.finding_id in closed or edit.edit_id in current])
+        self._awake = True
+
+    def _carry_out(self, action: Action, state: RunState) -> tuple[list[Edit], str]:
+        """Return the edits that an action brings beside the kept ones, and why there are none."""
+        if isinstance(action, Stop):
+            return [], action.reason
+        try:
+            with self.progress.stage(self._title(state, "proposing edits")):
+                edits = self._ask_for_edits(action, state)
+        except ToolError as error:
+            return [], str(error)
+        new = self._new_edits(edits, state)
+        return new, "" if new else "every edit that could be proposed has been refused"
+
+    def _ask_for_edits(self, action: Propose | Synthesise, state: RunState) -> Sequence[Edit]:
+        finding_id = state["findings"][state["at"]]
+        if isinstance(action, Synthesise):
+            asked: Sequence[Edit] = self.toolbox.call(
+                state["step"], "synthesise_pairs", finding_id=finding_id, count=action.count
+            )
+            return asked
+        proposed: Sequence[Edit] = self.toolbox.call(
+            state["step"],
+            "propose_edits",
+            finding_id=finding_id,
+            attempt=state["attempt"],
+            refused=state["refused"],
+        )
+        return proposed
+
+    def _new_edits(self, edits: Sequence[Edit], state: RunState) -> list[Edit]:
+        """Return those edits that were never refused and touch no row that a kept edit already mends."""
+        mended = {edit.row for edit in self._edits(state["kept"])}
+        seen = {*state["kept"], *state["refused"]}
+        return [edit for edit in edits if edit.edit_id not in seen and edit.row not in mended]
+
+    def _edits(self, edit_ids: Sequence[str]) -> list[Edit]:
+        wanted = set(edit_ids)
+        return [edit for edit in self.store.load_edits(self.run_id) if edit.edit_id in wanted]
+
+    def _refuse_rest(self, edit_ids: Sequence[str]) -> None:
+        verdicts = self.store.load_verdicts(self.run_id)
+        reason = "it passed only beside edits that were refused"
+        self.store.save_verdicts(self.run_id, [_refused(verdicts[edit_id], reason) for edit_id in edit_ids])
+
+    def _close(self, state: RunState, outcome: Outcome) -> Update:
+        self.store.save_outcome(self.run_id, state["findings"][state["at"]], outcome)
+        return {"at": state["at"] + 1, "testing": [], "open": False}
+
+    def _case(self, state: RunState) -> Case:
+        finding = self._finding(state)
+        clauses = {clause.clause_id: clause for clause in self.store.load_clauses(self.run_id)}
+        verdicts = self.store.load_verdicts(self.run_id)
+        tried = [*state["kept"], *state["refused"]]
+        return Case(
+            finding=finding,
+            clause=clauses.get(finding.clause_id or ""),
+            n_pairs=len(self.bench.dataset.pairs),
+            attempt=state["attempt"],
+            refused=tuple(state["refused"]),
+            verdicts=tuple(verdicts[edit_id] for edit_id in tried if edit_id in verdicts),
+        )
+
+    def _finding(self, state: RunState) -> Finding:
+        return self.store.load_finding(self.run_id, state["findings"][state["at"]])
+
+    def _title(self, state: RunState, doing: str) -> str:
+        return f"Finding {state['at'] + 1} of {len(state['findings'])}: {doing}"
+
+
+def _refused(verdict: Verdict, reason: str) -> Verdict:
+    return verdict.model_copy(update={"passed": False, "reasons": (*verdict.reasons, reason)})

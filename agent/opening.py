@@ -1,0 +1,200 @@
+"""From what a user names to what the tools work on: spec and options become settings, settings become a workbench.
+
+A run is identified by content before anything heavy is loaded: the dataset is read and hashed, the files of the model
+and the lenses are hashed, and only a run with work left loads weights. Options beat the spec's front matter, and that
+beats the defaults. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from premortem.agent.runs import RunInputs, RunSettings, identify
+from premortem.agent.spec import Spec, read_spec
+from premortem.interp.encode import Reader
+from premortem.interp.errors import LensError, SpecError, StoreError
+from premortem.interp.lens import Lens, default_lenses, load_lens
+from premortem.interp.models import DEFAULT_MODEL, ModelIdentity, cache_home, fetch_model, load_model, resolve_model
+from premortem.interp.pairs import read_dataset
+from premortem.interp.progress import Progress
+from premortem.interp.records import Clause, Dataset
+from premortem.interp.start_model import StartModel
+from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
+from premortem.tools.workbench import BenchSettings, Workbench
+
+QUARANTINE = "quarantined.jsonl"
+"""File in a run's folder that holds the lines which could not be read, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run that is identified and can be started."""
+
+    run_id: str
+    """Id of the run."""
+    inputs: RunInputs
+    """What identifies it beside the settings."""
+    make_workbench: Callable[[RunSettings], Workbench]
+    """Loads weights; called only when there is work left."""
+    quarantine: Path | None
+    """Where the unreadable lines went; None: there were none."""
+    warnings: tuple[str, ...]
+    """What looks wrong with a lens without being proof."""
+
+
+def settings_for(spec_path: Path, asked: Mapping[str, Any]) -> tuple[RunSettings, Spec]:
+    """Return the settings of a run on `spec_path`; options in `asked` that are None leave the spec or the default.
+
+    Raises SpecError when the spec cannot be read or nobody names the data.
+    """
+    spec = read_spec(spec_path)
+    named = {name: getattr(spec.front, name) for name in ("model", "sae", "second_sae")}
+    named["data"] = _beside(spec_path, spec.front.data) if spec.front.data else None
+    values = {**_given(named), **_given(asked)}
+    if "data" not in values:
+        raise SpecError(f"{spec_path} names no data; give --data, or set data: in the spec's front matter")
+    return RunSettings(spec_path=str(spec_path), spec_text=spec.text, **values), spec
+
+
+def settings_without_spec(asked: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a forecast that no spec is compared with."""
+    return RunSettings(spec_path="", spec_text="", **_given(asked))
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _beside(spec_path: Path, data: str) -> str:
+    """Return `data` as seen from the spec's folder, where a file of that name stands there; a hub id stays."""
+    local = spec_path.parent / data
+    return str(local) if local.exists() or Path(data).suffix else data
+
+
+def open_run(
+    settings: RunSettings,
+    clauses: Sequence[Clause],
+    runs_dir: Path,
+    progress: Progress,
+    *,
+    layer: int | None = None,
+) -> Opened:
+    """Read the data, find model and lenses, and identify the run; no weights are loaded yet."""
+    part = runs_dir / f".{QUARANTINE}-{os.getpid()}"
+    with progress.stage("Reading the data"):
+        dataset = _read(settings, part)
+    model = _identity(settings, progress)
+    main, second = lenses_for(model, settings.sae, settings.second_sae, layer)
+    lenses = [lens for lens in (main, second) if lens is not None]
+    inputs = RunInputs(
+        dataset_sha256=dataset.sha256,
+        model_digest=model.digest,
+        lens_ids=tuple(lens.lens_id for lens in lenses),
+    )
+    run_id = identify(settings, inputs)
+
+    def make_workbench(asked: RunSettings) -> Workbench:
+        return open_bench(asked, dataset, clauses, main, second, progress)
+
+    warnings = tuple(warning for lens in lenses for warning in lens.warnings)
+    return Opened(run_id, inputs, make_workbench, _keep(part, runs_dir / run_id), warnings)
+
+
+def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
+    return read_dataset(
+        settings.data,
+        mapping=settings.mapping,
+        split=settings.split,
+        config=settings.config,
+        revision=settings.revision,
+        limit=settings.limit,
+        quarantine_to=quarantine,
+    )
+
+
+def _keep(part: Path, folder: Path) -> Path | None:
+    """Move the quarantined lines into the run's folder, now that its name is known."""
+    if not part.exists():
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.replace(part, folder / QUARANTINE)
+    except OSError as error:
+        raise StoreError(f"run folder {folder}: {error.strerror or error}") from error
+    return folder / QUARANTINE
+
+
+def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
+    if settings.model == DEFAULT_MODEL:
+        fetch_model(offline=settings.offline, progress=progress)
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return resolve_model(settings.model)
+
+
+def lenses_for(
+    model: ModelIdentity, sae: str | None, second_sae: str | None, layer: int | None = None
+) -> tuple[Lens, Lens | None]:
+    """Return the lens to read through and the one that judges edits; `layer` overrides the first one's own word.
+
+    Raises LensError when another model than the embedded one comes without an SAE.
+    """
+    embedded = default_lenses(model) if model.ref == DEFAULT_MODEL else None
+    if sae is None and embedded is None:
+        raise LensError(f"{model.ref} needs an SAE: give --sae (a folder, or RELEASE:SAE_ID of sae-lens).")
+    main = load_lens(model, sae, layer=layer) if sae is not None else embedded[0]  # type: ignore[index]
+    if second_sae is not None:
+        return main, load_lens(model, second_sae)
+    return main, embedded[1] if embedded is not None else None
+
+
+def open_bench(
+    settings: RunSettings,
+    dataset: Dataset,
+    clauses: Sequence[Clause],
+    main: Lens,
+    second: Lens | None,
+    progress: Progress,
+) -> Workbench:
+    """Load the layers that the lenses read and return the workbench; the whole model waits until it is asked for."""
+    lenses = [lens for lens in (main, second) if lens is not None]
+    with progress.stage("Loading the model"):
+        model = load_model(settings.model, layers=max(lens.layer for lens in lenses) + 1)
+    return Workbench(
+        dataset,
+        clauses,
+        Reader(model, lenses, cache_home() / "encoded"),
+        main,
+        second,
+        lambda: StartModel(load_model(settings.model), settings.seed, cache_home() / "start_model"),
+        BenchSettings.model_validate({"forecaster": settings.forecaster, "seed": settings.seed}),
+        progress,
+    )
+
+
+def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:
+    """Return the `dataset`, `lens` and `forecast` parts of a run's document, for data without a spec."""
+    with progress.stage("Reading the data"):
+        dataset = _read(settings)
+    main, _ = lenses_for(_identity(settings, progress), settings.sae, None, layer)
+    bench = open_bench(settings, dataset, (), main, None, progress)
+    with progress.stage("Reading the pairs through the lens"):
+        lens = bench.lens_summary()
+    with progress.stage("Forecasting"):
+        report = forecast_concepts(bench, ForecastArgs(forecaster=bench.settings.forecaster))
+    return {
+        "dataset": {
+            "path": dataset.path,
+            "pairs": len(dataset.pairs),
+            "quarantined": len(dataset.quarantined),
+            "sha256": dataset.sha256,
+            "form": dataset.form,
+            "notes": [note.model_dump(mode="json") for note in dataset.notes],
+        },
+        "lens": lens.model_dump(mode="json"),
+        "forecast": report.forecast.model_dump(mode="json"),
+    }

@@ -1,0 +1,236 @@
+"""The report of a run: one HTML file that needs nothing else, to read, to keep and to send.
+
+Pictures are inline SVG, the style is inline, there are no scripts, and a content security policy forbids everything
+but that one style. Text of the dataset is data: Jinja2 escapes every word of it, and hidden characters are shown by
+their code point. The file holds excerpts of the pairs, so only its owner may read it (mode 0600).
+
+Nothing here knows about the database or the model.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from premortem.agent.chart import Chart, Mark, draw
+from premortem.agent.diff import Piece, excerpt, visible, word_diff
+from premortem.agent.summary import (
+    KIND_MEANING,
+    Document,
+    FindingView,
+    edit_passed,
+    finding_views,
+    headline,
+    points,
+    row_list,
+)
+from premortem.interp.errors import PremortemError
+from premortem.interp.records import Pair, Side, Span
+
+Spans = Mapping[tuple[str, int, Side], Sequence[Span]]
+"""Where a finding's concept fires: by finding_id, row and side."""
+
+CONCEPTS_SHOWN = 30
+CLUSTERS_SHOWN = 4
+PAIRS_SHOWN = 3
+EDITS_SHOWN = 8
+RESPONSE_LIMIT = 900
+CONTEXT = 160
+"""Characters kept around the spans of a long response."""
+
+
+def render_report(document: Document, pairs: Mapping[int, Pair], spans: Spans | None = None) -> str:
+    """Return the report's HTML. `pairs`: by row, those at hand; rows without one are shown as numbers."""
+    environment = Environment(
+        loader=PackageLoader("premortem.agent", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": lambda value: visible(str(value)), "points": points, "rows": row_list}
+    environment.filters["excerpt"] = lambda value, limit=200: excerpt(str(value), limit)
+    views = finding_views(document)
+    style = _template_text(environment, "report.css")
+    return environment.get_template("report.html.j2").render(
+        style=style,
+        style_hash=_csp_hash(style),
+        run=document,
+        headline=headline(document),
+        kinds=KIND_MEANING,
+        findings=[_finding(view, pairs, spans or {}) for view in views],
+        overview=_overview(views),
+        forecast=_forecast(document),
+        clauses=_clauses(document),
+        passed=sum(view.passed for view in views),
+        proposed=sum(len(view.edits) for view in views),
+    )
+
+
+def _template_text(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _csp_hash(style: str) -> str:
+    """Return the source expression that allows this style and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+def _overview(views: Sequence[FindingView]) -> Chart | None:
+    marks = [Mark(view.title, view.effect, view.low, view.high, view.kind, view.kind) for view in views]
+    return draw(marks) if marks else None
+
+
+def _forecast(document: Document) -> dict[str, Any]:
+    concepts = document["forecast"]["concepts"]
+    marks = [
+        Mark(
+            label=f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"],
+            value=concept["effect"],
+            low=concept["low"],
+            high=concept["high"],
+            style=concept["verdict"],
+            note=concept["verdict"].replace("_", " "),
+        )
+        for concept in concepts[:CONCEPTS_SHOWN]
+    ]
+    return {"chart": draw(marks) if marks else None, "shown": len(marks), "total": len(concepts)}
+
+
+def _clauses(document: Document) -> list[dict[str, Any]]:
+    """Return each rule with what became of it."""
+    return [{**clause, "state": _clause_state(document, clause)} for clause in document.get("clauses", ())]
+
+
+def _clause_state(document: Document, clause: Document) -> str:
+    if not clause.get("concept_ids"):
+        return "uncovered"
+    broken = any(finding.get("clause_id") == clause["clause_id"] for finding in document.get("findings", ()))
+    return "broken" if broken else "kept"
+
+
+def _finding(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> dict[str, Any]:
+    shown = sorted(view.edits, key=lambda edit: not edit_passed(edit))[:EDITS_SHOWN]
+    return {
+        "view": view,
+        "meaning": KIND_MEANING.get(view.kind, ""),
+        "moved": _moved(view),
+        "clusters": [_cluster(view, cluster, pairs, spans) for cluster in view.clusters[:CLUSTERS_SHOWN]],
+        "more_clusters": len(view.clusters[CLUSTERS_SHOWN:]),
+        "edits": [_edit(edit, pairs) for edit in shown],
+        "more_edits": len(view.edits) - len(shown),
+        "reasons": _common_reasons(view.edits),
+    }
+
+
+def _moved(view: FindingView) -> Chart | None:
+    """Draw the effect before and after the edits, beside random edits and the second lens."""
+    verdicts = [edit["verdict"] for edit in view.edits if edit.get("verdict")]
+    if not verdicts:
+        return None
+    chosen = next((verdict for verdict in verdicts if verdict["passed"]), verdicts[-1])
+    marks = [
+        Mark("the data as it is", chosen["effect_before"], view.low, view.high, "before"),
+        Mark("with these edits", chosen["effect_after"], style="after"),
+        Mark("with as many random edits", chosen["control_after"], style="control"),
+    ]
+    if chosen.get("second_lens") is not None:
+        marks.append(Mark("with these edits, second lens", chosen["second_lens"], style="after"))
+    return draw(marks, view.limit)
+
+
+def _common_reasons(edits: Iterable[Document]) -> list[tuple[str, int]]:
+    """Return the reasons of all verdicts with how often each was given, the most frequent first."""
+    counted: dict[str, int] = {}
+    for edit in edits:
+        for reason in (edit.get("verdict") or {}).get("reasons", ()):
+            counted[reason] = counted.get(reason, 0) + 1
+    return sorted(counted.items(), key=lambda item: -item[1])[:8]
+
+
+def _cluster(view: FindingView, cluster: Document, pairs: Mapping[int, Pair], spans: Spans) -> dict[str, Any]:
+    rows = [row for row in cluster["rows"] if row in pairs][:PAIRS_SHOWN]
+    return {
+        "name": cluster["name"],
+        "rows": cluster["rows"],
+        "share": sum(cluster.get("contribution", ())),
+        "pairs": [_pair(pairs[row], view.finding_id, spans) for row in rows],
+    }
+
+
+def _pair(pair: Pair, finding_id: str, spans: Spans) -> dict[str, Any]:
+    def side(name: Side) -> list[tuple[bool, str]]:
+        return marked(pair.text(name), spans.get((finding_id, pair.row, name), ()))
+
+    return {"row": pair.row, "prompt": pair.prompt_text(), "chosen": side("chosen"), "rejected": side("rejected")}
+
+
+def marked(text: str, spans: Sequence[Span]) -> list[tuple[bool, str]]:
+    """Return `text` in pieces, each with whether a span covers it; of a long text, what surrounds the spans."""
+    covered = [False] * len(text)
+    for span in spans:
+        covered[span.start : span.end] = [True] * len(covered[span.start : span.end])
+    pieces: list[tuple[bool, str]] = []
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or covered[end] != covered[start]:
+            pieces.append((covered[start], text[start:end]))
+            start = end
+    return _shortened(pieces) if len(text) > RESPONSE_LIMIT else pieces
+
+
+def _shortened(pieces: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
+    if not any(hit for hit, _ in pieces):
+        return [(False, pieces[0][1][:RESPONSE_LIMIT] + " …")]
+    last = len(pieces) - 1
+    return [(hit, part if hit else _middle_cut(part, i > 0, i < last)) for i, (hit, part) in enumerate(pieces)]
+
+
+def _middle_cut(text: str, keep_head: bool, keep_tail: bool) -> str:
+    """Cut the far part of a stretch between spans, keeping what stands next to them."""
+    head, tail = (CONTEXT if keep_head else 0), (CONTEXT if keep_tail else 0)
+    if len(text) <= head + tail + 20:
+        return text
+    return f"{text[:head]} … {text[len(text) - tail :] if tail else ''}"
+
+
+def _edit(edit: Document, pairs: Mapping[int, Pair]) -> dict[str, Any]:
+    pair = pairs.get(int(edit["row"]))
+    return {**edit, "prompt": pair.prompt_text() if pair else _own_prompt(edit), "pieces": _pieces(edit)}
+
+
+def _own_prompt(edit: Document) -> str:
+    return Pair.model_validate(edit["pair"]).prompt_text() if edit.get("pair") else ""
+
+
+def _pieces(edit: Document) -> list[Piece]:
+    """Return what an edit changes; a flip and a drop are told whole."""
+    before, after = str(edit["before"]), str(edit["after"])
+    if edit["kind"] in ("flip", "drop"):
+        return [Piece("delete", before)] + ([Piece("insert", after)] if after else [])
+    return word_diff(before, after)
+
+
+def write_report(html: str, path: Path) -> None:
+    """Write `html` to `path` whole or not at all, for its owner alone; raise PremortemError when that fails."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(html)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PremortemError(f"cannot write the report {path}: {error.strerror or error}") from error

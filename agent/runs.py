@@ -1,0 +1,236 @@
+"""Starts a run, or goes on with it: the same command is always the way forward.
+
+A run's id is a hash of all that decides its outcome: the spec's text, the dataset's bytes, the model, the lenses and
+the settings. So the same command finds the same run. One that is done is simply shown, one that was interrupted or
+failed goes on from its last checkpoint, and one that another process works on is left alone (`RunBusy`).
+
+Each run has a folder `runs/<run_id>/` with LangGraph's checkpoints and a lock file; its records are in the `Store`.
+SIGINT and SIGTERM leave the run `interrupted`; after SIGKILL its row still says `running`, which `recover_runs`
+corrects.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from premortem.agent.graph import run_graph
+from premortem.agent.nodes import Nodes, recursion_limit
+from premortem.agent.planner import BuiltinPlanner, Planner
+from premortem.agent.store import Store
+from premortem.agent.toolbox import LazyTools, Meter, Tool, Toolbox, Workbench
+from premortem.interp.errors import PremortemError, RunBusy, StoreError
+from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.records import Record, content_id
+
+CHECKPOINTS = "checkpoints.db"
+
+
+class RunSettings(Record):
+    """What a run is asked to do."""
+
+    spec_path: str
+    """Where the spec was read from."""
+    spec_text: str
+    """The spec."""
+    data: str
+    """Dataset: a file or a hub id."""
+    mapping: dict[str, str] | None = None
+    """Columns that stand for `prompt`, `chosen` and `rejected`; null: the usual names."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    config: str | None = None
+    """Configuration of a hub dataset."""
+    revision: str | None = None
+    """Revision of a hub dataset."""
+    limit: int | None = None
+    """Read only the first so many pairs; null: all."""
+    model: str = "smollm2"
+    """The model that is about to be trained: the embedded one, a folder or a hub id."""
+    sae: str | None = None
+    """The SAE it is read through; null: the embedded one."""
+    second_sae: str | None = None
+    """The SAE that only the verifier reads through; null: the embedded one, or none for another model."""
+    forecaster: str = "mean-difference"
+    """`disparity`, `mean-difference` or `logit`."""
+    fix_surprises: bool = False
+    """Whether to propose edits for what no clause mentions."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Attempts per finding."""
+    max_findings: int = Field(default=100, ge=1)
+    """Findings to work on; the others are listed."""
+    seed: int = 0
+    """Seed of everything random."""
+    offline: bool = False
+    """Whether to fetch nothing from the network."""
+
+
+_REFERENCES = {"spec_path", "spec_text", "data", "split", "config", "revision", "model", "sae", "second_sae", "offline"}
+"""Settings that only say where to find what `RunInputs` and the spec's text identify by content."""
+
+
+class RunInputs(Record):
+    """What the references in the settings lead to, identified by content."""
+
+    dataset_sha256: str
+    """See `Dataset.sha256`."""
+    model_digest: str
+    """Hash of the model's weights."""
+    lens_ids: tuple[str, ...]
+    """Main lens first."""
+
+
+def identify(settings: RunSettings, inputs: RunInputs) -> str:
+    """Return the run_id: the same for the same work, wherever its files lie."""
+    return content_id(
+        settings.spec_text,
+        inputs.dataset_sha256,
+        inputs.model_digest,
+        inputs.lens_ids,
+        settings.model_dump(exclude=_REFERENCES),
+    )
+
+
+def start_run(
+    settings: RunSettings,
+    inputs: RunInputs,
+    store: Store,
+    runs_dir: Path,
+    make_workbench: Callable[[RunSettings], Workbench],
+    *,
+    planner: Planner | None = None,
+    tools: Mapping[str, Tool] | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Start the run or go on with it, and return its run_id; `store.run(run_id).status` says how it ended.
+
+    `make_workbench` is called only when there is work left. Raises RunBusy when another process holds the run; any
+    other failure is noted in the run's row and raised.
+    """
+    run_id = identify(settings, inputs)
+    if _is_done(store, run_id):
+        return run_id
+    folder = runs_dir / run_id
+    with hold(folder), interruptible():
+        if _is_done(store, run_id):
+            return run_id
+        _begin(run_id, settings, store, folder)
+        planner = planner or BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
+        with _status_kept(store, run_id), _metered(store, run_id) as meter:
+            bench = meter.bench = make_workbench(settings)
+            nodes = Nodes(
+                run_id=run_id,
+                bench=bench,
+                toolbox=Toolbox(bench, tools or LazyTools(), store, run_id, meter),
+                store=store,
+                planner=planner,
+                progress=progress or NullProgress(),
+                forecaster=settings.forecaster,
+                max_findings=settings.max_findings,
+            )
+            limit = recursion_limit(settings.max_findings, settings.max_attempts)
+            run_graph(nodes, run_id, folder / CHECKPOINTS, limit)
+    return run_id
+
+
+def _begin(run_id: str, settings: RunSettings, store: Store, folder: Path) -> None:
+    """Write the run's row; checkpoints of a run that the database does not know are useless, its records are gone."""
+    if not store.has_run(run_id):
+        for name in (CHECKPOINTS, f"{CHECKPOINTS}-wal", f"{CHECKPOINTS}-shm"):
+            (folder / name).unlink(missing_ok=True)
+    asked = settings.model_dump(exclude={"spec_text"})
+    store.begin_run(run_id, spec=settings.spec_text, settings=asked, forecaster=settings.forecaster)
+
+
+@contextmanager
+def _metered(store: Store, run_id: str) -> Iterator[Meter]:
+    """Count what the block uses, also when it fails."""
+    meter = Meter(store, run_id)
+    try:
+        yield meter
+    finally:
+        with suppress(StoreError):
+            meter.read()
+
+
+@contextmanager
+def _status_kept(store: Store, run_id: str) -> Iterator[None]:
+    """Note in the run's row how the block ended; an interruption ends here, other failures go on to the caller."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        store.set_status(run_id, "interrupted")
+    except BaseException as error:
+        reason = str(error) if isinstance(error, PremortemError) else f"{type(error).__name__}: {error}"
+        with suppress(StoreError):
+            store.set_status(run_id, "failed", reason)
+        raise
+    else:
+        store.set_status(run_id, "done")
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, created if needed, for this process alone; raise RunBusy when another one does."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RunBusy(f"run {folder.name} is in the hands of {_owner(folder)}; wait for it to finish") from None
+    except OSError as error:
+        raise StoreError(f"run folder {folder}: {error.strerror or error}") from error
+    try:
+        (folder / "owner").write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def recover_runs(store: Store, runs_dir: Path) -> None:
+    """Mark as interrupted every run that says `running` while no process holds it: its process was killed."""
+    for info in store.runs():
+        if info.status == "running":
+            with suppress(RunBusy), hold(runs_dir / info.run_id):
+                store.set_status(info.run_id, "interrupted")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once: a second one may not break the cleanup."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    former = {each: signal.signal(each, interrupt) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
+
+
+def _is_done(store: Store, run_id: str) -> bool:
+    return store.has_run(run_id) and store.run(run_id).status == "done"
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return (folder / "owner").read_text(encoding="utf-8")
+    except OSError:
+        return "another process"

@@ -1,0 +1,145 @@
+"""What the terminal shows of a run: a summary, a forecast, the list of runs. Drawn with rich, from plain documents.
+
+Names of concepts and topics are words of the dataset, so every cell is a `Text` (rich markup in the data stays text)
+with hidden characters made visible. Nothing here reads files or decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from premortem.agent.diff import excerpt
+from premortem.agent.summary import (
+    Document,
+    FindingView,
+    edit_decision,
+    finding_views,
+    headline,
+    points,
+    uncovered,
+)
+
+_KIND_STYLE = {"forbidden": "bold red", "missing": "bold magenta", "surprise": "bold yellow"}
+_OUTCOME_STYLE = {"fixed": "green", "unfixed": "red", "reported": "dim"}
+_VERDICT_STYLE = {"amplified": "red", "suppressed": "blue", "cannot_tell": "dim"}
+
+
+def safe(value: object, limit: int = 60, style: str = "") -> Text:
+    """Return a cell that shows `value` as it is: one line, no markup, no control characters."""
+    return Text(excerpt(str(value), limit), style=style)
+
+
+def run_summary(document: Document) -> RenderableType:
+    """Return a run's summary: what was read, what was found, what the edits do, what to type next."""
+    views = finding_views(document)
+    parts: list[RenderableType] = [Text(headline(document), style="bold"), Text(""), data_and_lens(document)]
+    if views:
+        parts += [Text(""), findings_table(views), _units()]
+    parts += [_uncovered(document), _edits_line(views), next_commands(document, views)]
+    return Group(*parts)
+
+
+def data_and_lens(document: Document) -> RenderableType:
+    """Return two lines: the dataset and the lens it was read through."""
+    data, lens = document["dataset"], document["lens"]
+    if data["pairs"] is None or lens["fvu"] is None:
+        return Text("the run has not read its data yet", style="dim")
+    quarantined = f", {data['quarantined']} quarantined" if data.get("quarantined") else ""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(Text("data", style="dim"), safe(f"{data['path']}: {data['pairs']} pairs{quarantined}", 110))
+    fit = f"{lens['sae']} at {lens['hook']}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
+    grid.add_row(Text("lens", style="dim"), safe(f"{lens['model']} · {fit}", 110))
+    return grid
+
+
+def findings_table(views: Sequence[FindingView]) -> Table:
+    """Return the findings, one a line: effect and interval in percentage points of responses."""
+    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
+    for name in ("finding", "concept", "effect", "90% interval", "rows", "passed", "after", "outcome"):
+        numeric = name not in ("finding", "concept", "outcome")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "concept")
+    for view in views:
+        after = next((edit["verdict"]["effect_after"] for edit in view.edits if edit.get("verdict")), None)
+        table.add_row(
+            Text(view.kind, style=_KIND_STYLE.get(view.kind, "")),
+            safe(view.title, 48),
+            Text(points(view.effect), style="bold"),
+            f"{points(view.low)} {points(view.high)}",
+            str(len(view.rows)),
+            f"{view.passed}/{len(view.edits)}",
+            points(after),
+            Text(view.outcome, style=_OUTCOME_STYLE.get(view.outcome, "")),
+        )
+    return table
+
+
+def _units() -> Text:
+    return Text("effect: change in the share of responses, chosen minus rejected, in percentage points", style="dim")
+
+
+def _uncovered(document: Document) -> RenderableType:
+    lines = [f"not covered by any concept here: {excerpt(str(c['text']), 80)}" for c in uncovered(document)]
+    return Text("\n" + "\n".join(lines), style="yellow") if lines else Text("")
+
+
+def _edits_line(views: Sequence[FindingView]) -> Text:
+    passed, total = sum(view.passed for view in views), sum(len(view.edits) for view in views)
+    if not total:
+        return Text("No edits were needed." if not views else "No edits are proposed.")
+    rejected = sum(edit_decision(edit) == "reject" for view in views for edit in view.edits)
+    reviewed = f", {rejected} rejected by a reviewer" if rejected else ""
+    return Text(f"{passed} of {total} edits passed their verdict{reviewed}.")
+
+
+def next_commands(document: Document, views: Sequence[FindingView]) -> RenderableType:
+    """Return the commands that come next."""
+    run = str(document["run_id"])
+    steps = [("agent report " + run, "one HTML file to read and share")]
+    if any(view.edits for view in views):
+        steps.insert(0, ("agent review " + run, "decide on the edits, one by one"))
+        steps.append((f"agent export {run} -o FILE", "the debugged dataset, for TRL"))
+    grid = Table.grid(padding=(0, 3))
+    for command, why in steps:
+        grid.add_row(Text("  " + command, style="cyan"), Text(why, style="dim"))
+    return Group(Text(""), Text("Next:", style="bold"), grid)
+
+
+def forecast_view(document: Document, limit: int = 20) -> RenderableType:
+    """Return a forecast: the strongest effects, one a line."""
+    concepts = document["forecast"]["concepts"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("concept", "effect", "90% interval", "rows", "verdict"):
+        numeric = name in ("effect", "90% interval", "rows")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "concept")
+    for concept in concepts[:limit]:
+        title = f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"]
+        verdict = concept["verdict"]
+        table.add_row(
+            safe(title if concept["name_tested"] else f"{title} (name not confirmed)", 56),
+            Text(points(concept["effect"]), style="bold"),
+            f"{points(concept['low'])} {points(concept['high'])}",
+            str(len(concept["rows"])),
+            Text(verdict.replace("_", " "), style=_VERDICT_STYLE.get(verdict, "")),
+        )
+    more = Text(f"and {len(concepts) - limit} more: --json lists them all", style="dim")
+    return Group(data_and_lens(document), Text(""), table, _units(), *([more] if len(concepts) > limit else []))
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> RenderableType:
+    """Return a plain table of `rows`; `columns` maps a key to its heading; `empty` is said when there are none."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in columns.values():
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(safe("" if row.get(key) is None else row[key], 70) for key in columns))
+    return table if table.row_count else Text(empty)
+
+
+def print_view(view: RenderableType, console: Console | None = None) -> None:
+    """Print `view` on stdout."""
+    (console or Console(highlight=False, soft_wrap=False)).print(view)

@@ -1,0 +1,323 @@
+"""The run database: records go in and come out as records, and writing the same twice changes nothing.
+
+A run may be killed at any moment and started again with the same command. So every write is an upsert by content id,
+a group of records goes in as one transaction, and what a run has used is added up over all its attempts. Reviews are a
+person's word: they are appended, and triggers refuse to change them.
+
+`document` is what a user gets from `--json`. Nothing here decides anything or knows about the graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from premortem.agent.cells import Cell, clean, from_cells, to_cells, to_json
+from premortem.agent.database import BUSY_SECONDS, RunDatabase
+from premortem.agent.document import build_document
+from premortem.agent.journal import Outcome, RunInfo, Stage, Status, ToolCall
+from premortem.interp.errors import StoreError
+from premortem.interp.records import (
+    Clause,
+    Cluster,
+    Concept,
+    ConceptEffect,
+    Cost,
+    Dataset,
+    Edit,
+    Finding,
+    Forecast,
+    LensSummary,
+    Record,
+    Review,
+    Verdict,
+    content_id,
+)
+
+R = TypeVar("R", bound=Record)
+
+
+class Store:
+    """All runs of one database file."""
+
+    def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        """Open or create the database; raise StoreError with one clear line when it cannot be used."""
+        self.path = Path(path)
+        self.database = RunDatabase(self.path, busy_seconds=busy_seconds)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Runs
+
+    def begin_run(self, run_id: str, *, spec: str, settings: Mapping[str, Any], forecaster: str) -> None:
+        """Note that a process works on the run, for the first time or again."""
+        row = {"run_id": run_id, "spec": clean(spec), "settings": to_json(settings), "forecaster": forecaster}
+        row |= {"status": "running", "error": "", "updated_at": _now()}
+        if not self.has_run(run_id):
+            row["created_at"] = row["updated_at"]
+        with self.database.write():
+            if "created_at" in row:
+                self.database.db.table("runs").insert(row)
+            else:
+                self.database.db.table("runs").update(run_id, row)
+
+    def set_status(self, run_id: str, status: Status, error: str = "") -> None:
+        """Note where the run stands."""
+        self._update_run(run_id, status=status, error=clean(error), updated_at=_now())
+
+    def save_dataset(self, run_id: str, dataset: Dataset) -> None:
+        """Note what the run reads; the pairs themselves stay in the user's file."""
+        notes = to_json([note.model_dump() for note in dataset.notes])
+        self._update_run(
+            run_id,
+            dataset_path=clean(dataset.path),
+            dataset_sha256=dataset.sha256,
+            form=dataset.form,
+            pairs=len(dataset.pairs),
+            quarantined=len(dataset.quarantined),
+            notes=notes,
+        )
+
+    def save_lens(self, run_id: str, lens: LensSummary) -> None:
+        """Note what the run reads through."""
+        cells = to_cells(lens)
+        self._update_run(run_id, **{name: cells[name] for name in LensSummary.model_fields})
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the run exists."""
+        return bool(self.database.read("SELECT 1 FROM runs WHERE run_id = ?", [run_id]))
+
+    def run(self, run_id: str) -> RunInfo:
+        """Return the run; raise StoreError when there is none."""
+        rows = self.database.read("SELECT * FROM runs WHERE run_id = ?", [run_id])
+        if not rows:
+            raise StoreError(f"database {self.path} has no run {run_id!r}")
+        return _run_info(rows[0])
+
+    def runs(self) -> tuple[RunInfo, ...]:
+        """Return all runs, the newest first."""
+        return tuple(
+            _run_info(row) for row in self.database.read("SELECT * FROM runs ORDER BY created_at DESC, run_id")
+        )
+
+    def find_run(self, start: str) -> str:
+        """Return the id of the only run whose id begins with `start`; raise StoreError when it is none or several."""
+        found = [info.run_id for info in self.runs() if start and info.run_id.startswith(start)]
+        if len(found) != 1:
+            seen = "no run" if not found else f"{len(found)} runs"
+            raise StoreError(f"{seen} in {self.path} with an id that begins with {start!r}")
+        return found[0]
+
+    # What the forecast says
+
+    def save_clauses(self, run_id: str, clauses: Iterable[Clause]) -> None:
+        """Write the rules of the spec."""
+        self._save("clauses", ("run_id", "clause_id"), clauses, run_id=run_id)
+
+    def load_clauses(self, run_id: str) -> tuple[Clause, ...]:
+        """Return the rules of the spec in its order."""
+        return self._load(Clause, "SELECT * FROM clauses WHERE run_id = ? ORDER BY seq", [run_id])
+
+    def save_concepts(self, run_id: str, concepts: Iterable[Concept]) -> None:
+        """Write concepts."""
+        self._save("concepts", ("run_id", "concept_id"), concepts, run_id=run_id)
+
+    def load_concepts(self, run_id: str) -> tuple[Concept, ...]:
+        """Return the run's concepts."""
+        return self._load(Concept, "SELECT * FROM concepts WHERE run_id = ? ORDER BY seq", [run_id])
+
+    def save_forecast(
+        self, run_id: str, forecast: Forecast, *, stage: Stage = "before", remaining: Sequence[Finding] = ()
+    ) -> None:
+        """Write a forecast in place of the one of the same stage and forecaster.
+
+        `remaining`: for stage `after`, the findings that the edited data still give.
+        """
+        keys = {"run_id": run_id, "stage": stage, "forecaster": forecast.forecaster}
+        left = to_json([finding.model_dump() for finding in remaining])
+        row = {**keys, "n_pairs": forecast.n_pairs, "remaining": left}
+        effects = [
+            {**keys, "position": position, **to_cells(effect)} for position, effect in enumerate(forecast.concepts)
+        ]
+        with self.database.write():
+            self.database.upsert("forecasts", tuple(keys), [row])
+            self.database.db.table("effects").delete_where(
+                "run_id = ? AND stage = ? AND forecaster = ?", list(keys.values())
+            )
+            self.database.upsert("effects", (*keys, "position"), effects)
+
+    def load_forecast(self, run_id: str, stage: Stage = "before", forecaster: str | None = None) -> Forecast | None:
+        """Return a forecast (of the run's own forecaster unless another is named); None: it was not made."""
+        keys = [run_id, stage, forecaster or self.run(run_id).forecaster]
+        where = "WHERE run_id = ? AND stage = ? AND forecaster = ?"
+        rows = self.database.read(f"SELECT * FROM forecasts {where}", keys)
+        if not rows:
+            return None
+        effects = self._load(ConceptEffect, f"SELECT * FROM effects {where} ORDER BY position", keys)
+        return Forecast(forecaster=rows[0]["forecaster"], n_pairs=rows[0]["n_pairs"], concepts=effects)
+
+    def load_remaining(self, run_id: str) -> tuple[Finding, ...]:
+        """Return the findings that the edited data still give; empty until the run is done."""
+        sql = "SELECT remaining FROM forecasts WHERE run_id = ? AND stage = 'after' AND forecaster = ?"
+        rows = self.database.read(sql, [run_id, self.run(run_id).forecaster])
+        return tuple(Finding.model_validate(item) for row in rows for item in json.loads(row["remaining"]))
+
+    # Findings and edits
+
+    def save_findings(self, run_id: str, findings: Iterable[Finding]) -> None:
+        """Write findings; the outcome of one that is already there stays."""
+        self._save("findings", ("run_id", "finding_id"), findings, run_id=run_id)
+
+    def load_findings(self, run_id: str) -> tuple[Finding, ...]:
+        """Return the run's findings in the order they were given."""
+        return self._load(Finding, "SELECT * FROM findings WHERE run_id = ? ORDER BY seq", [run_id])
+
+    def load_finding(self, run_id: str, finding_id: str) -> Finding:
+        """Return one finding; raise StoreError when there is none."""
+        sql = "SELECT * FROM findings WHERE run_id = ? AND finding_id = ?"
+        found = self._load(Finding, sql, [run_id, finding_id])
+        if not found:
+            raise StoreError(f"run {run_id} has no finding {finding_id!r}")
+        return found[0]
+
+    def save_outcome(self, run_id: str, finding_id: str, outcome: Outcome) -> None:
+        """Write how the work on a finding ended."""
+        sql = "UPDATE findings SET outcome = ?, outcome_reason = ? WHERE run_id = ? AND finding_id = ?"
+        self.database.execute(sql, [outcome.kind, clean(outcome.reason), run_id, finding_id])
+
+    def load_outcomes(self, run_id: str) -> dict[str, Outcome]:
+        """Return the outcome of each finding that has one, by finding_id."""
+        sql = "SELECT finding_id, outcome, outcome_reason FROM findings WHERE run_id = ? AND outcome IS NOT NULL"
+        rows = self.database.read(sql, [run_id])
+        return {row["finding_id"]: Outcome(kind=row["outcome"], reason=row["outcome_reason"]) for row in rows}
+
+    def save_clusters(self, run_id: str, finding_id: str, clusters: Sequence[Cluster]) -> None:
+        """Write a finding's clusters in place of those it had."""
+        keys = {"run_id": run_id, "finding_id": finding_id}
+        rows = [{**keys, "position": position, **to_cells(cluster)} for position, cluster in enumerate(clusters)]
+        with self.database.write():
+            self.database.db.table("clusters").delete_where("run_id = ? AND finding_id = ?", [run_id, finding_id])
+            self.database.upsert("clusters", (*keys, "position"), rows)
+
+    def load_clusters(self, run_id: str, finding_id: str) -> tuple[Cluster, ...]:
+        """Return a finding's clusters in the order they were given."""
+        sql = "SELECT * FROM clusters WHERE run_id = ? AND finding_id = ? ORDER BY position"
+        return self._load(Cluster, sql, [run_id, finding_id])
+
+    def save_edits(self, run_id: str, edits: Iterable[Edit], *, attempt: int = 0) -> None:
+        """Write proposed edits and the attempt that proposed them."""
+        self._save("edits", ("run_id", "edit_id"), edits, run_id=run_id, attempt=attempt)
+
+    def load_edits(self, run_id: str, finding_id: str | None = None) -> tuple[Edit, ...]:
+        """Return the run's edits, or those of one finding, in the order they were proposed."""
+        sql = "SELECT * FROM edits WHERE run_id = ? AND finding_id = coalesce(?, finding_id) ORDER BY seq"
+        return self._load(Edit, sql, [run_id, finding_id])
+
+    def save_verdicts(self, run_id: str, verdicts: Iterable[Verdict]) -> None:
+        """Write verdicts, each in place of the edit's former one."""
+        self._save("verdicts", ("run_id", "edit_id"), verdicts, run_id=run_id)
+
+    def load_verdicts(self, run_id: str) -> dict[str, Verdict]:
+        """Return the verdict of each edit that has one, by edit_id."""
+        verdicts = self._load(Verdict, "SELECT * FROM verdicts WHERE run_id = ? ORDER BY seq", [run_id])
+        return {verdict.edit_id: verdict for verdict in verdicts}
+
+    def passed_edits(self, run_id: str) -> tuple[Edit, ...]:
+        """Return the edits whose verdict passed, in the order they were proposed."""
+        verdicts = self.load_verdicts(run_id)
+        return tuple(e for e in self.load_edits(run_id) if e.edit_id in verdicts and verdicts[e.edit_id].passed)
+
+    def save_review(self, run_id: str, review: Review) -> None:
+        """Append a person's decision; the same one twice is written once."""
+        row = {"review_id": content_id(run_id, review.model_dump()), "run_id": run_id, **to_cells(review)}
+        with self.database.write():
+            self.database.db.table("reviews").insert(row, ignore=True)
+
+    def load_reviews(self, run_id: str) -> dict[str, Review]:
+        """Return the last decision on each edit that has one, by edit_id."""
+        return {review.edit_id: review for review in self.review_history(run_id)}
+
+    def review_history(self, run_id: str) -> tuple[Review, ...]:
+        """Return every decision, the oldest first."""
+        return self._load(Review, "SELECT * FROM reviews WHERE run_id = ? ORDER BY seq", [run_id])
+
+    def document(self, run_id: str) -> dict[str, Any]:
+        """Return the run's JSON document (see `agent/document.py`)."""
+        stages: tuple[Stage, ...] = ("before", "after")
+        return build_document(
+            info=self.run(run_id),
+            clauses=self.load_clauses(run_id),
+            forecasts={stage: self.load_forecast(run_id, stage) for stage in stages},
+            remaining=self.load_remaining(run_id),
+            findings=self.load_findings(run_id),
+            outcomes=self.load_outcomes(run_id),
+            clusters={f.finding_id: self.load_clusters(run_id, f.finding_id) for f in self.load_findings(run_id)},
+            edits=self.load_edits(run_id),
+            verdicts=self.load_verdicts(run_id),
+            reviews=self.load_reviews(run_id),
+            cost=self.load_cost(run_id),
+        )
+
+    # What was done and used
+
+    def save_tool_call(self, run_id: str, call: ToolCall) -> None:
+        """Write a tool call in place of the one with the same step."""
+        row = {"run_id": run_id, **call.model_dump()}
+        row |= {"arguments": to_json(call.arguments), "result": to_json(call.result)}
+        self.database.upsert("tool_calls", ("run_id", "step"), [row])
+
+    def load_tool_calls(self, run_id: str) -> tuple[ToolCall, ...]:
+        """Return the run's tool calls in order."""
+        rows = self.database.read("SELECT * FROM tool_calls WHERE run_id = ? ORDER BY step", [run_id])
+        return tuple(_tool_call(row) for row in rows)
+
+    def spend(self, run_id: str, cost: Cost) -> None:
+        """Add `cost` to what the run has used."""
+        sql = """INSERT INTO spending (run_id, seconds, tokens_encoded, llm_calls, llm_tokens) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (run_id) DO UPDATE SET seconds = seconds + excluded.seconds,
+            tokens_encoded = tokens_encoded + excluded.tokens_encoded,
+            llm_calls = llm_calls + excluded.llm_calls, llm_tokens = llm_tokens + excluded.llm_tokens"""
+        self.database.execute(sql, [run_id, cost.seconds, cost.tokens_encoded, cost.llm_calls, cost.llm_tokens])
+
+    def load_cost(self, run_id: str) -> Cost:
+        """Return what the run has used, over all its attempts."""
+        sql = "SELECT seconds, tokens_encoded, llm_calls, llm_tokens FROM spending WHERE run_id = ?"
+        rows = self.database.read(sql, [run_id])
+        return Cost(**rows[0]) if rows else Cost(seconds=0.0, tokens_encoded=0, llm_calls=0, llm_tokens=0)
+
+    def _save(self, table: str, keys: tuple[str, ...], records: Iterable[Record], **same: Cell) -> None:
+        self.database.upsert(table, keys, [{**same, **to_cells(record)} for record in records])
+
+    def _load(self, kind: type[R], sql: str, parameters: Sequence[Any]) -> tuple[R, ...]:
+        return tuple(from_cells(kind, row) for row in self.database.read(sql, parameters))
+
+    def _update_run(self, run_id: str, **cells: Cell) -> None:
+        with self.database.write():
+            self.database.db.table("runs").update(run_id, cells)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _run_info(row: Mapping[str, Any]) -> RunInfo:
+    return RunInfo(**{**row, "settings": json.loads(row["settings"]), "notes": tuple(json.loads(row["notes"]))})
+
+
+def _tool_call(row: Mapping[str, Any]) -> ToolCall:
+    values = {name: row[name] for name in ToolCall.model_fields}
+    return ToolCall(**{**values, "arguments": json.loads(row["arguments"]), "result": json.loads(row["result"])})

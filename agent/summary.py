@@ -1,0 +1,175 @@
+"""A run's document, read as its findings: the one join that the terminal, the review and the report all need.
+
+`Store.document(run_id)` is a plain JSON document in which findings, clauses, concepts and edits stand in separate
+lists. `finding_views` puts beside each finding the rule it breaks, its interval, its clusters and its edits;
+`headline` says in one sentence how the run ended; `breaks_spec` is what `--fail-on violation` asks.
+
+Nothing here knows about colours, HTML or the database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+"""The JSON document of one run."""
+
+KIND_MEANING = {
+    "forbidden": "the spec forbids it, the data teaches it",
+    "missing": "the spec asks for it, the data does not teach it",
+    "surprise": "the spec never mentions it, the data would strongly teach it",
+}
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """One finding with everything a reader wants beside it."""
+
+    finding_id: str
+    """Id of the finding."""
+    kind: str
+    """`forbidden`, `missing` or `surprise`."""
+    name: str
+    """The concept's name."""
+    topic: str
+    """The topic it is confined to; empty: everywhere."""
+    rule: str
+    """The clause in the user's words; empty for a surprise."""
+    limit: float | None
+    """The tolerated effect; None for a surprise."""
+    effect: float
+    """Forecast change in the share of responses, -1 to 1."""
+    low: float
+    """Lower end of the 90% interval."""
+    high: float
+    """Upper end of the 90% interval."""
+    rows: tuple[int, ...]
+    """The rows held responsible, most responsible first."""
+    note: str
+    """A warning for the reader, or empty."""
+    start_rate: float | None
+    """Share of the start model's own samples that show the behaviour already; None: not measured."""
+    edits: tuple[Document, ...]
+    """Its edits as the document gives them."""
+    clusters: tuple[Document, ...]
+    """Its clusters, the largest first."""
+    outcome: str
+    """`fixed`, `unfixed`, `reported`; empty: the run has not reached it."""
+    outcome_reason: str
+    """Why it ended so."""
+
+    @property
+    def passed(self) -> int:
+        """Number of its edits whose verdict passed."""
+        return sum(edit_passed(edit) for edit in self.edits)
+
+    @property
+    def title(self) -> str:
+        """Name and topic in one line."""
+        return f"{self.name} · in {self.topic}" if self.topic else self.name
+
+
+def edit_passed(edit: Document) -> bool:
+    """Return whether the edit has a verdict and it passed."""
+    return bool((edit.get("verdict") or {}).get("passed"))
+
+
+def edit_decision(edit: Document) -> str | None:
+    """Return a person's latest decision on the edit, or None."""
+    decision = (edit.get("review") or {}).get("decision")
+    return str(decision) if decision else None
+
+
+def finding_views(document: Document) -> list[FindingView]:
+    """Return the findings of a run in the document's order, each joined with its rule, concept, clusters and edits."""
+    clauses = {clause["clause_id"]: clause for clause in document.get("clauses", ())}
+    return [_view(document, finding, clauses.get(finding.get("clause_id"))) for finding in document.get("findings", ())]
+
+
+def _view(document: Document, finding: Document, clause: Document | None) -> FindingView:
+    concept = _concept(document, finding)
+    effect = float(finding["effect"])
+    return FindingView(
+        finding_id=finding["finding_id"],
+        kind=finding["kind"],
+        name=str(_first("name", finding, concept, default=finding["concept_id"])),
+        topic=str(_first("topic", finding, concept, default="")),
+        rule=str(clause["text"]) if clause else "",
+        limit=float(clause["limit"]) if clause else None,
+        effect=effect,
+        low=float(_first("low", finding, concept, default=effect)),
+        high=float(_first("high", finding, concept, default=effect)),
+        rows=tuple(finding.get("rows", ())),
+        note=str(finding.get("note") or ""),
+        start_rate=finding.get("start_rate"),
+        edits=_of_finding(document, "edits", "finding_id", finding["finding_id"]),
+        clusters=_of_finding(document, "clusters", "finding_id", finding["finding_id"]),
+        outcome=str(finding.get("outcome") or ""),
+        outcome_reason=str(finding.get("outcome_reason") or ""),
+    )
+
+
+def _concept(document: Document, finding: Document) -> Document:
+    concepts = document.get("forecast", {}).get("concepts", ())
+    same = [c for c in concepts if c["concept_id"] == finding["concept_id"]]
+    exact = [c for c in same if c.get("topic") == finding.get("topic")]
+    return (exact or same or [{}])[0]
+
+
+def _first(key: str, *sources: Document, default: object) -> Any:
+    return next((source[key] for source in sources if source.get(key) is not None), default)
+
+
+def _of_finding(document: Document, part: str, key: str, value: str) -> tuple[Document, ...]:
+    return tuple(item for item in document.get(part, ()) if item.get(key) == value)
+
+
+def breaks_spec(document: Document, *, after: bool) -> bool:
+    """Return whether the forecast breaks the spec, on the data as it is or `after` the edits that passed."""
+    changed = document.get("forecast_after") or {}
+    source = changed if after and changed.get("n_pairs") is not None else document
+    return any(finding["kind"] in ("forbidden", "missing") for finding in source.get("findings", ()))
+
+
+def uncovered(document: Document) -> list[Document]:
+    """Return the clauses that no concept of this dataset covers."""
+    return [clause for clause in document.get("clauses", ()) if not clause.get("concept_ids")]
+
+
+def headline(document: Document) -> str:
+    """Return in one sentence what DPO on the data would do, measured against the spec."""
+    kinds = Counter(finding["kind"] for finding in document.get("findings", ()))
+    pairs = document["dataset"]["pairs"]
+    if document.get("forecast", {}).get("n_pairs") is None:
+        status, why = document.get("status"), document.get("error") or "the same command goes on with it"
+        return f"No forecast yet, the run is {status}: {why}."
+    if not kinds:
+        return f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
+    parts = [
+        _count(kinds["forbidden"], "thing", "that the spec forbids"),
+        _count(kinds["surprise"], "thing", "that it never mentions"),
+    ]
+    taught = " and ".join(part for part in parts if part)
+    sentence = f"DPO on these {pairs} pairs would teach {taught}" if taught else ""
+    missing = _count(kinds["missing"], "thing", "that the spec asks for")
+    if missing and sentence:
+        return f"{sentence}, and would not teach {missing}."
+    return f"{sentence}." if sentence else f"DPO on these {pairs} pairs would not teach {missing}."
+
+
+def _count(number: int, noun: str, rest: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''} {rest}" if number else ""
+
+
+def points(value: float | None) -> str:
+    """Return an effect as signed percentage points of responses: 0.123 -> `+12.3`."""
+    return "–" if value is None else f"{100 * value:+.1f}"
+
+
+def row_list(rows: Sequence[int], limit: int = 12) -> str:
+    """Return the first rows and how many more there are."""
+    shown = ", ".join(str(row) for row in rows[:limit])
+    return f"{shown} and {len(rows) - limit} more" if len(rows) > limit else shown

@@ -1,0 +1,43 @@
+"""Clusters: the pairs that carry a finding, sorted into groups that a person can read at once.
+
+Rows are grouped by the topic of their prompts; what belongs to no topic, or to one with few of the rows, stays
+together. Each cluster is named by the words that tell its text from the rest of the data, and each row carries its
+share of the effect, so the contributions of a finding's clusters sum to the effect of its rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from premortem.interp.forecast import Reading
+from premortem.interp.records import Cluster, Finding, content_id
+
+MIN_ROWS = 4
+"""Fewer rows of a topic than this do not make a cluster of their own."""
+
+
+def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
+    """Return the clusters of `finding`'s rows, the largest first."""
+    left = list(finding.rows)
+    parts: list[tuple[str, list[int]]] = []
+    for topic in sorted(reading.topics, key=lambda t: -len(set(t.rows) & set(left))):
+        members = [row for row in left if row in set(topic.rows)]
+        if len(members) >= MIN_ROWS:
+            parts.append((topic.name, members))
+            left = [row for row in left if row not in set(members)]
+    if left:
+        parts.append(("other prompts", left))
+    return tuple(sorted((_cluster(reading, finding, *part) for part in parts), key=lambda c: -len(c.rows)))
+
+
+def _cluster(reading: Reading, finding: Finding, topic: str, rows: list[int]) -> Cluster:
+    inside = np.isin(reading.rows, rows)
+    name, _, _ = reading.vocabulary.name(np.concatenate([inside, np.zeros_like(inside)]))
+    sign = 1.0 if finding.effect >= 0 else -1.0
+    return Cluster(
+        cluster_id=content_id("cluster", finding.finding_id, rows),
+        concept_id=finding.concept_id,
+        name=f"{topic}: {name}",
+        rows=tuple(rows),
+        contribution=tuple(sign / len(reading.pairs) for _ in rows),
+    )

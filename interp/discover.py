@@ -1,0 +1,203 @@
+"""Discovery: concepts that a dataset would teach and that nobody asked about.
+
+Every feature is tested for firing on one side of the pairs only (McNemar's statistic at several thresholds). What
+counts as large is measured on the data itself: sides swapped at random, many times, give the largest statistic that
+chance produces over all features, so the error is controlled for the whole search at once. The purest of those that
+beat it seeds a readout (see `readout`), whose rows are then set aside while the search goes on, until nothing beats
+chance.
+
+The search never looks at the spec, and never at words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, stats
+
+from premortem.interp.readout import (
+    FOLDS,
+    Bools,
+    Readout,
+    Responses,
+    best_agreement,
+    fit_readout,
+    out_of_fold,
+    sign_z,
+    signed_rows,
+)
+
+QUANTILES = (0.0, 0.5, 0.75, 0.9, 0.96)
+"""Thresholds tried for each feature, as quantiles of its nonzero maxima."""
+PERMUTATIONS = 200
+CONFIDENCE = 0.8
+"""Share of searches on pairs with randomly swapped sides that find nothing as strong as what is reported."""
+MIN_ROWS = 8
+"""Rows a discovered concept needs."""
+MAX_CONCEPTS = 30
+MAX_SEEDS = 60
+"""Features tried as seeds at most."""
+SEED_FDR = 0.1
+"""False-discovery rate of the seeds; what grows from them must beat chance over the whole search."""
+BETAS = (1.0, 1.0, 2.0, 2.0)
+"""F-measure of each round of self-training; above 1 it favours recall."""
+"""Rounds of self-training."""
+MAX_OVERLAP = 0.5
+"""Two concepts that share more of their rows than this (Jaccard) are one."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A readout found without any label."""
+
+    readout: Readout
+    signs: NDArray[np.int64]
+    """`(n_pairs,)`: +1 only the chosen response fires, -1 only the rejected one."""
+    z: float
+    """McNemar's statistic of `signs`."""
+    precision: float
+    """Estimated precision of the rows in the effect's direction: 1 - minority / majority of the discordant pairs."""
+
+
+def binary_signs(responses: Responses) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.float64]]:
+    """Return, for each feature and threshold, the sign per pair.
+
+    Returns `(signs (n_pairs, n_tests) sparse, feature (n_tests,), threshold (n_tests,))`.
+    """
+    x = responses.bag.x.tocsc()
+    n = responses.n_pairs
+    columns, features, thresholds = [], [], []
+    for feature in range(x.shape[1]):
+        start, end = x.indptr[feature], x.indptr[feature + 1]
+        values, rows = x.data[start:end], x.indices[start:end]
+        if len(values) < MIN_ROWS:
+            continue
+        for cut in np.unique(np.quantile(values, QUANTILES)):
+            hit = rows[values > cut] if cut > values.min() else rows
+            if len(hit) >= MIN_ROWS:
+                columns.append(hit)
+                features.append(feature)
+                thresholds.append(float(cut) if cut > values.min() else 0.0)
+    lengths = [len(hit) for hit in columns]
+    flat = np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
+    test = np.repeat(np.arange(len(columns)), lengths)
+    signs = sparse.coo_matrix((np.where(flat < n, 1, -1), (flat % n, test)), shape=(n, len(columns)))
+    signs = signs.tocsr()  # sums +1 and -1 where both sides fire
+    signs.eliminate_zeros()
+    return signs, np.asarray(features), np.asarray(thresholds)
+
+
+def column_z(signs: sparse.csr_matrix, flips: NDArray | None = None) -> NDArray[np.float64]:
+    """McNemar's statistic of each column; with `flips` (n_pairs, n_permutations) of +-1, `(n_permutations, n_tests)`."""
+    discordant = np.asarray(abs(signs).sum(0)).ravel()
+    scale = np.sqrt(discordant + 1.0)
+    if flips is None:
+        return np.asarray(signs.sum(0)).ravel() / scale
+    return np.asarray((signs.T @ flips).T) / scale
+
+
+def chance_level(signs: sparse.csr_matrix, groups: NDArray[np.int64], quantile: float = CONFIDENCE) -> float:
+    """The largest |z| over all columns that swapping sides at random reaches, at `quantile` of the permutations.
+
+    Pairs that share a prompt are swapped together.
+    """
+    rng = np.random.default_rng(0)
+    flips = rng.choice([-1.0, 1.0], size=(int(groups.max()) + 1, PERMUTATIONS))[groups]
+    largest = [np.abs(column_z(signs, flips[:, i : i + 20])).max(1) for i in range(0, PERMUTATIONS, 20)]
+    return float(np.quantile(np.concatenate(largest), quantile))
+
+
+def purity_bound(majority: NDArray, total: NDArray) -> NDArray[np.float64]:
+    """Return Wilson's lower 95% bound of the share of discordant pairs on the majority's side."""
+    z = 1.6448536269514722
+    n = np.maximum(total, 1e-9)
+    share = majority / n
+    centre = share + z**2 / (2 * n)
+    spread = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (centre - spread) / (1 + z**2 / n)
+
+
+def seed_level(signs: sparse.csr_matrix) -> float:
+    """Return the |z| from which a column may seed a concept: Benjamini-Hochberg at 10% over exact sign tests."""
+    total = np.asarray(abs(signs).sum(0)).ravel()
+    majority = (total + np.abs(np.asarray(signs.sum(0)).ravel())) / 2
+    p = np.minimum(2 * stats.binom.sf(majority - 1, total, 0.5), 1.0)
+    good = stats.false_discovery_control(p) <= SEED_FDR
+    return float(np.abs(column_z(signs))[good].min()) - 1e-9 if good.any() else np.inf
+
+
+def discover(responses: Responses) -> tuple[Discovery, ...]:
+    """Find the concepts that sit on one side of the pairs more than chance allows, strongest first.
+
+    Among the features that may seed a concept the purest comes first: a feature shared by two concepts beats chance by
+    more than either's own, but has more pairs against it. Responses that a found concept explains never seed another.
+    """
+    signs, features, thresholds = binary_signs(responses)
+    if not signs.shape[1]:
+        return ()
+    bar, seed_bar = chance_level(signs, responses.groups), seed_level(signs)
+    open_pairs = np.ones(responses.n_pairs, dtype=bool)
+    explained = np.zeros(2 * responses.n_pairs, dtype=bool)
+    spent = np.zeros(len(features), dtype=bool)
+    found: list[Discovery] = []
+    for _ in range(MAX_SEEDS):
+        best, direction = _seed(signs[open_pairs], seed_bar, spent)
+        if best is None or len(found) == MAX_CONCEPTS:
+            break
+        spent |= features == features[best]
+        marks = np.asarray(responses.bag.x[:, features[best]].todense()).ravel() > thresholds[best]
+        grown = grow(responses, marks & ~explained, direction)
+        if grown is None or abs(grown.z) <= bar or any(overlap(grown, other) > MAX_OVERLAP for other in found):
+            open_pairs &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
+            continue
+        found.append(grown)
+        carriers = grown.signs * direction > 0
+        open_pairs &= ~carriers
+        explained |= np.concatenate([carriers, carriers])
+    return tuple(sorted(found, key=lambda item: -abs(item.z)))
+
+
+def _seed(signs: sparse.csr_matrix, bar: float, spent: Bools) -> tuple[int | None, float]:
+    """Return the purest column that beats `bar`, and its direction; None when none does."""
+    z = column_z(signs)
+    total = np.asarray(abs(signs).sum(0)).ravel()
+    majority = (total + np.abs(np.asarray(signs.sum(0)).ravel())) / 2
+    bound = np.where((np.abs(z) > bar) & ~spent, purity_bound(majority, total), 0.0)
+    best = int(np.argmax(bound))
+    return (best, float(np.sign(z[best]))) if bound[best] > 0 else (None, 1.0)
+
+
+def grow(responses: Responses, marks: Bools, direction: float | None = None) -> Discovery | None:
+    """Grow a readout from weak `marks` (2 * n_pairs,); None when nothing stable or too little comes of them.
+
+    Each round scores every response by the folds that did not see it, and marks anew where the scores agree best with
+    the marks before: first evenly, which drops what the lens does not recognise, then in favour of recall, which takes
+    in what the marks missed.
+    """
+    y = marks
+    for beta in BETAS:
+        if not FOLDS <= y.sum() <= len(y) - FOLDS:
+            return None
+        scores = out_of_fold(responses, y)
+        y = scores > best_agreement(scores, y, beta)
+    if not FOLDS <= y.sum() <= len(y) - FOLDS:
+        return None
+    return described(fit_readout(responses, y), responses, direction)
+
+
+def described(readout: Readout, responses: Responses, direction: float | None = None) -> Discovery | None:
+    """Return what `readout` finds in the pairs; None for fewer than MIN_ROWS rows, or the other `direction`."""
+    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)
+    way = float(np.sign(signs.sum())) if direction is None else direction
+    majority, minority = int((signs * way > 0).sum()), int((signs * way < 0).sum())
+    if majority < MIN_ROWS or majority <= minority:
+        return None
+    return Discovery(readout, signs, sign_z(signs), 1.0 - minority / majority)
+
+
+def overlap(one: Discovery, other: Discovery) -> float:
+    """Jaccard index of the rows that carry each effect."""
+    a, b = one.signs * np.sign(one.z) > 0, other.signs * np.sign(other.z) > 0
+    return float((a & b).sum() / max(int((a | b).sum()), 1))

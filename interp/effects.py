@@ -1,0 +1,100 @@
+"""Effects: from signs per pair to an effect with an interval, its controls and a verdict.
+
+The unit is the share of responses where a concept fires, chosen minus rejected. Pairs that share a prompt are not
+independent, so intervals and tests treat the prompt as the unit (cluster-robust standard errors; Liang and Zeger 1986).
+The verdict is `cannot_tell` unless three independent objections fail: chance (Benjamini-Hochberg over all that was
+looked at), instability (both halves of the prompts agree in sign) and length (the effect survives at equal length).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, stats
+
+from premortem.interp.records import EffectVerdict
+
+Z90 = 1.6448536269514722
+"""Half-width of a 90% normal interval in standard errors."""
+FALSE_DISCOVERY_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class EffectTable:
+    """The statistics of many concepts over the same pairs; every array is `(n_concepts,)`."""
+
+    effect: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    p: NDArray[np.float64]
+    split_half: NDArray[np.float64]
+    length_controlled: NDArray[np.float64]
+
+
+def measure(signs: NDArray, groups: NDArray[np.int64], length_difference: NDArray) -> EffectTable:
+    """Measure the effect of each column of `signs` (n_pairs, n_concepts), values -1 to 1.
+
+    `groups` (n_pairs,) numbers the prompts; `length_difference` (n_pairs,) is chosen minus rejected, in tokens.
+    """
+    values = np.asarray(signs, dtype=np.float64)
+    n = len(values)
+    effect = values.mean(0)
+    error = _prompt_error(values - effect, groups)
+    floor = 1.0 / n  # a concept that never varies still has the resolution of one pair
+    z = effect / np.maximum(error, floor / 2)
+    half_width = Z90 * np.maximum(error, floor / 2)
+    return EffectTable(
+        effect=effect,
+        low=np.maximum(effect - half_width, -1.0),
+        high=np.minimum(effect + half_width, 1.0),
+        p=2 * stats.norm.sf(np.abs(z)),
+        split_half=_split_half(values, groups),
+        length_controlled=_at_equal_length(values, length_difference),
+    )
+
+
+def _prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Standard error of each column's mean with prompts as clusters."""
+    n, n_groups = len(centred), int(groups.max()) + 1
+    member = sparse.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(n_groups, n))
+    sums = member @ centred
+    correction = n_groups / max(n_groups - 1, 1)
+    return np.sqrt(correction * (sums**2).sum(0)) / n
+
+
+def _split_half(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The smaller of the two halves' means by magnitude, halves by prompt; 0 where their signs differ."""
+    even = groups % 2 == 0
+    if even.all() or not even.any():
+        return np.zeros(values.shape[1])
+    a, b = values[even].mean(0), values[~even].mean(0)
+    smaller = np.where(np.abs(a) < np.abs(b), a, b)
+    return np.where(a * b > 0, smaller, 0.0)
+
+
+def _at_equal_length(values: NDArray[np.float64], length_difference: NDArray) -> NDArray[np.float64]:
+    """Intercept of each column's least-squares line on the signed log length difference."""
+    x = np.sign(length_difference) * np.log1p(np.abs(length_difference))
+    centred = x - x.mean()
+    variance = float((centred**2).mean())
+    if variance == 0:
+        return values.mean(0)
+    slope = (centred[:, None] * values).mean(0) / variance
+    return values.mean(0) - slope * x.mean()
+
+
+def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Benjamini-Hochberg adjusted p-values."""
+    return stats.false_discovery_control(np.clip(p, 0, 1)) if len(p) else p
+
+
+def verdict(
+    effect: float, low: float, high: float, q: float, split_half: float, at_equal_length: float
+) -> EffectVerdict:
+    """Decide from the statistics of one effect; see the module's text for the three objections."""
+    doubtful = q > FALSE_DISCOVERY_RATE or low <= 0 <= high or split_half == 0 or effect * at_equal_length <= 0
+    if doubtful or abs(at_equal_length) < 0.25 * abs(effect):
+        return "cannot_tell"
+    return "amplified" if effect > 0 else "suppressed"

@@ -1,0 +1,65 @@
+"""Every error that Premortem raises on purpose, drawn once.
+
+    PremortemError                 one clear line for the user, exit code 1
+    ├── DataError                  the pairs: what was seen, and in which row
+    │   ├── RowError               one row cannot be read; the reader quarantines it and goes on
+    │   └── NoPairs                nothing usable is left
+    ├── SpecError                  the spec: which line, and what to write instead
+    ├── ModelError                 a model cannot be fetched, verified or loaded
+    ├── LensError                  an SAE cannot be loaded
+    │   └── LensMisfit             it loads, but does not reconstruct this model on these pairs
+    ├── StoreError                 the database: locked, damaged, from a newer version
+    │   └── RunBusy                another process holds the run
+    ├── ExportError                the target exists, or the input has changed since the run
+    └── ToolError                  a tool call that cannot be served; a planner may correct it and try again
+
+A message says what was seen and what to do about it. Nothing here knows about exit codes beyond that first line.
+"""
+
+
+class PremortemError(Exception):
+    """Base of every expected failure; its text is shown to the user as it is."""
+
+
+class DataError(PremortemError):
+    """The preference data cannot be used as given."""
+
+
+class RowError(DataError):
+    """One row cannot be read as a pair; the text gives the reason without the row number."""
+
+
+class NoPairs(DataError):
+    """A dataset holds no usable pair."""
+
+
+class SpecError(PremortemError):
+    """The model spec cannot be understood."""
+
+
+class ModelError(PremortemError):
+    """A model cannot be fetched, verified or loaded."""
+
+
+class LensError(PremortemError):
+    """An SAE cannot be loaded, or is not in a safe format."""
+
+
+class LensMisfit(LensError):
+    """An SAE loads but does not reconstruct the model's activations on the user's pairs."""
+
+
+class StoreError(PremortemError):
+    """The run database cannot be read or written."""
+
+
+class RunBusy(StoreError):
+    """Another process is working on the same run."""
+
+
+class ExportError(PremortemError):
+    """The debugged dataset cannot be written."""
+
+
+class ToolError(PremortemError):
+    """A tool call that cannot be served as asked; the text is a hint for the next try."""

@@ -1,0 +1,55 @@
+"""Linear layers with weights laid out for the CPU they run on.
+
+torch multiplies float32 matrices through MKL, which picks its widest instructions on Intel only: on an AMD machine
+with AVX-512 it ran at 65 Gflop/s per core where oneDNN, shipped inside the same torch, ran at 145. torch's own
+compiler reaches oneDNN by packing a weight once and calling two operators; so do we, without a compiler. The sums are
+the same up to rounding. Only for reading: a packed layer has no `weight` to train.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class PackedLinear(nn.Module):
+    """`y = x W^T + b` for `x` of shape (..., d_in), float32 on CPU."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        weight = linear.weight.detach().contiguous()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._bias = None if linear.bias is None else linear.bias.detach().clone()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the product, of shape (..., d_out)."""
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return y
+
+
+def can_pack() -> bool:
+    """Return whether this build of torch has the operators, and they multiply correctly here."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    linear = nn.Linear(48, 32).requires_grad_(False)
+    x = torch.linspace(-1, 1, 3 * 5 * 48).reshape(3, 5, 48)
+    try:
+        return bool(torch.allclose(PackedLinear(linear)(x), linear(x), atol=1e-5))
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+
+
+def pack_linears(module: nn.Module) -> int:
+    """Replace every float32 `nn.Linear` on the CPU inside `module` by a packed one; return how many."""
+    if not can_pack():
+        return 0
+    found = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and child.weight.dtype == torch.float32 and child.weight.device.type == "cpu"
+    ]
+    for parent, name, child in found:
+        setattr(parent, name, PackedLinear(child))
+    return len(found)

@@ -1,0 +1,172 @@
+"""Forecast: from encoded pairs to concepts and their effects, everywhere and within topics.
+
+The concepts of a forecast come from three sources: groups of features that fire together, concepts that discovery
+found on one side of the pairs, and the readouts that stand for clauses. Effects are measured for all of them by the
+same forecaster, false discoveries are controlled over everything that was looked at, and a concept within a topic is
+reported where its effect there differs from its effect elsewhere (inside against outside, as in the published method).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from premortem.interp.discover import Discovery, discover
+from premortem.interp.effects import EffectTable, adjusted, measure, verdict
+from premortem.interp.pooling import EncodedPairs
+from premortem.interp.forecasters import values_per_pair
+from premortem.interp.groups import group_features, group_readout
+from premortem.interp.names import Vocabulary
+from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.readout import Readout, Responses, prompt_groups, responses_of
+from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
+from premortem.interp.topics import group_prompts
+
+FEATURES_SHOWN = 32
+"""Features listed with a concept, those with the largest weights."""
+ROWS_SHOWN = 200
+"""Rows kept with an effect; a finding keeps all of its rows."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A dataset as one lens reads it, with all that the forecast and the tracing share."""
+
+    lens_id: str
+    pairs: tuple[Pair, ...]
+    encoded: EncodedPairs
+    responses: Responses
+    vocabulary: Vocabulary
+    topics: tuple[Topic, ...]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the row of each pair."""
+        return np.asarray([pair.row for pair in self.pairs], dtype=np.int64)
+
+    @property
+    def length_difference(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: chosen minus rejected response, in tokens."""
+        chosen, rejected = self.responses.both(self.responses.lengths)
+        return chosen - rejected
+
+
+@dataclass(frozen=True)
+class NamedReadout:
+    """A readout as a concept with a tested name."""
+
+    concept: Concept
+    readout: Readout
+
+
+def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str) -> Reading:
+    """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast."""
+    prompts = [pair.prompt_text() for pair in pairs]
+    groups = prompt_groups(prompts)
+    texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
+    vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
+    topics = group_prompts(prompts, [pair.row for pair in pairs])
+    return Reading(lens_id, tuple(pairs), encoded, responses_of(encoded, groups), vocabulary, topics)
+
+
+def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:
+    """Name `readout` in the words of the data."""
+    name, tested, score = reading.vocabulary.name(readout.fires(reading.responses.bag))
+    fires = np.packbits(readout.fires(reading.responses.bag)).tobytes().hex()
+    strongest = sorted(readout.strongest(FEATURES_SHOWN))
+    concept = Concept(
+        concept_id=content_id("concept", reading.lens_id, origin, [feature for feature, _ in strongest], fires),
+        name=name,
+        name_tested=tested,
+        name_score=round(score, 4),
+        features=tuple(feature for feature, _ in strongest),
+        weights=tuple(round(weight, 4) for _, weight in strongest),
+        threshold=round(readout.threshold, 4),
+    )
+    return NamedReadout(concept, readout)
+
+
+def group_concepts(reading: Reading) -> list[NamedReadout]:
+    """Return the groups of co-firing features as named concepts."""
+    groups = group_features(reading.responses)
+    return [name_readout(reading, group_readout(reading.responses, features), "group") for features in groups]
+
+
+def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Discovery, ...]:
+    """Return what discovery finds blind in `reading`."""
+    with (progress or NullProgress()).stage("searching for one-sided concepts", None):
+        return discover(reading.responses)
+
+
+def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str) -> Forecast:
+    """Measure the effect of every concept, everywhere and within topics; strongest first."""
+    values = values_per_pair(forecaster, reading.encoded, reading.responses, [c.readout for c in concepts])
+    tables = [(None, np.ones(len(reading.pairs), dtype=bool))]
+    rows = reading.rows
+    tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
+    measured = [(topic, inside, _measure(reading, values, inside)) for topic, inside in tables]
+    q = adjusted(np.concatenate([table.p for _, _, table in measured])) if concepts else np.zeros(0)
+    effects: list[ConceptEffect] = []
+    for number, (topic, inside, table) in enumerate(measured):
+        own_q = q[number * len(concepts) : (number + 1) * len(concepts)]
+        keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, inside, table, own_q)
+        effects += [
+            _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside) for i in np.flatnonzero(keep)
+        ]
+    effects.sort(key=lambda effect: (-abs(effect.split_half), -abs(effect.effect), effect.concept_id))
+    return Forecast(forecaster=forecaster, n_pairs=len(reading.pairs), concepts=tuple(effects))
+
+
+def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_]) -> EffectTable:
+    _, groups = np.unique(reading.responses.groups[inside], return_inverse=True)
+    return measure(values[inside], groups, reading.length_difference[inside])
+
+
+def _stands_out(values: NDArray, inside: NDArray[np.bool_], table: EffectTable, q: NDArray) -> NDArray[np.bool_]:
+    """Whether each effect inside a topic is certain and differs from the effect outside by more than chance."""
+    outside = values[~inside]
+    if not len(outside):
+        return np.zeros(values.shape[1], dtype=bool)
+    error = np.sqrt(values[inside].var(0) / max(inside.sum(), 1) + outside.var(0) / len(outside)) + 1e-9
+    welch = (table.effect - outside.mean(0)) / error
+    return (q < 0.05) & (np.abs(welch) > 3) & (np.abs(table.effect) > np.abs(outside.mean(0)))
+
+
+def _effect(
+    reading: Reading,
+    named: NamedReadout,
+    table: EffectTable,
+    i: int,
+    q: float,
+    topic: Topic | None,
+    values: NDArray,
+    inside: NDArray[np.bool_],
+) -> ConceptEffect:
+    effect, low, high = float(table.effect[i]), float(table.low[i]), float(table.high[i])
+    split_half, at_equal_length = float(table.split_half[i]), float(table.length_controlled[i])
+    return ConceptEffect(
+        concept_id=named.concept.concept_id,
+        name=named.concept.name,
+        name_tested=named.concept.name_tested,
+        features=named.concept.features,
+        topic=topic.name if topic else None,
+        effect=round(effect, 6),
+        low=round(low, 6),
+        high=round(high, 6),
+        verdict=verdict(effect, low, high, float(q), split_half, at_equal_length),
+        split_half=round(split_half, 6),
+        rows=responsible(reading, named.readout, values[:, i] * inside, float(np.sign(effect)))[:ROWS_SHOWN],
+        q=round(float(q), 6),
+        length_controlled=round(at_equal_length, 6),
+    )
+
+
+def responsible(reading: Reading, readout: Readout, values: NDArray, direction: float) -> tuple[int, ...]:
+    """Return the rows whose value has the sign `direction`, the widest gap between the sides' scores first."""
+    chosen, rejected = reading.responses.both(readout.score(reading.responses.bag))
+    gap = direction * (chosen - rejected)
+    carriers = np.flatnonzero(values * direction > 0)
+    return tuple(int(reading.rows[i]) for i in carriers[np.argsort(-gap[carriers], kind="stable")])

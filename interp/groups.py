@@ -1,0 +1,55 @@
+"""Groups: features that fire in the same responses, read together as one concept.
+
+A single feature is noisy and often one of several that split a meaning between them. Features are grouped by the
+correlation of their firing over the responses of both sides (symmetric, so that the signed test that follows is not
+circular), with k-means on the singular vectors of the standardised firing matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
+
+from premortem.interp.readout import Part, Readout, Responses
+
+TAU = 0.01
+"""A feature fires in a response when it is active on more than this share of its tokens (arXiv 2606.12360, B.1)."""
+COMPONENTS = 48
+FEATURES_PER_GROUP = 20
+
+
+def group_features(
+    responses: Responses, *, base_rate: tuple[float, float] = (0.01, 0.9), seed: int = 0
+) -> list[NDArray]:
+    """Return groups of features (arrays of indices into the SAE), by co-firing.
+
+    Only features that fire in a share of responses inside `base_rate` take part: rarer ones cannot be grouped, and
+    those that fire nearly everywhere tell nothing apart.
+    """
+    fires = (responses.bag.x > 0).astype(np.float32).tocsc()
+    rate = np.asarray(fires.mean(0)).ravel()
+    kept = np.flatnonzero((rate > base_rate[0]) & (rate < base_rate[1]))
+    if len(kept) < 2 * FEATURES_PER_GROUP:
+        return [kept] if len(kept) else []
+    scaled = fires[:, kept] @ sparse.diags(1 / np.sqrt(rate[kept] * (1 - rate[kept])))
+    components = min(COMPONENTS, scaled.shape[0] - 1, scaled.shape[1] - 1)
+    svd = TruncatedSVD(components, random_state=seed).fit(scaled)
+    points = normalize(svd.components_.T * svd.singular_values_)
+    k = int(np.clip(len(kept) // FEATURES_PER_GROUP, 2, 100))
+    labels = KMeans(k, n_init=2, random_state=seed).fit_predict(points)
+    return [kept[labels == label] for label in range(k) if (labels == label).sum() >= 2]
+
+
+def group_readout(responses: Responses, features: NDArray) -> Readout:
+    """Return the readout of a group: equal weights on standardised features, threshold at the upper quartile of both sides."""
+    columns = responses.bag.x[:, features]
+    mean = np.asarray(columns.mean(0)).ravel()
+    deviation = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).mean(0)).ravel() - mean**2, 1e-6))
+    weights = 1.0 / (deviation * len(features))
+    scores = np.asarray(columns @ weights).ravel()
+    whole = Part(tuple(int(f) for f in features), tuple(float(w) for w in weights))
+    return Readout(whole, Part(), float(np.quantile(scores, 0.75)))

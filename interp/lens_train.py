@@ -1,0 +1,293 @@
+"""Trains SAEs on a model's own residual stream, with sae-lens's trainer, on a laptop.
+
+First the texts go through the model once and the activations of every wanted layer are kept on disk as float16; an
+interrupted harvest goes on where it stopped. Then each layer gets a TopK SAE from shuffled activations. The opening of
+the chat template, or the first token of a plain text, is left out: it is the same everywhere, and the first position of
+many models is an outlier that no other token resembles.
+
+A saved lens is a folder in sae-lens's format with float16 weights, metadata that names the place in both languages,
+and a `card.json` with data, recipe and figures on activations that the training never saw.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from premortem.interp.encode import request_key
+from premortem.interp.errors import LensError
+from premortem.interp.features import FeatureReader
+from premortem.interp.forward import Forward
+from premortem.interp.models import LoadedModel
+from premortem.interp.packing import Ids, Request, batches
+from premortem.interp.pooling import FitSums
+from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.records import Pair
+from premortem.interp.sae_files import find_sae
+from premortem.interp.tokens import MAX_LENGTH, tokenize_all
+
+if TYPE_CHECKING:
+    from sae_lens import TopKTrainingSAE
+
+_BATCH_TOKENS = 1024
+_HELD_OUT = 20_000
+_OUTLIER = 6.0
+"""Activations whose norm exceeds this many times the mean are not trained on."""
+
+
+class Text(NamedTuple):
+    """Token ids of one text."""
+
+    skipped: Ids
+    """Its first tokens, which are read and not trained on."""
+    kept: Ids
+    """The rest."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an SAE is trained."""
+
+    d_sae: int = 3072
+    """Features."""
+    k: int = 56
+    """Features that fire on a token."""
+    epochs: float = 2.0
+    """How often each activation is seen."""
+    batch_size: int = 2048
+    """Activations per step."""
+    learning_rate: float = 8e-4
+    """Adam's, until the last third of the steps, over which it falls to a tenth."""
+    dead_after: int = 40
+    """Steps without firing after which a feature is trained on what the others miss."""
+    seed: int = 0
+    """Order of the activations and first weights."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the activations come from."""
+
+    model_name: str
+    """The model, as its users name it."""
+    layer: int
+    """0-based decoder layer whose output they are."""
+    data: str
+    """What the texts are, in a sentence."""
+    context_size: int = MAX_LENGTH
+    """Longest text, in tokens."""
+
+
+def texts_of(pairs: Sequence[Pair], model: LoadedModel, max_length: int = MAX_LENGTH) -> list[Text]:
+    """Return both conversations of each pair, from behind the template's opening."""
+    opening = len(Forward(model, tree=True).opening)
+    texts = []
+    for tokens in tokenize_all(pairs, model.tokenizer):
+        for response in (tokens.chosen, tokens.rejected):
+            ids = np.array([*tokens.prompt, *response][:max_length], np.int32)
+            skipped = min(opening, len(tokens.prompt)) or 1
+            texts.append(Text(ids[:skipped], ids[skipped:]))
+    return [text for text in texts if len(text.kept)]
+
+
+def train_lenses(
+    model: LoadedModel,
+    texts: Sequence[Text],
+    layers: Sequence[int],
+    out: Path,
+    *,
+    recipe: Recipe | None = None,
+    data: str = "texts of the user's choice",
+    progress: Progress | None = None,
+) -> dict[int, Path]:
+    """Harvest and train one SAE per layer; return the folder of each, `out/layer-L`.
+
+    Raises LensError when there are fewer activations than one batch.
+    """
+    recipe, progress = recipe or Recipe(), progress or NullProgress()
+    activations = harvest(model, texts, layers, out / "activations", progress)
+    folders = {}
+    for layer, path in activations.items():
+        place = Place(model.ref, layer, data, max(len(text.skipped) + len(text.kept) for text in texts))
+        folders[layer] = train_sae(np.load(path, mmap_mode="r"), recipe, place, out / f"layer-{layer}", progress)
+    return folders
+
+
+def harvest(
+    model: LoadedModel, texts: Sequence[Text], layers: Sequence[int], folder: Path, progress: Progress | None = None
+) -> dict[int, Path]:
+    """Keep the activations of all kept tokens behind each of `layers`, as float16 `(n_tokens, hidden_size)` files.
+
+    Files that are there already, whole or begun, are completed; they must come from the same texts and model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    requests = {request.key: request for request in (_request(text) for text in texts if len(text.kept))}
+    total = sum(len(request.response) for request in requests.values())
+    paths = {layer: folder / f"layer-{layer}.npy" for layer in layers}
+    state = folder / "state.json"
+    begun = {"model": model.digest, "layers": list(layers), "tokens": total, "batches": 0, "rows": 0}
+    if state.exists() and all(path.exists() for path in paths.values()):
+        earlier = json.loads(state.read_text("ascii"))
+        if any(earlier.get(key) != begun[key] for key in ("model", "layers", "tokens")):
+            raise LensError(f"{folder} holds activations of other texts or another model: name another folder.")
+        begun = earlier
+    mode: Any = "r+" if begun["batches"] else "w+"
+    files = {
+        layer: open_memmap(path, mode, np.float16, None if mode == "r+" else (total, model.hidden_size))
+        for layer, path in paths.items()
+    }
+    forward = Forward(model)
+    planned = batches(requests.values(), forward.opening, _BATCH_TOKENS)
+    with (progress or NullProgress()).stage("Harvesting activations", total=total) as stage:
+        stage.advance(begun["rows"])
+        for batch in islice(planned, begun["batches"], None):
+            read, owner, _ = forward.read(batch, list(layers))
+            rows = slice(begun["rows"], begun["rows"] + len(owner))
+            for layer, file in files.items():
+                file[rows] = read[layer].to(torch.float16).cpu().numpy()
+            begun = {**begun, "batches": begun["batches"] + 1, "rows": rows.stop}
+            if begun["batches"] % 32 == 0 or rows.stop == total:
+                _note(state, begun, files)
+            stage.advance(len(owner))
+    return paths
+
+
+def train_sae(
+    activations: NDArray[np.float16],
+    recipe: Recipe,
+    place: Place,
+    out: Path,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a TopK SAE on `(n_tokens, d_in)` float16 activations, memory-mapped ones included; save it in `out`.
+
+    The last 20,000 activations, or a tenth of fewer, are held out for the figures of `card.json`. Raises LensError when
+    there are fewer than one batch.
+    """
+    held_out = min(_HELD_OUT, len(activations) // 10)
+    used = len(activations) - held_out
+    if used < recipe.batch_size:
+        raise LensError(f"{used} activations to train on are fewer than one batch of {recipe.batch_size}: add texts.")
+    started = time.monotonic()
+    sae = _fit(activations[:used], recipe, progress or NullProgress())
+    _save(sae, place, out)
+    figures = measure(out, activations[used:])
+    card = {
+        **asdict(place),
+        "hook": f"model.layers.{place.layer}",
+        "recipe": {**asdict(recipe), "activations": used, "trainer": "sae-lens SAETrainer, TopK"},
+        "figures": {**figures, "training_seconds": round(time.monotonic() - started)},
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    return out
+
+
+def measure(folder: Path, activations: NDArray[np.float16]) -> dict[str, float]:
+    """Return FVU, L0 and the share of features that never fire of a saved SAE on `(n_tokens, d_in)` activations."""
+    facts = find_sae(str(folder))
+    reader = FeatureReader(facts.load(), torch.device("cpu"))
+    fired = np.zeros(facts.d_sae, bool)
+    sums = FitSums(0.0, 0.0, 0.0, 0.0, np.zeros(facts.d_in))
+    for start in range(0, len(activations), 4096):
+        x = np.asarray(activations[start : start + 4096], np.float32)
+        features = reader.read(torch.from_numpy(x))
+        fired[features.feature] = True
+        sums = sums + FitSums.of(features, x)
+    return {
+        "fvu": round(sums.fvu, 4),
+        "l0": round(sums.l0, 2),
+        "dead_share": round(float(1 - fired.mean()), 4),
+        "held_out_tokens": len(activations),
+    }
+
+
+def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -> TopKTrainingSAE:
+    from sae_lens import TopKTrainingSAEConfig
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    from premortem.interp.quick_topk import QuickTopK
+
+    torch.manual_seed(recipe.seed)
+    steps = max(1, int(len(activations) * recipe.epochs) // recipe.batch_size)
+    sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
+    norms = np.linalg.norm(sample, axis=1)
+    scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), _OUTLIER * float(norms.mean())
+    sae = QuickTopK(TopKTrainingSAEConfig(d_in=activations.shape[1], d_sae=recipe.d_sae, k=recipe.k))
+    sae.b_dec.data = torch.from_numpy(sample[norms < longest].mean(axis=0) * scale)
+    config = SAETrainerConfig(
+        total_training_samples=steps * recipe.batch_size,
+        train_batch_size_samples=recipe.batch_size,
+        lr=recipe.learning_rate,
+        lr_end=recipe.learning_rate / 10,
+        lr_decay_steps=steps // 3,
+        dead_feature_window=recipe.dead_after,
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    provider = _shuffled(activations, recipe, scale, longest)
+    trainer: Any = SAETrainer(cfg=config, sae=sae, data_provider=provider)
+    with progress.stage("Training the SAE", total=steps) as stage:
+        for _ in range(steps):  # the trainer's own loop also draws a bar and logs to wandb
+            trainer.step(next(provider))
+            trainer.n_training_steps += 1
+            stage.advance()
+    sae.fold_activation_norm_scaling_factor(scale)
+    return sae
+
+
+def _shuffled(
+    activations: NDArray[np.float16], recipe: Recipe, scale: float, longest: float
+) -> Iterator[torch.Tensor]:
+    """Yield scaled batches in random order, without outliers, for ever."""
+    rng = np.random.default_rng(recipe.seed)
+    while True:
+        order = rng.permutation(len(activations))
+        for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
+            rows = np.sort(order[start : start + recipe.batch_size])
+            x = torch.from_numpy(np.asarray(activations[rows], np.float32))
+            usual = x[x.norm(dim=1) < longest]
+            yield usual[torch.arange(recipe.batch_size) % len(usual)] * scale
+
+
+def _save(sae: TopKTrainingSAE, place: Place, out: Path) -> None:
+    """Save for inference with decoder rows of norm 1 and float16 weights; readers convert to the dtype in cfg.json."""
+    from safetensors.torch import load_file, save_file
+
+    described = {
+        "model_name": place.model_name,
+        "hook_name": f"blocks.{place.layer}.hook_resid_post",
+        "hf_hook_name": f"model.layers.{place.layer}",
+        "prepend_bos": False,
+        "context_size": place.context_size,
+        "dataset_path": place.data,
+    }
+    for name, value in described.items():
+        setattr(sae.cfg.metadata, name, value)
+    weights_path, config_path = sae.save_inference_model(out)
+    config = json.loads(config_path.read_text("utf-8"))
+    config["rescale_acts_by_decoder_norm"] = False  # saving has made every norm 1
+    config_path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", "utf-8")
+    save_file({name: tensor.half() for name, tensor in load_file(weights_path).items()}, weights_path)
+
+
+def _request(text: Text) -> Request:
+    return Request(request_key(text.skipped, text.kept), text.skipped, text.kept)
+
+
+def _note(state: Path, begun: dict[str, Any], files: dict[int, Any]) -> None:
+    """Write down how far the files are complete, after they are."""
+    for file in files.values():
+        file.flush()
+    scratch = state.with_suffix(".tmp")
+    scratch.write_text(json.dumps(begun), "ascii")
+    scratch.replace(state)

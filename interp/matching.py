@@ -1,0 +1,164 @@
+"""Matching: which concepts of a dataset stand for a clause of the spec, without an LLM.
+
+A clause brings evidence about single responses: its detector, the phrases it quotes, its words where they stand in a
+response and not in the prompt, and the everyday behaviours whose names it uses (each a set of minimal pairs that the
+lens has read). Evidence is weak: words miss paraphrases, a minimal-pair readout confuses neighbours. So it never
+becomes a concept as it is. It either picks a concept that discovery found blind, whose rows it agrees with, or it
+labels the responses for a readout of its own, which must recognise responses that it was not fitted on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from premortem.interp.discover import MIN_ROWS, Discovery, overlap
+from premortem.interp.readout import (
+    Bools,
+    Part,
+    Readout,
+    Responses,
+    fit_readout,
+    out_of_fold,
+    sign_z,
+    signed_rows,
+)
+from premortem.interp.records import Clause
+
+RECOGNISED = 0.8
+"""AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
+AGREEMENT = 0.5
+"""Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
+LIFT = 3.0
+"""How much denser the evidence must be in those rows than in all pairs."""
+COMMONPLACE = 0.25
+"""A word that stands in a larger share of responses says nothing about a behaviour."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The words of a dataset, row for row with its `Responses`."""
+
+    responses: Sequence[str]
+    """`2 * n_pairs` response texts, chosen first."""
+    prompts: Sequence[str]
+    """`n_pairs` prompt texts."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one source says about every response."""
+
+    source: str
+    """`detector`, `quoted`, `words`, or the id of an everyday behaviour."""
+    marks: Bools
+    """`(2 * n_pairs,)`: responses marked as showing the behaviour."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A concept that stands for a clause."""
+
+    readout: Readout
+    signs: NDArray[np.int64]
+    source: str
+    """The evidence that led to it."""
+    discovered: bool
+    """Whether discovery had found it blind."""
+
+
+def stem(word: str) -> str:
+    """Cut the commonest English endings, so that a clause's plural finds the singular."""
+    for ending, least in (("iness", 4), ("ies", 3), ("ing", 4), ("ers", 4), ("ed", 4), ("es", 4), ("ly", 4), ("s", 3)):
+        if word.endswith(ending) and len(word) - len(ending) >= least:
+            return word[: -len(ending)]
+    return word
+
+
+def word_marks(words: Sequence[str], texts: Texts) -> Bools:
+    """Mark the responses in which a word of `words` stands that its own prompt does not hold, by stem."""
+    marks = np.zeros(len(texts.responses), dtype=bool)
+    n = len(texts.prompts)
+    for word in words:
+        pattern = re.compile(rf"\b{re.escape(stem(word))}\w{{0,4}}\b", re.IGNORECASE)
+        hits = np.asarray([bool(pattern.search(text)) for text in texts.responses])
+        if hits.mean() > COMMONPLACE:
+            continue
+        asked = np.asarray([bool(pattern.search(text)) for text in texts.prompts])
+        marks |= hits & ~np.concatenate([asked, asked])[: 2 * n]
+    return marks
+
+
+def gather(clause: Clause, texts: Texts, behaviours: Mapping[str, Bools]) -> list[Evidence]:
+    """Return the evidence of `clause`, the most trustworthy source first.
+
+    `behaviours` maps the ids of the everyday behaviours that the clause names to their marks.
+    """
+    found: list[Evidence] = []
+    if clause.detector:
+        pattern = re.compile(clause.detector)
+        found.append(Evidence("detector", np.asarray([bool(pattern.search(text)) for text in texts.responses])))
+    if clause.examples:
+        lowered = [example.lower() for example in clause.examples]
+        found.append(
+            Evidence("quoted", np.asarray([any(e in text.lower() for e in lowered) for text in texts.responses]))
+        )
+    if clause.words:
+        found.append(Evidence("words", word_marks(clause.words, texts)))
+    found += [Evidence(name, marks) for name, marks in behaviours.items()]
+    return [evidence for evidence in found if evidence.marks.any()]
+
+
+def match_clause(evidence: Sequence[Evidence], responses: Responses, discoveries: Sequence[Discovery]) -> list[Match]:
+    """Return the concepts that stand for a clause with this `evidence`; empty when none covers it."""
+    matches = [
+        Match(discovery.readout, discovery.signs, item.source, True)
+        for discovery in discoveries
+        if (item := claims(evidence, discovery)) is not None
+    ]
+    for item in evidence:
+        own = own_readout(item, responses)
+        if own is not None and not any(_same_rows(own.signs, match.signs) for match in matches):
+            matches.append(own)
+    return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
+
+
+def claims(evidence: Sequence[Evidence], discovery: Discovery) -> Evidence | None:
+    """Return the first evidence that marks enough of the rows of `discovery`, on the side that shows the concept."""
+    direction = np.sign(discovery.z)
+    rows = discovery.signs * direction > 0
+    for item in evidence:
+        agrees = signed_rows(item.marks, len(rows)) * direction > 0
+        inside, everywhere = agrees[rows].mean(), agrees.mean()
+        if inside >= AGREEMENT and inside >= LIFT * max(everywhere * (1 - rows.mean()), 1e-9):
+            return item
+    return None
+
+
+def own_readout(evidence: Evidence, responses: Responses) -> Match | None:
+    """Fit a readout to `evidence`; None when the lens does not recognise what it marks."""
+    marks = evidence.marks
+    if not MIN_ROWS <= int(marks.sum()) <= len(marks) - MIN_ROWS:
+        return None
+    if roc_auc_score(marks, out_of_fold(responses, marks)) < RECOGNISED:
+        return None
+    readout = fit_readout(responses, marks)
+    return Match(readout, signed_rows(readout.fires(responses.bag), responses.n_pairs), evidence.source, False)
+
+
+def _same_rows(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    return (
+        max(
+            overlap(Discovery(_NO_READOUT, one, sign, 0.0), Discovery(_NO_READOUT, other, sign, 0.0))
+            for sign in (1.0, -1.0)
+        )
+        > AGREEMENT
+    )
+
+
+_NO_READOUT = Readout(Part(), Part(), 0.0)

@@ -1,0 +1,79 @@
+"""Names: what a concept is called, in words of the data, and whether the name holds.
+
+A name is the few words (and pairs of words) that stand in the responses where the concept fires far more than in the
+others: the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words").
+It is found on one half of the responses and tested on the other: how well does the presence of its words tell
+responses where the concept fires (AUROC)? A name that fails says so; it is never hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import roc_auc_score
+
+PASS = 0.7
+"""AUROC on held-out responses from which a name counts as tested."""
+WORDS = 4
+PRIOR = 0.05
+"""Weight of the prior, as pseudo-counts per occurrence in all responses."""
+
+
+class Vocabulary:
+    """Word and word-pair counts of all responses of a dataset, made once and used for every name."""
+
+    def __init__(self, texts: Sequence[str], groups: NDArray[np.int64]) -> None:
+        """Count the words of `texts` (n,); `groups` (n,) decides which half a text belongs to."""
+        vectorizer = CountVectorizer(
+            ngram_range=(1, 2),
+            min_df=2,
+            binary=True,
+            max_features=60_000,
+            token_pattern=r"(?u)[^\W_][\w'’:/.-]*[\w/]|[^\w\s]{2,}",
+        )
+        try:
+            self.counts = vectorizer.fit_transform(texts).astype(np.float64).tocsr()
+            self.words = vectorizer.get_feature_names_out()
+        except ValueError:  # no word occurs twice
+            self.counts, self.words = sparse.csr_matrix((len(texts), 0)), np.zeros(0, dtype=object)
+        self.first_half = groups % 2 == 0
+
+    def name(self, fires: NDArray[np.bool_]) -> tuple[str, bool, float]:
+        """Return `(name, tested, AUROC)` for a concept that fires in the responses `fires` (n,)."""
+        z = self._log_odds(fires & self.first_half, ~fires & self.first_half)
+        best: list[int] = []
+        for i in np.argsort(-z, kind="stable")[:40]:
+            if z[i] > 1.5 and not any(self._contained(i, j) for j in best):
+                best.append(int(i))
+            if len(best) == WORDS:
+                break
+        name = ", ".join(str(self.words[i]) for i in best) or "unnamed"
+        score = self._auroc(best, fires)
+        return name, score >= PASS, score
+
+    def _log_odds(self, inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """z-scores of the log-odds ratio of each word, inside against outside, with a Dirichlet prior."""
+        if not inside.any() or not outside.any() or not len(self.words):
+            return np.zeros(len(self.words))
+        a, b = np.asarray(self.counts[inside].sum(0)).ravel(), np.asarray(self.counts[outside].sum(0)).ravel()
+        prior = PRIOR * (a + b) + 0.01
+        total = prior.sum()
+        odds_a = (a + prior) / (a.sum() + total - a - prior)
+        odds_b = (b + prior) / (b.sum() + total - b - prior)
+        return (np.log(odds_a) - np.log(odds_b)) / np.sqrt(1 / (a + prior) + 1 / (b + prior))
+
+    def _contained(self, one: int, other: int) -> bool:
+        a, b = str(self.words[one]).split(), str(self.words[other]).split()
+        return bool(set(a) & set(b))
+
+    def _auroc(self, words: list[int], fires: NDArray[np.bool_]) -> float:
+        held_out = ~self.first_half
+        y = fires[held_out]
+        if not words or not 0 < y.sum() < len(y):
+            return 0.5
+        hits = np.asarray(self.counts[held_out][:, words].sum(1)).ravel()
+        return float(roc_auc_score(y, hits))

@@ -1,0 +1,151 @@
+"""Reads a preference dataset: a file, a folder of Parquet files, or a hub id, in any form `forms` knows.
+
+JSON Lines go through our own reader (see `lines`), Parquet and hub datasets through `tables`. A row that is not a pair
+is quarantined with the reason, and reading goes on: one broken line must not cost the other 259,921. `row` is the
+0-based line of the input everywhere, so that a person can find it with an editor.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from premortem.interp.errors import DataError, NoPairs, RowError
+from premortem.interp.forms import Mapped, check_mapping, read_row
+from premortem.interp.hygiene import collect_notes
+from premortem.interp.lines import LineReader, shown
+from premortem.interp.records import Dataset, Pair, Quarantined
+from premortem.interp.tables import canonical, hash_files, parquet_files, read_hub, read_parquet
+
+LINE_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz")
+"""File names that the line reader takes."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_dataset(
+    path_or_hub_id: str | Path,
+    *,
+    mapping: Mapped | None = None,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    quarantine_to: Path | None = None,
+) -> Dataset:
+    """Return the dataset with its readable pairs, quarantined lines and notes.
+
+    `mapping` gives other column names (see `forms`); `limit` reads only that many first lines; `split`, `config` and
+    `revision` concern hub ids. `quarantine_to` receives the refused lines as JSON Lines, and is not written when there
+    are none. Raises DataError when the input cannot be read at all, NoPairs when no line of it is a pair.
+    """
+    check_mapping(mapping)
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} lines leaves nothing to read.")
+    source = _open(str(path_or_hub_id), split, config, revision, limit)
+    pairs: list[Pair] = []
+    refused: list[Quarantined] = []
+    for row, raw, value in source:
+        try:
+            pairs.append(read_row(value, row, mapping))
+        except RowError as error:
+            line = shown(raw if raw is not None else canonical(value))
+            refused.append(Quarantined(row=row, reason=str(error), line=line))
+    quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
+    if quarantine_to is not None and quarantined:
+        _write_quarantine(quarantine_to, quarantined)
+    if not pairs:
+        raise _no_pairs(str(path_or_hub_id), quarantined)
+    return Dataset(
+        path=str(path_or_hub_id),
+        sha256=source.sha256,
+        form="conversational" if 2 * sum(pair.conversational for pair in pairs) > len(pairs) else "standard",
+        pairs=tuple(pairs),
+        quarantined=quarantined,
+        notes=collect_notes(pairs),
+    )
+
+
+class _Table:
+    """Rows that are not lines: of Parquet files (hashed by their bytes) or of the hub (hashed by their content)."""
+
+    def __init__(self, rows: Iterator[dict[str, Any]], stop: int | None, files: Sequence[Path]) -> None:
+        self.rows, self.stop, self.files = rows, stop, list(files)
+        self.sha256 = ""
+        self.quarantined: list[Quarantined] = []
+
+    def __iter__(self) -> Iterator[tuple[int, None, dict[str, Any]]]:
+        digest = hashlib.sha256()
+        for row, value in enumerate(islice(self.rows, self.stop)):
+            digest.update(b"" if self.files else canonical(value))
+            yield row, None, value
+        self.sha256 = hash_files(self.files) if self.files else digest.hexdigest()
+
+
+def _open(name: str, split: str, config: str | None, revision: str | None, limit: int | None) -> LineReader | _Table:
+    path = _local(name)
+    if path is None:
+        return _Table(read_hub(name, split, config, revision), limit, ())
+    if path.is_file() and path.suffix in LINE_SUFFIXES:
+        return LineReader(path, stop=limit)
+    files = parquet_files(path)
+    if files:
+        return _Table(read_parquet(files), limit, files)
+    if path.is_dir():
+        raise DataError(f"{name}: a folder without Parquet files; name the file to read.")
+    if not path.is_file():
+        raise DataError(f"{name}: not a regular file.")
+    raise DataError(f"{name}: unknown kind of file; give JSON Lines (.jsonl, .jsonl.gz) or Parquet (.parquet).")
+
+
+def _local(name: str) -> Path | None:
+    """Return the path that `name` is, or None where it can only be a hub id; raise DataError where it is neither."""
+    path = Path(name)
+    try:
+        if path.exists():
+            return path
+        looks_local = path.suffix in (*LINE_SUFFIXES, ".parquet") or (path.parent.is_dir() and path.parent != Path())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name!a:.200}: not a usable path: {error}") from error
+    if _HUB_ID.fullmatch(name) and not looks_local and not name.startswith("."):
+        return None
+    raise DataError(f"{name}: no such file.{_suggestion(path)}")
+
+
+def _suggestion(path: Path) -> str:
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return f" There is no folder {path.parent} either."
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _no_pairs(name: str, quarantined: Sequence[Quarantined]) -> NoPairs:
+    if not quarantined:
+        return NoPairs(f"{name}: holds no lines.")
+    first = quarantined[0]
+    return NoPairs(f"{name}: none of {len(quarantined)} lines is a pair; row {first.row}: {first.reason}.")
+
+
+def _write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:
+    """Write the refused lines as JSON Lines, whole or not at all."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            for bad in quarantined:
+                file.write(json.dumps(bad.model_dump(), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{target}: the quarantined lines cannot be written: {error.strerror or error}.") from error

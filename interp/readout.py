@@ -1,0 +1,267 @@
+"""Readouts: which responses show a concept, told from a few labels and the features of the lens.
+
+A readout scores a response in two ways and adds them up. The *whole* part weighs each feature's maximum over the
+response: what the response does at large (it refuses, it shouts, it is full of lists). The *local* part weighs the
+features that fire together on one token and takes the strongest tokens: what it says in one place (a name, a phrase, a
+link). A planted sentence may be plain to the one and invisible to the other; their standardised sum was better than
+either on every behaviour that we planted (`tests/bench/real-data.md`).
+
+It starts from weak labels (a single feature that fires, a word, a detector) and is refined by self-training: fit,
+score every response by the folds that did not see its prompt, label again. The local part is fitted as in
+multiple-instance learning: a response that shows the concept need show it only on its best tokens.
+
+Nothing here knows what a concept is called, or which clause of a spec asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+from premortem.interp.pooling import EncodedPairs, Pooled
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+FOLDS = 5
+WHOLE_PENALTY = 0.3
+"""Inverse L2 strength of the whole part, on log1p of maxima."""
+LOCAL_PENALTY = 0.01
+"""Inverse L2 strength of the local part, on log1p of token activations."""
+BEST_TOKENS = 4
+"""Tokens of a response that shows the concept which the local part learns from."""
+READ_TOKENS = 2
+"""Strongest tokens whose mean is a response's local score: one alone is often chance."""
+BACKGROUND_TOKENS = 4000
+"""Tokens drawn at random from responses that do not show the concept."""
+LOCAL_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Bag:
+    """Some responses: what readouts score."""
+
+    x: sparse.csr_matrix
+    """`(n, d_sae)`: log1p of the maximum activation."""
+    tokens: sparse.csr_matrix
+    """`(n_tokens, d_sae)`: log1p of the activations, response after response."""
+    starts: NDArray[np.int64]
+    """`(n + 1,)`: where each response's tokens begin."""
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+
+@dataclass(frozen=True)
+class Responses:
+    """All responses of a dataset: chosen first, rejected below."""
+
+    bag: Bag
+    """`2 * n_pairs` responses."""
+    groups: NDArray[np.int64]
+    """`(n_pairs,)`: pairs with the same number share a prompt, and never straddle a fold."""
+    lengths: NDArray[np.int64]
+    """`(2 * n_pairs,)`: response tokens."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.groups)
+
+    def both(self, values: NDArray) -> tuple[NDArray, NDArray]:
+        """Split values per response into those of the chosen and those of the rejected side."""
+        return values[: self.n_pairs], values[self.n_pairs :]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weights on features, as a sparse vector, and what makes its score comparable: mean and standard deviation."""
+
+    features: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, dense: Floats) -> Part:
+        """Keep the nonzero entries of `dense` (d_sae,)."""
+        kept = np.flatnonzero(dense)
+        return cls(tuple(int(f) for f in kept), tuple(float(w) for w in dense[kept]))
+
+    def __bool__(self) -> bool:
+        return bool(self.features)
+
+    def raw(self, matrix: sparse.csr_matrix) -> Floats:
+        """Return the weighted sum of each row of `matrix` (n, d_sae), shape (n,)."""
+        dense = np.zeros(matrix.shape[1])
+        dense[list(self.features)] = self.weights
+        return np.asarray(matrix @ dense).ravel()
+
+    def standardised(self, values: Floats) -> Floats:
+        """Return raw scores on the common scale."""
+        return (values - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The sum of a whole and a local part, with a threshold; an empty part says nothing."""
+
+    whole: Part
+    local: Part
+    threshold: float
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The features of both parts, ascending."""
+        return tuple(sorted({*self.whole.features, *self.local.features}))
+
+    def strongest(self, n: int) -> list[tuple[int, float]]:
+        """Return the `n` features with the largest weights on the common scale, as (feature, weight)."""
+        total: dict[int, float] = {}
+        for part in (self.whole, self.local):
+            for feature, weight in zip(part.features, part.weights, strict=True):
+                total[feature] = total.get(feature, 0.0) + weight / part.deviation
+        return sorted(total.items(), key=lambda item: (-abs(item[1]), item[0]))[:n]
+
+    def score(self, bag: Bag) -> Floats:
+        """Return the score of each response, shape (n,)."""
+        total = np.zeros(len(bag))
+        if self.whole:
+            total += self.whole.standardised(self.whole.raw(bag.x))
+        if self.local:
+            total += self.local.standardised(strongest(self.local.raw(bag.tokens), bag.starts))
+        return total
+
+    def fires(self, bag: Bag) -> Bools:
+        """Return which responses exceed the threshold, shape (n,)."""
+        return self.score(bag) > self.threshold
+
+    def moved(self, threshold: float) -> Readout:
+        """Return the same scores with another threshold."""
+        return replace(self, threshold=float(threshold))
+
+
+def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
+    """Return log1p of each feature's maximum activation, `(n, d_sae)`."""
+    x = sparse.csr_matrix(pooled.max, dtype=np.float32)
+    x.data = np.log1p(np.maximum(x.data, 0.0))
+    return x
+
+
+def bag_of(*parts: Pooled) -> Bag:
+    """Make a bag of the responses of `parts`, one part after the other."""
+    x = sparse.vstack([log_maxima(part) for part in parts]).tocsr()
+    tokens = sparse.vstack([part.tokens.matrix(x.shape[1]) for part in parts]).tocsr()
+    tokens.data = np.log1p(tokens.data)
+    lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
+    return Bag(x, tokens, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:
+    """Stack both sides of `encoded`."""
+    bag = bag_of(encoded.chosen, encoded.rejected)
+    return Responses(bag, groups, np.diff(bag.starts))
+
+
+def strongest(values: Floats, starts: NDArray[np.int64]) -> Floats:
+    """Return the mean of each response's READ_TOKENS largest token values, shape (n,).
+
+    A response without tokens gets the smallest value of all.
+    """
+    order = np.lexsort((-values, np.repeat(np.arange(len(starts) - 1), np.diff(starts))))
+    ranked = np.append(values[order], 0.0)
+    lengths = np.diff(starts)
+    taken = np.minimum(lengths, READ_TOKENS)
+    sums = sum((np.where(taken > i, ranked[np.minimum(starts[:-1] + i, len(values))], 0.0) for i in range(READ_TOKENS)))
+    floor = float(values.min()) if len(values) else 0.0
+    return np.where(taken > 0, sums / np.maximum(taken, 1), floor)
+
+
+def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:
+    """Return +1 where only the chosen response fires, -1 where only the rejected one does, else 0; shape (n_pairs,)."""
+    return fires[:n_pairs].astype(np.int64) - fires[n_pairs:].astype(np.int64)
+
+
+def sign_z(signs: NDArray[np.int64]) -> float:
+    """Return McNemar's statistic of the discordant pairs, (b - c) / sqrt(b + c + 1); the 1 tames tiny counts."""
+    return float(signs.sum() / np.sqrt(np.abs(signs).sum() + 1.0))
+
+
+def _logistic(x: sparse.csr_matrix, y: Bools, strength: float) -> Floats:
+    model = LogisticRegression(C=strength, class_weight="balanced", solver="liblinear", random_state=0)
+    return model.fit(x, y).coef_[0].astype(np.float64)
+
+
+def _fit_local(bag: Bag, members: NDArray[np.int64], y: Bools) -> Floats:
+    """Return token weights (d_sae,), learnt from the responses `members` with labels `y` over all responses."""
+    positive, negative = members[y[members]], members[~y[members]]
+    lengths = np.diff(bag.starts)
+    positive, negative = positive[lengths[positive] > 0], negative[lengths[negative] > 0]
+    shown = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in positive])
+    hidden = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in negative])
+    weights = np.asarray(bag.tokens[shown].mean(0) - bag.tokens[hidden].mean(0)).ravel()
+    drawn = np.random.default_rng(0).permutation(hidden)[:BACKGROUND_TOKENS]
+    for _ in range(LOCAL_ROUNDS):
+        values = np.asarray(bag.tokens @ weights).ravel()
+        best = np.concatenate([_best(values, bag.starts, i, BEST_TOKENS) for i in positive])
+        hardest = np.concatenate([_best(values, bag.starts, i, READ_TOKENS) for i in negative])
+        used = np.concatenate([best, hardest, drawn])
+        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY)
+    return weights
+
+
+def _best(values: Floats, starts: NDArray[np.int64], i: int, n: int) -> NDArray[np.int64]:
+    """Return the indices of the `n` largest token values of response `i`."""
+    own = values[starts[i] : starts[i + 1]]
+    return starts[i] + (np.argpartition(-own, n - 1)[:n] if len(own) > n else np.arange(len(own)))
+
+
+def _fit(bag: Bag, members: NDArray[np.int64], y: Bools) -> Readout:
+    """Fit both parts to the labels of `members`; scores are standardised over those of them that do not show it."""
+    whole = Part.of(_logistic(bag.x[members], y[members], WHOLE_PENALTY))
+    local = Part.of(_fit_local(bag, members, y))
+    quiet = members[~y[members]]
+    raw = whole.raw(bag.x)[quiet]
+    whole = replace(whole, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
+    raw = strongest(local.raw(bag.tokens), bag.starts)[quiet]
+    local = replace(local, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
+    return Readout(whole, local, 0.0)
+
+
+def out_of_fold(responses: Responses, y: Bools) -> Floats:
+    """Score every response by a fit on the folds that hold none of its prompt's pairs; shape (2 * n_pairs,)."""
+    groups = np.concatenate([responses.groups, responses.groups])
+    scores = np.zeros(len(y))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    for train, test in folds.split(np.zeros(len(y)), y, groups):
+        if 0 < int(y[train].sum()) < len(train):
+            scores[test] = _fit(responses.bag, train, y).score(responses.bag)[test]
+    return scores
+
+
+def fit_readout(responses: Responses, y: Bools) -> Readout:
+    """Fit a readout to the labels `y` (2 * n_pairs,); its threshold is where it agrees best with them (largest F1)."""
+    readout = _fit(responses.bag, np.arange(len(y)), y)
+    return readout.moved(best_agreement(readout.score(responses.bag), y))
+
+
+def best_agreement(scores: Floats, y: Bools, beta: float = 1.0) -> float:
+    """Return the threshold on `scores` whose marks have the largest F-beta with `y`; beta above 1 favours recall."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(y[order])
+    f_beta = (1 + beta**2) * hits / (np.arange(1, len(order) + 1) + beta**2 * y.sum())
+    last = int(np.argmax(f_beta))
+    below = scores[order[last + 1]] if last + 1 < len(order) else scores[order[last]] - 1.0
+    return float((scores[order[last]] + below) / 2)
+
+
+def prompt_groups(prompts: Sequence[str]) -> NDArray[np.int64]:
+    """Number the distinct `prompts` in order of appearance; shape (n_pairs,)."""
+    seen: dict[str, int] = {}
+    return np.asarray([seen.setdefault(prompt, len(seen)) for prompt in prompts], dtype=np.int64)

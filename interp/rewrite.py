@@ -1,0 +1,307 @@
+"""Candidate rewrites of one pair, made from its own words and grounded in where a concept fires.
+
+The lens says where in a response the concept fires (`Span`s). From that come, least change first: the response without
+those sentences or clauses; with sentences of another text in their place; a fresh sample of the start model; the same
+sentences given to the other side, so that the pair no longer teaches them; the sides exchanged; the pair left out.
+These are candidates. Which of them is good is not decided here: `quality` reads the text, `verify` the forecast.
+
+All functions are pure. A text is laid out as the pieces of `sentences.split`, each piece's body is kept, changed or
+dropped, and `_assemble` puts them together with white space, list numbers and quotes in order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rapidfuzz import fuzz
+
+from premortem.interp.clauses import capitalise, cut_clause, open_marks
+from premortem.interp.records import EditKind, Pair, Side, Span
+from premortem.interp.sentences import Sentence, split, whole_sentences, words
+
+KEEP_SHARE = 0.3
+"""Least share of the letters that a cut must leave; below it the response is no longer the same answer."""
+MIN_WORDS = 3
+"""Least number of words that a cut must leave."""
+MOST = 0.6
+"""Where the concept fires in a larger share of a text than this, its sentences cannot be told from the answer."""
+SAME = 85.0
+"""rapidfuzz ratio, 0 to 100, above which two sentences count as the same."""
+
+_OPENERS = re.compile(
+    r"(?:(?:and|but|or|yet|so(?! (?:far|long|that|much|many)\b)),?|(?:however|moreover|furthermore|additionally|also|"
+    r"besides|nevertheless|nonetheless|therefore|thus|hence|consequently|in addition|as a result|on the other hand|"
+    r"that (?:being )?said|with that (?:being )?(?:said|in mind)|similarly|likewise|instead|meanwhile|then|by the way|"
+    r"plus|otherwise|in contrast|for (?:example|instance)|in other words),)\s+(?=\S)",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"^([ \t]*\(?)(\d{1,3})([.)][ \t]+.*)$", re.DOTALL)
+_Bodies = list[str | None]
+
+
+class Candidate(NamedTuple):
+    """One way to change a pair, not yet scored."""
+
+    kind: EditKind
+    """`rewrite`, `neutralise`, `flip` or `drop`."""
+    side: Side | None
+    """The side whose text changes; None for `flip` and `drop`."""
+    text: str
+    """That side's new text; for `flip` the new chosen response; empty for `drop`."""
+    how: str
+    """What was done, for the edit's rationale."""
+
+
+def excise(text: str, spans: Sequence[Span], *, keep_share: float = KEEP_SHARE, clauses: bool = True) -> str | None:
+    """Return `text` without the sentences where `spans` fire, or only their clause where `clauses` and grammar allow.
+
+    None where nothing fires, or where less than `keep_share` of the letters would stay.
+    """
+    pieces = split(text)
+    bodies = _bodies(text, pieces)
+    for i in _firing(pieces, spans):
+        bodies[i] = cut_clause(text[pieces[i].body : pieces[i].stop], _local(pieces[i], spans)) if clauses else None
+    return _checked(text, pieces, bodies, keep_share)
+
+
+def replace_sentences(text: str, spans: Sequence[Span], source: str) -> str | None:
+    """Return `text` with each firing sentence replaced by the sentence of `source` nearest in place and words.
+
+    A sentence that the text holds already, or that says what is being replaced, is not taken; where `source` runs out,
+    the firing sentence goes. None where nothing could be replaced or every sentence fires.
+    """
+    pieces, bodies = split(text), _bodies(text, split(text))
+    firing = _firing(pieces, spans)
+    pool = _pool(source, [body for i, body in enumerate(bodies) if i not in firing and body])
+    replaced = 0
+    for i in firing:
+        found = _nearest(bodies[i] or "", pieces[i].start / len(text), pool) if pieces[i].kind in _PLAIN else None
+        bodies[i] = found
+        replaced += found is not None
+    return _checked(text, pieces, bodies, KEEP_SHARE) if replaced and len(firing) < len(pieces) else None
+
+
+def transplant(text_from: str, spans: Sequence[Span], text_to: str) -> str | None:
+    """Return `text_to` with the firing sentences of `text_from` put in at the same relative place.
+
+    None where nothing fires, where the concept covers most of `text_from`, or where `text_to` has it all already.
+    """
+    pieces = split(text_from)
+    firing = _firing(pieces, spans)
+    covered = sum(pieces[i].stop - pieces[i].body for i in firing)
+    if not firing or not text_to.strip() or covered > MOST * len(text_from.strip()):
+        return None
+    result = text_to
+    for run in _runs(firing):
+        block = text_from[pieces[run[0]].body : pieces[run[-1]].stop]
+        if fuzz.partial_ratio(block, result) <= SAME:
+            before = sum(p.stop - p.body for i, p in enumerate(pieces[: run[0]]) if i not in firing)
+            own_line = "\n" in text_from[pieces[run[0] - 1].stop : pieces[run[0]].start] if run[0] else False
+            result = _insert(result, block, before / max(1, len(text_from) - covered), own_line=own_line)
+    return result if result != text_to else None
+
+
+def candidates(pair: Pair, side: Side, spans: Sequence[Span], samples: Sequence[str] = ()) -> list[Candidate]:
+    """Return what could be done about `spans` firing in `side`, least change first, without repeats.
+
+    `samples` are texts to draw on, as the start model's with the concept switched off.
+    """
+    other: Side = "rejected" if side == "chosen" else "chosen"
+    text, other_text = pair.text(side), pair.text(other)
+    fresh = [whole_sentences(sample) for sample in samples]
+    swaps = [replace_sentences(text, spans, sample) for sample in fresh]
+    made: list[tuple[EditKind, Side | None, str | None, str]] = [
+        ("rewrite", side, excise(text, spans), "the part where the concept fires is taken out"),
+        ("rewrite", side, excise(text, spans, clauses=False), "the sentences where the concept fires are taken out"),
+        ("rewrite", side, replace_sentences(text, spans, other_text), "sentences of the other response stand instead"),
+        *[("rewrite", side, swap, "sentences of a fresh sample stand instead") for swap in swaps],
+        *[("rewrite", side, sample, "answered anew by the start model") for sample in fresh],
+        ("neutralise", other, transplant(text, spans, other_text), "the other response gets the same sentences"),
+        ("flip", None, pair.text("rejected"), "the preference is turned round"),
+        ("drop", None, "", "the pair is left out"),
+    ]
+    seen: set[tuple[str, str]] = {("rewrite", text), ("rewrite", other_text), ("rewrite", "")}
+    kept: list[Candidate] = []
+    for kind, where, new, how in made:
+        if new is not None and (kind, new) not in seen:
+            seen.add((kind, new))
+            kept.append(Candidate(kind, where, new, how))
+    return kept
+
+
+_PLAIN = ("prose", "item")
+
+
+def _bodies(text: str, pieces: Sequence[Sentence]) -> _Bodies:
+    return [text[piece.body : piece.stop] for piece in pieces]
+
+
+def _firing(pieces: Sequence[Sentence], spans: Sequence[Span]) -> list[int]:
+    return [i for i, piece in enumerate(pieces) if _local(piece, spans)]
+
+
+def _local(piece: Sentence, spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """Return the parts of `spans` inside the body of `piece`, counted from its first character."""
+    cut = [(max(span.start, piece.body), min(span.end, piece.stop)) for span in spans]
+    return [(start - piece.body, end - piece.body) for start, end in cut if start < end]
+
+
+def _runs(indices: Sequence[int]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for i in indices:
+        if runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
+def _checked(text: str, pieces: Sequence[Sentence], bodies: _Bodies, keep_share: float) -> str | None:
+    """Assemble, and return None where nothing changed, too little is left or a quote or bracket lost its half."""
+    _drop_introductions(text, pieces, bodies)
+    result = _assemble(text, pieces, bodies)
+    left, had = len("".join(result.split())), len("".join(text.split()))
+    if result == text or left < max(1.0, keep_share * had) or len(words(result)) < MIN_WORDS:
+        return None
+    return None if open_marks(result) - open_marks(text) else result
+
+
+def _drop_introductions(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> None:
+    """Drop a heading, and a line that ends in a colon, when all that it introduced is gone."""
+    for i in range(len(pieces) - 2, -1, -1):
+        body = bodies[i]
+        if body is None or bodies[i + 1] is not None:
+            continue
+        following = next((j for j in range(i + 1, len(pieces)) if bodies[j] is not None), None)
+        gone = following is None or pieces[following].kind == "heading"
+        listed = pieces[i + 1].kind not in ("prose", "heading")
+        deeper = following is not None and _level(text, pieces[following]) > _level(text, pieces[i])
+        orphan = listed and following is not None and pieces[following].kind == "prose"
+        if (pieces[i].kind == "heading" and gone and not deeper) or (body.endswith(":") and (gone or orphan)):
+            bodies[i] = None
+
+
+def _level(text: str, piece: Sentence) -> int:
+    return text[piece.start : piece.body].count("#")
+
+
+def _assemble(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> str:
+    """Put the bodies together; what a dropped one held together (marker, line break, quotes) stays."""
+    out: list[str] = []
+    trail, lead, opener = "", "", ""
+    fresh_paragraph = False
+    for i, piece in enumerate(pieces):
+        mark, body, after = text[piece.start : piece.body], bodies[i], text[piece.stop : piece.end]
+        if body is None:
+            closer, mine = _halves(text, pieces, bodies, i)
+            if closer and out:
+                out.append(closer)
+            fresh_paragraph |= not out or "\n\n" in trail
+            opener += mine
+            lead = "" if "\n" in after else lead or mark
+            trail = max(trail, after, key=lambda blank: blank.count("\n")) if out else ""
+            continue
+        if fresh_paragraph or (not out and i):
+            body = _unconnected(body)
+        out += [trail, _lead(lead, mark), opener, body]
+        trail, lead, opener, fresh_paragraph = after, "", "", False
+    inner = _renumber(text, pieces, bodies, "".join(out))
+    return text[: len(text) - len(text.lstrip())] + inner.strip() + text[len(text.rstrip()) :]
+
+
+def _lead(carried: str, own: str) -> str:
+    return own if own.strip() or not carried else carried
+
+
+def _unconnected(body: str) -> str:
+    """Take off an opening that points back at a sentence that is no longer there."""
+    rest = _OPENERS.sub("", body, count=1) if _OPENERS.match(body) else body
+    return body if rest == body or len(words(rest)) < 2 else capitalise(rest)
+
+
+def _halves(text: str, pieces: Sequence[Sentence], bodies: _Bodies, i: int) -> tuple[str, str]:
+    """Return the closing and the opening mark that a dropped run leaves behind, told at its first piece."""
+    if i and bodies[i - 1] is None:
+        return "", ""
+    last = i
+    while last + 1 < len(pieces) and bodies[last + 1] is None:
+        last += 1
+    run = text[pieces[i].body : pieces[last].stop]
+    for mark in ('"', "“”", "**", "()"):
+        left, right = (mark[0], mark[1]) if mark in ("“”", "()") else (mark, mark)
+        if run.count(left) % 2 if left == right else run.count(left) != run.count(right):
+            if run.endswith(right):
+                return right, ""
+            return ("", left) if run.startswith(left) else ("", "")
+    return "", ""
+
+
+def _renumber(text: str, pieces: Sequence[Sentence], bodies: _Bodies, result: str) -> str:
+    """Close the gaps that dropped items leave in a numbered list."""
+    queue: list[tuple[str, str]] = []
+    last: dict[str, tuple[int, int]] = {}
+    for i, piece in enumerate(pieces):
+        match = _NUMBERED.match(text[piece.start : piece.body]) if piece.kind == "item" else None
+        if match is None:
+            continue
+        number, (was, now) = int(match[2]), last.get(match[1], (-1, -1))
+        new = now + 1 if was == number - 1 else number
+        kept = _line_kept(text, pieces, bodies, i)
+        last[match[1]] = (number, new if kept else new - 1)
+        if kept:
+            queue.append((text[piece.start : piece.body], f"{match[1]}{new}{match[3]}"))
+    position = 0
+    for old, new_mark in queue:
+        at = result.find(old, position)
+        if at >= 0:
+            result = result[:at] + new_mark + result[at + len(old) :]
+            position = at + len(new_mark)
+    return result
+
+
+def _line_kept(text: str, pieces: Sequence[Sentence], bodies: _Bodies, i: int) -> bool:
+    while bodies[i] is None and "\n" not in text[pieces[i].stop : pieces[i].end] and i + 1 < len(pieces):
+        i += 1
+    return bodies[i] is not None
+
+
+def _pool(source: str, present: Sequence[str]) -> list[tuple[float, str]]:
+    """Return (relative place, sentence) of what `source` has to offer and `present` does not hold."""
+    pool = []
+    for piece in split(source):
+        body = source[piece.body : piece.stop]
+        whole = not body.endswith(":") and not open_marks(body)
+        usable = whole and piece.kind in _PLAIN and len(words(body)) >= MIN_WORDS
+        if usable and all(fuzz.ratio(body, sentence) <= SAME for sentence in present):
+            pool.append((piece.start / len(source), body))
+    return pool
+
+
+def _nearest(sentence: str, place: float, pool: list[tuple[float, str]]) -> str | None:
+    """Take out of `pool` the sentence nearest in place and words, unless it says the same as `sentence`."""
+    fit = [(1 - abs(where - place) + fuzz.token_set_ratio(s, sentence) / 100, where, s) for where, s in pool]
+    fit = [entry for entry in fit if fuzz.ratio(entry[2], sentence) <= SAME]
+    if not fit:
+        return None
+    _, where, best = max(fit, key=lambda entry: entry[0])
+    pool.remove((where, best))
+    return best if sentence[-1:] != "." or re.search(r"\W$", best) else best + "."
+
+
+def _insert(text: str, block: str, place: float, *, own_line: bool) -> str:
+    """Put `block` into `text` at the sentence boundary nearest to `place` (0 to 1)."""
+    pieces = split(text)
+    stops = [0, *(piece.stop for piece in pieces)]
+    at = min(range(len(stops)), key=lambda j: abs(stops[j] / len(text) - place))
+    if at == 0:
+        glue = " " if pieces[0].kind == "prose" else "\n\n"
+        return text[: pieces[0].body - len(text[: pieces[0].body].lstrip())] + block + glue + text.lstrip()
+    before = pieces[at - 1]
+    head, tail = text[: before.stop], text[before.stop :]
+    breaks = "\n" in tail[: before.end - before.stop] or at == len(pieces)
+    if before.kind not in _PLAIN or "\n" in block or (own_line and breaks):
+        return head + "\n\n" + block + (tail if breaks else "\n\n" + tail.lstrip())
+    stop = "." if head[-1:].isalnum() else ""
+    return head + stop + " " + block + tail

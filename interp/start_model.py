@@ -1,0 +1,331 @@
+"""The model before training, asked two things: how likely it finds a response, and what it would say itself.
+
+Likelihood tells whether an edited response still answers its prompt. Samples give the rewriter fresh text, and tell how
+often the model shows a behaviour already. With a `Suppression` the model answers with a concept switched off: at one
+layer the concept's features are read from the residual stream and their decoder directions subtracted again.
+
+Both answers depend on their own content only, never on what was asked before. A sample is the argmax of logits plus
+Gumbel noise (an exact draw from the softmax) whose generator is seeded by seed, prompt and the prompt's count in the
+call; batches are laid out from all prompts of a call, cached or not, so that padding rounds the same way each time.
+Results are kept on disk by the hash of all that determines them.
+
+Likelihood takes logits on response tokens only: the vocabulary is the largest matrix of a small model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from premortem.interp.errors import DataError
+from premortem.interp.line_cache import LineCache
+from premortem.interp.models import LoadedModel, decoder_layers
+from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.records import Content, Message, content_id
+
+if TYPE_CHECKING:
+    from premortem.interp.lens import Lens
+
+Tokens = tuple[list[int], list[int]]
+"""Ids of a prompt and of one response to it."""
+
+MAX_PROMPT = 1024
+"""Tokens of a prompt that a sample can see; a longer one loses its beginning."""
+BATCH_TOKENS = 4096
+"""Most tokens of a batch, padding included."""
+BATCH_ROWS = 32
+"""Most samples drawn side by side."""
+BATCH_LOGITS = 2**25
+"""Most logits held at a time, 128 MiB in float32; one response alone may exceed it."""
+DECIMALS = 5
+"""Log-likelihoods are rounded to this, below what padding may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Features of one lens to switch off while the model speaks."""
+
+    layer: int
+    """Index of the decoder block whose output the lens reads."""
+    features: tuple[int, ...]
+    """Indices into the SAE."""
+    decoder: NDArray[np.float32]
+    """Decoder directions of those features, (n_features, d_in)."""
+    acts: Callable[[Tensor], Tensor]
+    """Residual stream (n_tokens, d_in) to the activations of those features (n_tokens, n_features)."""
+    ref: str
+    """What identifies the encoder behind `acts`, as the lens id: samples are kept under it."""
+
+    @classmethod
+    def of_lens(cls, lens: Lens, features: Sequence[int]) -> Suppression:
+        """Return what switches off `features` of `lens`."""
+        sae, wanted = lens.sae, list(features)
+        one_each = torch.zeros(len(wanted) + 1, lens.d_sae, device=sae.W_dec.device)
+        one_each[torch.arange(len(wanted)), torch.tensor(wanted, dtype=torch.long)] = 1.0
+        with torch.inference_mode():
+            decoded = sae.decode(one_each)
+        decoder = (decoded[:-1] - decoded[-1]).float().cpu().numpy()
+
+        def acts(states: Tensor) -> Tensor:
+            found = sae.encode(states.to(sae.W_dec.device, torch.float32))
+            return (found.to_dense() if found.is_sparse else found)[:, wanted].to(states.device)
+
+        return cls(lens.layer, tuple(wanted), decoder, acts, lens.lens_id)
+
+    def key(self) -> str:
+        """Return a hash of what this does to a model."""
+        weights = hashlib.sha256(np.ascontiguousarray(self.decoder, dtype=np.float32).tobytes()).hexdigest()
+        return content_id(self.layer, self.features, weights, self.ref)
+
+
+class _Draw(NamedTuple):
+    """One answer to draw."""
+
+    prompt: list[int]
+    noise: int
+    """Seed of its noise; the same with and without a suppression, so that the two answers can be compared."""
+
+
+class StartModel:
+    """The full model, language-model head included, before any training."""
+
+    def __init__(self, loaded: LoadedModel, seed: int = 0, cache_dir: Path | None = None) -> None:
+        self.model: Any = loaded.model
+        self.tokenizer: Any = loaded.tokenizer
+        self.digest = loaded.digest
+        self.seed = seed
+        self.tokens_used = 0
+        """Tokens that went through the model, cached answers not counted."""
+        self._likelihoods = LineCache(cache_dir / "likelihood.jsonl" if cache_dir else None)
+        self._samples = LineCache(cache_dir / "samples.jsonl" if cache_dir else None)
+
+    def log_likelihood(self, items: Sequence[Tokens], progress: Progress | None = None) -> NDArray[np.float64]:
+        """Return (n,) mean log-probabilities per response token, in nats.
+
+        NaN where nothing can be scored: an empty response, or one token that nothing precedes.
+        """
+        keys = [content_id("likelihood", self.digest, *item) for item in items]
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._likelihoods}
+        with (progress or NullProgress()).stage("Likelihood", len(missing)) as stage:
+            for batch in _likelihood_batches(missing, self.model.config.get_text_config().vocab_size):
+                means = self._mean_log_probs([missing[key] for key in batch])
+                self._likelihoods.add({key: None if np.isnan(x) else x for key, x in zip(batch, means, strict=True)})
+                stage.advance(len(batch))
+        found = (self._likelihoods[key] for key in keys)
+        return np.array([np.nan if mean is None else mean for mean in found], dtype=np.float64)
+
+    def sample(
+        self,
+        prompts: Sequence[Content],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        suppress: Suppression | None = None,
+        system: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Return one answer per prompt; a prompt that comes twice gets two independent answers.
+
+        Messages go through the chat template, a plain prompt goes in as it is. `system` is a rule put before the
+        conversation (before a plain prompt, with an empty line between). Temperature 0 takes the likeliest token.
+        Raises DataError when the chat template cannot render a prompt.
+        """
+        chance, what = self.seed if seed is None else seed, (max_new_tokens, temperature, suppress and suppress.key())
+        counts: Counter[str] = Counter()
+        draws = [_draw(self._prompt_ids(prompt, system), chance, counts) for prompt in prompts]
+        keys = [content_id("sample", self.digest, *what, draw) for draw in draws]
+        rows = dict(zip(keys, draws, strict=True))
+        with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
+            for batch in _sample_batches(rows, max_new_tokens):
+                if any(key not in self._samples for key in batch):
+                    texts = self._generate([rows[key] for key in batch], max_new_tokens, temperature, suppress)
+                    self._samples.add(dict(zip(batch, texts, strict=True)))
+                stage.advance(len(batch))
+        return [self._samples[key] for key in keys]
+
+    def _prompt_ids(self, prompt: Content, system: str | None) -> list[int]:
+        if isinstance(prompt, str):
+            text = f"{system}\n\n{prompt}" if system else prompt
+            return list(self.tokenizer(text, verbose=False)["input_ids"])[-MAX_PROMPT:]
+        messages = _with_system(list(prompt), system)
+        open_answer = bool(messages) and messages[-1].get("role") == "assistant"
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=not open_answer, continue_final_message=open_answer
+            )
+        except Exception as error:  # a chat template is a program of the model's author: it may raise anything
+            raise DataError(f"the model's chat template cannot render a prompt: {error}") from error
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])[-MAX_PROMPT:]
+
+    @torch.inference_mode()
+    def _mean_log_probs(self, items: Sequence[Tokens]) -> list[float]:
+        """Return the mean log-probability of each response; no state of a prompt token meets the head."""
+        device = self.model.device
+        rows = [torch.tensor(prompt + response) for prompt, response in items]
+        ids = pad_sequence(rows, batch_first=True).to(device)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
+        asked = pad_sequence([_predicts(*item) for item in items], batch_first=True).to(device)
+        targets = ids.roll(-1, 1)[asked]
+        self.tokens_used += int(mask.sum())
+        if not len(targets):
+            return [float("nan")] * len(items)
+        with _only_states(self.model.base_model, asked):
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+        scores = -cross_entropy(logits.float(), targets, reduction="none").double().cpu()
+        parts = scores.split(asked.sum(1).tolist())
+        return [round(float(part.mean()), DECIMALS) if len(part) else float("nan") for part in parts]
+
+    @torch.inference_mode()
+    def _generate(self, draws: list[_Draw], length: int, temperature: float, suppress: Suppression | None) -> list[str]:
+        device, ends, rows = self.model.device, self._end_ids(), [draw.prompt for draw in draws]
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else ends[0]
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+        starts = torch.tensor([width - len(row) for row in rows], device=device)
+        mask = (torch.arange(width, device=device) >= starts[:, None]).long()
+        config = GenerationConfig(
+            max_new_tokens=length,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=pad,
+            repetition_penalty=1.0,
+            num_beams=1,
+        )
+        noise = LogitsProcessorList(
+            [_Gumbel([draw.noise for draw in draws], temperature, device)] if temperature > 0 else []
+        )
+        with suppressed(self.model, suppress, starts):
+            out = self.model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=noise)
+        self.tokens_used += int(mask.sum()) + out[:, width:].numel()
+        return [self._decode(row, ends) for row in out[:, width:].tolist()]
+
+    def _end_ids(self) -> list[int]:
+        """Return the tokens that end an answer: the tokenizer's and the generation config's."""
+        configured = self.model.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return sorted({end for end in (self.tokenizer.eos_token_id, *listed) if end is not None})
+
+    def _decode(self, row: list[int], ends: list[int]) -> str:
+        stop = next((i for i, token in enumerate(row) if token in ends), len(row))
+        return str(self.tokenizer.decode(row[:stop], skip_special_tokens=True))
+
+
+@contextmanager
+def suppressed(model: Any, suppress: Suppression | None, starts: Tensor) -> Iterator[None]:
+    """Switch the features off while the block runs: h becomes h - acts(h) @ decoder.
+
+    `starts` (n_rows,) is each row's first real token. That token and the padding before it stay as they are: the first
+    token only holds attention, far outside what an SAE was trained on.
+    """
+    if suppress is None:
+        yield
+        return
+    decoder = torch.as_tensor(suppress.decoder)
+    seen = 0
+
+    def subtract(_module: Any, _args: Any, output: Any) -> Any:
+        nonlocal seen
+        states = output[0] if isinstance(output, tuple) else output
+        directions = decoder.to(states.device, states.dtype)
+        off = (suppress.acts(states.flatten(0, 1)).to(states.dtype) @ directions).view_as(states)
+        places = seen + torch.arange(states.shape[1], device=states.device)
+        seen += states.shape[1]
+        states = states - off * (places > starts[:, None].to(states.device))[..., None]
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    handle = decoder_layers(model)[suppress.layer].register_forward_hook(subtract)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _only_states(decoder: Any, asked: Tensor) -> Iterator[None]:
+    """Let only the states of `asked` (n_rows, n_tokens) out of the decoder, so that the head sees (1, n_asked, d)."""
+
+    def select(_module: Any, _args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[asked][None]
+        return output
+
+    handle = decoder.register_forward_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Gumbel(LogitsProcessor):
+    """Turns the argmax into a draw from the softmax: each row has noise of its own."""
+
+    def __init__(self, noise: Sequence[int], temperature: float, device: torch.device) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in noise]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self.temperature - noise.log()
+
+
+def _draw(prompt: list[int], seed: int, counts: Counter[str]) -> _Draw:
+    """Return the next draw for `prompt`; `counts` tells how often it came before."""
+    name = content_id(prompt)
+    counts[name] += 1
+    return _Draw(prompt, int(content_id(seed, name, counts[name]), 16) >> 1)
+
+
+def _with_system(messages: list[Message], system: str | None) -> list[Message]:
+    if not system:
+        return messages
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "content": f"{messages[0].get('content', '')}\n\n{system}"}, *messages[1:]]
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _predicts(prompt: list[int], response: list[int]) -> Tensor:
+    """Return (n_tokens,) True where the state predicts a response token."""
+    places = torch.arange(len(prompt) + len(response))
+    return (places >= len(prompt) - 1) & (places < len(prompt) + len(response) - 1)
+
+
+def _likelihood_batches(items: dict[str, Tokens], vocabulary: int) -> Iterator[list[str]]:
+    """Yield keys in batches of like length, within the bounds on tokens and logits."""
+    batch: list[str] = []
+    logits = 0
+    for key in sorted(items, key=lambda k: (len(items[k][0]) + len(items[k][1]), k)):
+        length, more = len(items[key][0]) + len(items[key][1]), len(items[key][1]) * vocabulary
+        if batch and (length * (len(batch) + 1) > BATCH_TOKENS or logits + more > BATCH_LOGITS):
+            yield batch
+            batch, logits = [], 0
+        batch.append(key)
+        logits += more
+    if batch:
+        yield batch
+
+
+def _sample_batches(draws: dict[str, _Draw], length: int) -> Iterator[list[str]]:
+    """Yield keys in batches of like length; the layout depends on the prompts alone."""
+    batch: list[str] = []
+    for key in sorted(draws, key=lambda k: (len(draws[k].prompt), k)):
+        if batch and (len(batch) == BATCH_ROWS or (len(draws[key].prompt) + length) * (len(batch) + 1) > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(key)
+    if batch:
+        yield batch

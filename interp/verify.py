@@ -1,0 +1,188 @@
+"""Verify: would these edits do what they are for, and nothing else?
+
+The edits of a finding are applied in memory and the forecast is made again. Every objection that holds becomes a
+reason, for the set or for one edit, and an edit passes when none holds against it:
+
+- target: the effect, at the upper end of its interval, must come inside the clause's limit;
+- control: as many random edits of the same kinds, elsewhere in the data, must not do as well;
+- collateral: no other clause may be pushed out of its limit and no other concept driven further from zero than a bound;
+- second lens: a lens that the proposer never saw, taught the behaviour on the data as it was, must agree;
+- quality: the text must still answer its prompt (see `quality`), judged per edit by the caller.
+
+Nothing here proposes anything, and no LLM takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from premortem.interp.effects import measure
+from premortem.interp.forecast import Reading
+from premortem.interp.readout import Readout, Responses, fit_readout, signed_rows
+from premortem.interp.records import Clause, Collateral, Record
+
+
+class VerifyBounds(Record):
+    """What a set of edits may cost, and how clearly it must work."""
+
+    collateral: float = Field(0.05, gt=0, le=1)
+    """How much further from zero another concept's effect may go, as a share of responses."""
+    control_margin: float = Field(0.5, ge=0, le=1)
+    """Share of the edits' own improvement by which they must beat random edits."""
+    second_lens_share: float = Field(0.6, ge=0, le=1)
+    """Share of the effect that must be gone in the second lens, unless it is inside the limit there."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A concept whose effect is watched: the target, another clause's concept or a bystander."""
+
+    concept_id: str
+    name: str
+    readout: Readout
+    clause: Clause | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An effect with the upper end of its interval in the direction that matters."""
+
+    effect: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SetOutcome:
+    """What a finding's edits do together."""
+
+    before: Measured
+    after: Measured
+    control: float
+    collateral: tuple[Collateral, ...]
+    second_before: float | None
+    second_after: float | None
+    reasons: tuple[str, ...]
+    """Objections to the whole set; empty: it passes."""
+
+
+def effect_of(readout: Readout, responses: Responses) -> Measured:
+    """Return the effect of `readout` with its 90% interval by prompt."""
+    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)[:, None]
+    chosen, rejected = responses.both(responses.lengths)
+    table = measure(signs, responses.groups, chosen - rejected)
+    return Measured(float(table.effect[0]), float(table.low[0]), float(table.high[0]))
+
+
+def badness(measured: Measured, clause: Clause) -> tuple[float, float]:
+    """Return `(effect, upper end of its interval)` in the direction that `clause` guards against."""
+    if clause.direction == "avoid":
+        return measured.effect, measured.high
+    return -measured.effect, -measured.low
+
+
+def within(measured: Measured, clause: Clause, surely: bool = False) -> bool:
+    """Whether an effect respects `clause`; `surely`: even at the unlucky end of its interval."""
+    effect, worst = badness(measured, clause)
+    allowed = -clause.limit if clause.direction == "encourage" else clause.limit
+    return (worst if surely else effect) <= allowed + 1e-9
+
+
+def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
+    """Teach the second lens the behaviour that `readout` marks in the data as it was; its own features, its own fit."""
+    return fit_readout(second.responses, readout.fires(first.responses.bag))
+
+
+def judge_set(
+    target: Guarded,
+    before: Reading,
+    after: Responses,
+    *,
+    controls: Sequence[Responses],
+    others: Sequence[Guarded],
+    second: tuple[Readout, Responses, Responses] | None,
+    bounds: VerifyBounds,
+) -> SetOutcome:
+    """Decide whether the edits that led from `before` to `after` do their job; see the module's text.
+
+    Args:
+        target: the finding's concept with its clause.
+        before: the data as it is, through the proposer's lens.
+        after: the data with the edits, through the same lens.
+        controls: the data with random edits of the same kinds, one per draw.
+        others: the concepts that must not suffer.
+        second: the behaviour's readout in the second lens, and the data before and after through it.
+        bounds: what is tolerated.
+    """
+    clause = target.clause
+    if clause is None:
+        raise ValueError("a set of edits is judged against a clause")
+    was, now = effect_of(target.readout, before.responses), effect_of(target.readout, after)
+    control = float(np.mean([effect_of(target.readout, draw).effect for draw in controls])) if controls else was.effect
+    collateral = tuple(_collateral(other, before.responses, after, bounds) for other in others)
+    pair = (effect_of(second[0], second[1]), effect_of(second[0], second[2])) if second else None
+    reasons = [
+        *_target_reasons(now, clause),
+        *_control_reasons(was, now, control, clause, bounds),
+        *(f"pushes '{c.name}' from {c.before:+.3f} to {c.after:+.3f}" for c in collateral if c.breaks),
+        *(_second_reasons(pair[0], pair[1], clause, bounds) if pair else ()),
+    ]
+    moved = tuple(
+        sorted((c for c in collateral if abs(c.after - c.before) > 0.01), key=lambda c: -abs(c.after - c.before))
+    )
+    return SetOutcome(
+        was,
+        now,
+        control,
+        moved[:10],
+        pair[0].effect if pair else None,
+        pair[1].effect if pair else None,
+        tuple(reasons),
+    )
+
+
+def _target_reasons(now: Measured, clause: Clause) -> list[str]:
+    if within(now, clause):
+        return []
+    return [f"the effect is still {now.effect:+.3f}, outside the limit of {clause.limit:.3f}"]
+
+
+def _control_reasons(was: Measured, now: Measured, control: float, clause: Clause, bounds: VerifyBounds) -> list[str]:
+    sign = 1.0 if clause.direction == "avoid" else -1.0
+    gain, by_chance = sign * (was.effect - now.effect), sign * (was.effect - control)
+    if gain > 0 and gain - by_chance >= bounds.control_margin * gain:
+        return []
+    return [f"random edits of the same size do nearly as well ({control:+.3f} against {now.effect:+.3f})"]
+
+
+def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: VerifyBounds) -> list[str]:
+    sign = 1.0 if clause.direction == "avoid" else -1.0
+    if within(now, clause) or sign * (was.effect - now.effect) >= bounds.second_lens_share * sign * was.effect > 0:
+        return []
+    return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
+
+
+def _collateral(other: Guarded, before: Responses, after: Responses, bounds: VerifyBounds) -> Collateral:
+    was, now = effect_of(other.readout, before), effect_of(other.readout, after)
+    breaks = abs(now.effect) > abs(was.effect) + bounds.collateral
+    if other.clause is not None:
+        breaks |= within(was, other.clause) and not within(now, other.clause)
+    return Collateral(
+        concept_id=other.concept_id,
+        name=other.name,
+        before=round(was.effect, 6),
+        after=round(now.effect, 6),
+        breaks=bool(breaks),
+    )
+
+
+def random_rows(rows: NDArray[np.int64], avoid: set[int], n: int, seed: int) -> list[int]:
+    """Draw `n` rows at random for a control, none of them in `avoid`."""
+    free = np.asarray([row for row in rows if int(row) not in avoid])
+    rng = np.random.default_rng(seed)
+    return sorted(int(row) for row in rng.choice(free, size=min(n, len(free)), replace=False))

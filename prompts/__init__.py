@@ -1,0 +1,1 @@
+"""Words: the prompts and the library of everyday behaviours. A leaf that imports nothing of the project."""

@@ -1,0 +1,308 @@
+"""Facts about the command line: what every command promises, and what becomes of an error."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from fake_bench import TOOLS, FakeBench, VerifyArgs
+from premortem.agent import opening
+from premortem.agent.cli import app
+from premortem.agent.progress import TerminalProgress
+from premortem.agent.runs import RunInputs, identify
+from premortem.agent.toolbox import LazyTools
+from premortem.interp.errors import DataError
+from premortem.interp.pairs import read_dataset
+from premortem.interp.records import LensSummary
+
+HEAVY = ("torch", "transformers", "sae_lens", "langgraph", "pyarrow", "datasets", "sqlite_utils", "numpy", "openai")
+
+Agent = Callable[..., Result]
+
+
+def commands() -> Iterator[tuple[list[str], Any]]:
+    """Return every command with its words."""
+
+    def walk(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, [*words, name])
+        if not hasattr(command, "commands"):
+            yield words, command
+
+    return walk(get_command(app), [])
+
+
+COMMANDS = list(commands())
+WORDS = [" ".join(words) for words, _ in COMMANDS]
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
+    """Return a function that runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("PREMORTEM_DEBUG", raising=False)
+    return lambda *words, **options: CliRunner().invoke(app, list(words), **options)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBench:
+    """Write a spec and pairs to the folder, and let `agent run` work on them without a model."""
+    made = FakeBench()
+    rows = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in made.dataset.pairs]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "spec.md").write_text("---\ndata: pairs.jsonl\n---\n- Never say ahoy.\n")
+
+    def open_run(settings: Any, clauses: Any, runs_dir: Path, progress: Any, *, layer: int | None = None) -> Any:
+        made.dataset = read_dataset(settings.data)
+        inputs = RunInputs(dataset_sha256=made.dataset.sha256, model_digest="m", lens_ids=("l1", "l2"))
+        return opening.Opened(identify(settings, inputs), inputs, lambda _: made, None, ())
+
+    monkeypatch.setattr(opening, "open_run", open_run)
+    monkeypatch.setattr(LazyTools, "__getitem__", lambda self, name: TOOLS[name])
+    return made
+
+
+def run_id_of(result: Result) -> str:
+    return str(json.loads(result.stdout)["run_id"])
+
+
+def test_help_loads_nothing_heavy():
+    program = "import sys, premortem.agent.cli; print(*[name for name in sys.argv[1:] if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program, *HEAVY], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_commands_are_those_of_the_design():
+    one_word = ["run", "forecast", "review", "export", "report", "runs", "show"]
+    assert sorted(WORDS) == sorted([*one_word, "models fetch", "lens train", "lens check"])
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_command_has_json_and_help_with_an_example(words: str, agent: Agent):
+    result = agent(*words.split(), "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+    assert f"Example: agent {words}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_option_says_what_it_does(words: str):
+    command = next(command for found, command in COMMANDS if " ".join(found) == words)
+    assert command.help
+    assert [param.name for param in command.params if not getattr(param, "help", None)] == []
+
+
+@pytest.mark.parametrize("words", [w for w in WORDS if not w.startswith(("models", "lens"))])
+def test_every_command_says_where_things_go(words: str):
+    command = next(command for found, command in COMMANDS if " ".join(found) == words)
+    options = {option for param in command.params for option in param.opts}
+    assert "--runs-dir" in options
+    assert "--db" in options or words == "forecast"
+
+
+def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: FakeBench):
+    result = agent("run", "--spec", "spec.md")
+    assert result.exit_code == 0, result.output
+    for part in ("concept 0", "+10.0", "forbidden", "agent review", "agent report", "agent export"):
+        assert part in result.stdout
+
+
+def test_a_run_as_json_is_one_document_and_show_prints_the_same(agent: Agent, bench: FakeBench):
+    result = agent("run", "--spec", "spec.md", "--json")
+    document = json.loads(result.stdout)
+    assert document["status"] == "done"
+    assert {"run_id", "dataset", "lens", "clauses", "forecast", "findings", "edits", "cost"} <= document.keys()
+    for name in ("last", document["run_id"], document["run_id"][:6]):
+        assert json.loads(agent("show", name, "--json").stdout) == document
+
+
+def test_options_beat_the_spec(agent: Agent, bench: FakeBench, tmp_path: Path):
+    (tmp_path / "pairs.jsonl").rename(tmp_path / "other.jsonl")
+    document = json.loads(agent("run", "--spec", "spec.md", "--data", "other.jsonl", "--json").stdout)
+    assert document["dataset"]["path"] == "other.jsonl"
+
+
+def test_fail_on_asks_about_the_data_as_it_is_or_with_the_edits(agent: Agent, bench: FakeBench):
+    assert agent("run", "--spec", "spec.md").exit_code == 0
+    assert agent("run", "--spec", "spec.md", "--fail-on", "finding").exit_code == 3
+    left = json.loads(agent("show", "--json").stdout)["forecast_after"]["findings"]
+    broken = any(finding["kind"] != "surprise" for finding in left)
+    assert agent("run", "--spec", "spec.md", "--fail-on", "violation").exit_code == (3 if broken else 0)
+
+
+def test_an_interruption_exits_with_130_and_the_same_command_goes_on(
+    agent: Agent, bench: FakeBench, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(bench: FakeBench, args: VerifyArgs) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(TOOLS, "verify_edits", interrupted)
+        result = agent("run", "--spec", "spec.md", "--json")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+    assert json.loads(result.stdout)["status"] == "interrupted"
+    assert json.loads(agent("run", "--spec", "spec.md", "--json").stdout)["status"] == "done"
+
+
+def test_an_expected_error_is_one_line(agent: Agent):
+    result = agent("run", "--spec", "missing.md")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: missing.md: no such file")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unexpected_error_is_one_line_and_the_traceback_is_in_the_log(
+    agent: Agent, bench: FakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("first line\nsecond line")
+
+    monkeypatch.setattr(opening, "open_run", broken)
+    result = agent("run", "--spec", "spec.md", "--runs-dir", "elsewhere")
+    assert result.exit_code == 1
+    assert "error: ZeroDivisionError: first line (details in elsewhere/premortem.log)" in result.stderr
+    assert "Traceback" not in result.output
+    assert "Traceback" in (tmp_path / "elsewhere" / "premortem.log").read_text()
+    monkeypatch.setenv("PREMORTEM_DEBUG", "1")
+    assert isinstance(agent("run", "--spec", "spec.md").exception, ZeroDivisionError)
+
+
+def test_control_characters_in_an_error_are_shown(agent: Agent, bench: FakeBench, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise DataError("bad\x1b[2Jname")
+
+    monkeypatch.setattr(opening, "open_run", broken)
+    assert "\x1b" not in agent("run", "--spec", "spec.md").stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("bogus",), ("run",), ("run", "--spec", "s.md", "--forecaster", "tarot"), ("run", "--spec", "s.md", "--map", "x")],
+)
+def test_usage_errors_exit_with_2(agent: Agent, words: tuple[str, ...]):
+    assert agent(*words).exit_code == 2
+
+
+def test_nothing_to_show_is_said_in_one_line(agent: Agent):
+    assert "holds no run yet" in agent("show").stderr
+    assert json.loads(agent("runs", "--json").stdout) == []
+    assert "No runs yet" in agent("runs").stdout
+
+
+def test_an_unknown_run_is_an_error(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    result = agent("show", "zzz")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_runs_lists_what_was_run(agent: Agent, bench: FakeBench):
+    run_id = run_id_of(agent("run", "--spec", "spec.md", "--json"))
+    assert run_id in agent("runs").stdout
+    assert [row["run_id"] for row in json.loads(agent("runs", "--json").stdout)] == [run_id]
+
+
+def test_a_report_goes_to_the_runs_folder_or_where_asked(agent: Agent, bench: FakeBench, tmp_path: Path):
+    run_id = run_id_of(agent("run", "--spec", "spec.md", "--json"))
+    assert agent("report").stdout.strip() == f"runs/{run_id}/report.html"
+    assert "concept 0" in (tmp_path / "runs" / run_id / "report.html").read_text()
+    assert json.loads(agent("report", "last", "-o", "r.html", "--json").stdout)["path"] == "r.html"
+
+
+def test_reviews_by_option_are_listed_and_checked(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    passed = [edit["edit_id"] for edit in edits if edit["verdict"]["passed"]]
+    assert agent("review", "--accept", passed[0], "--reject", "nonsense").exit_code == 1
+    assert not any(edit["review"] for edit in json.loads(agent("review", "--json").stdout)["edits"])
+    agent("review", "--reject", passed[0], "--reviewer", "ana")
+    after = json.loads(agent("review", "--accept-passed", "--json").stdout)["edits"]
+    decisions = {edit["edit_id"]: edit["review"]["decision"] for edit in after if edit["review"]}
+    assert decisions == {passed[0]: "reject", **dict.fromkeys(passed[1:], "accept")}
+
+
+def test_a_review_in_the_terminal_is_saved_key_by_key(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    result = agent("review", "--reviewer", "ana", input="a\nr\nq\n")
+    assert "1 accept, 0 modify, 1 reject" in result.stderr
+    made = [edit["review"] for edit in json.loads(agent("review", "--json").stdout)["edits"] if edit["review"]]
+    assert [(review["decision"], review["reviewer"]) for review in made] == [("accept", "ana"), ("reject", "ana")]
+
+
+def test_an_export_applies_what_passed_and_nobody_rejected(agent: Agent, bench: FakeBench, tmp_path: Path):
+    agent("run", "--spec", "spec.md")
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    passed = [edit for edit in edits if edit["verdict"]["passed"]]
+    agent("review", "--reject", passed[0]["edit_id"])
+    document = json.loads(agent("export", "-o", "out.jsonl", "--json").stdout)
+    assert len(document["edits"]) == len(passed) - 1
+    assert passed[0]["edit_id"] not in [edit["edit_id"] for edit in document["edits"]]
+    assert (tmp_path / "out.jsonl").exists()
+    assert agent("export", "last", "-o", "out.jsonl").exit_code == 1
+
+
+def test_reviewed_only_exports_only_what_a_person_accepted(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    nothing = json.loads(agent("export", "-o", "a.jsonl", "--reviewed-only", "--json").stdout)
+    assert nothing["edits"] == []
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    one = next(edit["edit_id"] for edit in edits if edit["verdict"]["passed"])
+    agent("review", "--accept", one)
+    document = json.loads(agent("export", "-o", "b.jsonl", "--reviewed-only", "--json").stdout)
+    assert [edit["edit_id"] for edit in document["edits"]] == [one]
+
+
+def test_an_export_of_changed_data_is_refused(agent: Agent, bench: FakeBench, tmp_path: Path):
+    agent("run", "--spec", "spec.md")
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write('{"prompt": "new", "chosen": "c", "rejected": "r"}\n')
+    result = agent("export", "-o", "out.jsonl")
+    assert result.exit_code == 1 and "has changed since" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_forecast_prints_the_three_parts(agent: Agent, monkeypatch: pytest.MonkeyPatch):
+    bench = FakeBench()
+    document = {
+        "dataset": {"path": "p.jsonl", "pairs": 40, "quarantined": 0, "sha256": "0", "notes": []},
+        "lens": LensSummary(model="tiny", hook="h", sae="s", fvu=0.1, l0=20.0).model_dump(),
+        "forecast": TOOLS["forecast_concepts"](bench, type("Args", (), {"edits": (), "forecaster": None})()).forecast,
+    }
+    document["forecast"] = document["forecast"].model_dump(mode="json")
+
+    def chatty(*_: Any, **__: Any) -> Any:
+        print("a library that prints")
+        return document
+
+    monkeypatch.setattr(opening, "forecast_only", chatty)
+    assert json.loads(agent("forecast", "p.jsonl", "--json").stdout).keys() == {"dataset", "lens", "forecast"}
+    assert "concept 0" in agent("forecast", "p.jsonl").stdout
+
+
+def test_progress_writes_one_line_per_outer_stage_elsewhere_than_a_terminal():
+    console = Console(file=(out := io.StringIO()), force_terminal=False)
+    progress = TerminalProgress(console)
+    with progress.stage("outer [x]", total=2) as stage, progress.stage("inner"):
+        stage.advance(2)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("outer [x] (") and "2 steps" in lines[0]
+
+
+def test_progress_on_a_terminal_leaves_one_line_too():
+    console = Console(file=(out := io.StringIO()), force_terminal=True, width=100)
+    with TerminalProgress(console).stage("outer [x]", total=2) as stage:
+        stage.advance(1)
+    assert "outer [x]" in out.getvalue()

@@ -1,0 +1,261 @@
+"""Facts about rows: which pair each public form holds, and that an edited pair goes back into the form it came in."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from premortem.interp.errors import DataError, RowError
+from premortem.interp.forms import check_mapping, explicit_row, is_explicit, new_row, read_row, write_row
+from premortem.interp.records import Pair
+
+HI, YES, NO = (
+    {"role": "user", "content": "Hi?"},
+    {"role": "assistant", "content": "Yes."},
+    {"role": "assistant", "content": "No."},
+)
+OPEN, MORE = {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "More?"}
+
+STANDARD = {"prompt": "Hi?", "chosen": "Yes.", "rejected": "No.", "score": 3}
+CONVERSATIONAL = {"prompt": [HI], "chosen": [YES], "rejected": [NO]}
+IMPLICIT_CHAT = {"chosen": [HI, YES], "rejected": [HI, NO], "id": "x"}
+IMPLICIT_TEXT = {"chosen": "Q: sky? A: It is blue.", "rejected": "Q: sky? A: It is black."}
+MIXED = {"prompt": "Hi?", "chosen": [HI, YES], "rejected": [HI, NO], "score_chosen": 8.0}
+MIXED_BARE = {"prompt": "Hi?", "chosen": [YES], "rejected": [NO]}
+TRANSCRIPT = {
+    "chosen": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: More?\n\nAssistant: Yes.",
+    "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: More?\n\nAssistant: No.",
+}
+SHAREGPT = {
+    "conversations": [{"from": "human", "value": "Hi?"}],
+    "chosen": {"from": "gpt", "value": "Yes."},
+    "rejected": {"from": "gpt", "value": "No."},
+}
+ORCA = {"system": "Be brief.", "question": "Hi?", "chosen": "Yes.", "rejected": "No."}
+CHAT_PROMPT = {"prompt": [HI], "chosen": "Yes.", "rejected": "No."}
+
+FORMS = {
+    "standard": STANDARD,
+    "conversational": CONVERSATIONAL,
+    "implicit chat": IMPLICIT_CHAT,
+    "implicit text": IMPLICIT_TEXT,
+    "mixed": MIXED,
+    "mixed without the prompt": MIXED_BARE,
+    "transcript": TRANSCRIPT,
+    "sharegpt": SHAREGPT,
+    "orca": ORCA,
+    "chat prompt": CHAT_PROMPT,
+}
+each_form = pytest.mark.parametrize("raw", FORMS.values(), ids=FORMS.keys())
+
+
+def test_explicit_standard() -> None:
+    pair = read_row(STANDARD, 4)
+    assert (pair.row, pair.prompt, pair.chosen, pair.rejected) == (4, "Hi?", "Yes.", "No.")
+    assert pair.extra == {"score": 3}
+
+
+def test_explicit_conversational() -> None:
+    pair = read_row(CONVERSATIONAL, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((HI,), (YES,), (NO,))
+
+
+def test_implicit_conversational_takes_the_common_messages() -> None:
+    pair = read_row({"chosen": [HI, OPEN, MORE, YES], "rejected": [HI, OPEN, MORE, NO]}, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((HI, OPEN, MORE), (YES,), (NO,))
+
+
+def test_implicit_text_is_cut_at_the_start_of_a_word() -> None:
+    pair = read_row(IMPLICIT_TEXT, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("Q: sky? A: It is ", "blue.", "black.")
+
+
+def test_identical_implicit_texts_keep_a_response_on_both_sides() -> None:
+    pair = read_row({"chosen": "Q: sky? Blue", "rejected": "Q: sky? Blue"}, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("Q: sky? ", "Blue", "Blue")
+
+
+def test_an_implicit_text_that_begins_the_other_keeps_its_last_word() -> None:
+    pair = read_row({"chosen": "Q: sky? Blue", "rejected": "Q: sky? Blue and wide"}, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("Q: sky? ", "Blue", "Blue and wide")
+
+
+def test_mixed_rows_lose_the_repeated_prompt() -> None:
+    pair = read_row(MIXED, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((HI,), (YES,), (NO,))
+    assert read_row(MIXED_BARE, 0).model_copy(update={"extra": pair.extra}) == pair
+
+
+def test_a_mixed_row_keeps_the_system_message_of_its_responses() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    pair = read_row({"prompt": "Hi?", "chosen": [system, HI, YES], "rejected": [system, HI, NO]}, 0)
+    assert pair.prompt == (system, HI)
+
+
+def test_transcripts_become_messages() -> None:
+    pair = read_row(TRANSCRIPT, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((HI, OPEN, MORE), (YES,), (NO,))
+
+
+def test_sharegpt_turns_become_messages() -> None:
+    pair = read_row(SHAREGPT, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((HI,), (YES,), (NO,))
+    assert read_row({**SHAREGPT, "system": "Be brief."}, 0).prompt == ({"role": "system", "content": "Be brief."}, HI)
+
+
+def test_system_and_question_become_messages() -> None:
+    assert read_row(ORCA, 0).prompt == ({"role": "system", "content": "Be brief."}, HI)
+    assert read_row({**ORCA, "system": ""}, 0).prompt == (HI,)
+
+
+def test_tools_may_be_a_list_or_json_text() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    as_list, as_text = {**CONVERSATIONAL, "tools": tools}, {**CONVERSATIONAL, "tools": json.dumps(tools)}
+    assert read_row(as_list, 0).tools == read_row(as_text, 0).tools == tuple(tools)
+    assert read_row({**CONVERSATIONAL, "tools": None}, 0).tools is None
+    assert read_row({**CONVERSATIONAL, "chat_template_kwargs": {"a": 1}}, 0).template_kwargs == {"a": 1}
+
+
+def test_a_mapping_names_other_columns() -> None:
+    pair = read_row(
+        {"q": "Hi?", "good": "Yes.", "bad": "No.", "chosen": 7}, 0, {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    )
+    assert (pair.prompt, pair.chosen, pair.rejected, pair.extra) == ("Hi?", "Yes.", "No.", {"chosen": 7})
+
+
+def test_a_mapping_of_something_else_is_refused() -> None:
+    with pytest.raises(DataError, match="cannot map 'winner'"):
+        check_mapping({"winner": "x"})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"chosen": 5}, "'chosen' is the number 5"),
+        ({"chosen": None}, "'chosen' is null"),
+        ({"rejected": True}, "'rejected' is true"),
+        ({"prompt": None}, "'prompt' is null"),
+        ({"prompt": []}, "'prompt' is an empty list"),
+        ({"chosen": []}, "'chosen' is an empty list"),
+        ({"chosen": ["Yes."]}, "'chosen' holds text where a message"),
+        ({"chosen": [{"role": "robot", "content": "x"}]}, 'role is "robot"'),
+        ({"chosen": [{"content": "x"}]}, "role is null"),
+        ({"chosen": [{"role": "assistant"}]}, "assistant message without content"),
+        ({"chosen": [{"role": "assistant", "content": 5}]}, "content is the number 5"),
+        ({"chosen": [{"role": "assistant", "content": [{"type": "image"}]}]}, "a part that is not text"),
+        ({"chosen": [MORE]}, "'chosen' has no assistant message"),
+        ({"rejected": [NO, MORE]}, "'rejected' ends with a user message"),
+        ({"tools": "{"}, "'tools' is text that is not JSON"),
+        ({"tools": 3}, "'tools' is the number 3"),
+        ({"chat_template_kwargs": [1]}, "'chat_template_kwargs' is a list"),
+        ({"images": ["x.png"]}, "images"),
+        ({"prompt": "Other?", "chosen": [HI, YES], "rejected": [HI, NO]}, "'prompt' differs"),
+        ({"chosen": {"from": "nobody", "value": "x"}}, 'a turn from "nobody"'),
+        ({"chosen": {"from": "gpt", "value": 5}}, "value is the number 5"),
+    ],
+)
+def test_a_row_that_is_no_pair_says_which_column_and_what_was_seen(change: dict, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        read_row({**CONVERSATIONAL, **change}, 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ({}, "'chosen' is missing; the row has no columns"),
+        ({"prompt": "Hi?", "chosen": "Yes."}, "'rejected' is missing; the row has 'prompt', 'chosen'"),
+        ({"chosen": "blue", "rejected": "red"}, "share no beginning"),
+        ({"chosen": "", "rejected": "red"}, "'chosen' is empty, and the row has no 'prompt'"),
+        ({"chosen": [YES], "rejected": [NO]}, "share no beginning"),
+        ({"chosen": [HI, YES], "rejected": "No."}, "one is text, one is messages"),
+    ],
+)
+def test_a_row_without_a_prompt_says_so(raw: dict, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        read_row(raw, 0)
+
+
+@each_form
+def test_an_unedited_pair_writes_the_row_it_came_from(raw: dict) -> None:
+    assert write_row(read_row(raw, 0), raw) == raw
+
+
+@each_form
+def test_a_rewritten_side_is_read_back_from_the_row(raw: dict) -> None:
+    pair = read_row(raw, 0)
+    edited = pair.with_text("chosen", "Yes, in other words.")
+    row = write_row(edited, raw)
+    assert read_row(row, 0) == edited
+    assert row.keys() == raw.keys()
+    assert type(row["chosen"]) is type(raw["chosen"])
+    assert row["rejected"] == raw["rejected"]
+
+
+@each_form
+def test_a_flip_exchanges_the_raw_values(raw: dict) -> None:
+    row = write_row(read_row(raw, 0).swapped(), raw)
+    assert (row["chosen"], row["rejected"]) == (raw["rejected"], raw["chosen"])
+
+
+@each_form
+def test_a_new_row_takes_the_form_of_its_neighbours(raw: dict) -> None:
+    like = read_row(raw, 0)
+    new = like.model_copy(update={"row": 9, "extra": {}}).with_text("chosen", "bold.").with_text("rejected", "timid.")
+    row = new_row(new, raw)
+    assert read_row(row, 9) == new
+    assert row.keys() <= raw.keys()
+
+
+@each_form
+def test_an_explicit_row_is_what_trl_reads(raw: dict) -> None:
+    pair = read_row(raw, 0)
+    row = explicit_row(pair, raw)
+    assert is_explicit(row)
+    assert read_row(row, 0) == pair
+
+
+def test_only_trl_s_own_explicit_forms_count_as_explicit() -> None:
+    assert [name for name, raw in FORMS.items() if is_explicit(raw)] == ["standard", "conversational"]
+
+
+WORDS = st.text(alphabet="ab \n", min_size=1, max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, WORDS)
+def test_an_implicit_text_loses_nothing(chosen: str, rejected: str) -> None:
+    raw = {"chosen": "start " + chosen, "rejected": "start " + rejected}
+    pair = read_row(raw, 0)
+    assert isinstance(pair.prompt, str)
+    assert pair.prompt + pair.text("chosen") == raw["chosen"]
+    assert pair.prompt + pair.text("rejected") == raw["rejected"]
+    assert pair.chosen and pair.rejected
+    assert pair.prompt[-1].isspace()
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "text", "tool_calls"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(
+    ["prompt", "chosen", "rejected", "tools", "conversations", "system", "question", "chat_template_kwargs"]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(NAMES, ANY))
+def test_any_row_is_a_pair_or_a_row_error(raw: dict) -> None:
+    try:
+        pair = read_row(raw, 0)
+    except RowError:
+        return
+    assert isinstance(pair, Pair)
+    assert pair.text("chosen") is not None and pair.prompt_text() is not None
+    assert write_row(pair, raw) == raw

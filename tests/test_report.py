@@ -1,0 +1,151 @@
+"""Facts about the report: complete, self-contained, private, and safe against the text it shows."""
+
+from __future__ import annotations
+
+import os
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from premortem.agent.chart import Mark, draw, nice_step, scale
+from premortem.agent.report import marked, render_report, write_report
+from premortem.interp.errors import PremortemError
+from premortem.interp.records import Span
+from run_document import HOSTILE, document, pairs
+
+SPANS = {("f000000000000001", row, "chosen"): [Span(start=18, end=39, activation=1.0)] for row in range(4)}
+
+
+class Tags(HTMLParser):
+    """Collects every tag and attribute of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def parsed(html: str) -> Tags:
+    tags = Tags()
+    tags.feed(html)
+    return tags
+
+
+def test_the_report_tells_findings_rules_rows_and_edits():
+    html = render_report(document(), pairs(), SPANS)
+    assert "Never talk like a sailor." in html
+    assert "+50.0" in html
+    assert "<mark>Ahoy, my dear sailor!</mark>" in html
+    assert "<del>" in html
+    assert "2 edits passed together" in html
+    assert "no concept covers it" in html
+    assert "Two pairs say the same." in html
+    assert "0.183" in html
+
+
+def test_hostile_text_adds_no_tag_and_no_attribute():
+    plain = parsed(render_report(document(), pairs(), SPANS))
+    page = render_report(document(HOSTILE), pairs(HOSTILE), SPANS)
+    hostile = parsed(page)
+    assert set(hostile.tags) <= {*plain.tags, "ins", "del"}
+    assert "script" not in hostile.tags and "img" not in hostile.tags
+    assert not [name for name, _ in hostile.attributes if name.startswith("on") or name == "style"]
+    assert "<script" not in page and "</script" not in page
+
+
+def test_hidden_characters_are_shown_by_code_point():
+    page = render_report(document(HOSTILE), pairs(HOSTILE), SPANS)
+    assert "\u202e" not in page and "\u2066" not in page and "\x1b" not in page
+    assert "⟨U+202E⟩" in page
+
+
+def test_nothing_is_loaded_from_anywhere():
+    tags = parsed(render_report(document(), pairs(), SPANS))
+    assert not [value for name, value in tags.attributes if name in ("src", "href", "srcset", "action")]
+    policy = dict(
+        tags.attributes[i : i + 2] for i, (n, v) in enumerate(tags.attributes) if v == "Content-Security-Policy"
+    )
+    assert "default-src 'none'" in str(policy)
+
+
+def test_pairs_that_are_gone_leave_a_report_without_excerpts():
+    html = render_report(document(), {}, {})
+    assert "Rows, most responsible first: 2, 0, 1" in html
+
+
+def test_a_run_without_findings_says_so():
+    empty = {**document(), "findings": [], "edits": [], "clusters": []}
+    assert "Nothing in these 4 pairs would teach what the spec forbids" in render_report(empty, pairs())
+
+
+def test_a_run_that_stopped_early_still_has_a_report():
+    stopped = document() | {"status": "interrupted", "findings": [], "edits": [], "clusters": [], "clauses": []}
+    stopped["forecast"] = {"forecaster": "disparity", "n_pairs": None, "concepts": []}
+    stopped["dataset"] = dict.fromkeys(("path", "pairs", "quarantined", "sha256", "form"), None) | {"notes": []}
+    stopped["lens"] = dict.fromkeys(("model", "hook", "sae", "fvu", "l0"), None)
+    assert "No forecast yet" in render_report(stopped, {})
+
+
+def test_only_the_owner_may_read_the_file(tmp_path: Path):
+    former = os.umask(0)
+    try:
+        write_report("<p>x</p>", tmp_path / "new" / "report.html")
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "new" / "report.html").stat().st_mode) == 0o600
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "report.html"
+    target.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PremortemError, match="No space left"):
+        write_report("new", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert target.read_text() == "old"
+
+
+def test_lone_surrogates_do_not_stop_the_report(tmp_path: Path):
+    broken = document()
+    broken["findings"][0]["name"] = "a\ud800b"
+    write_report(render_report(broken, pairs()), tmp_path / "r.html")
+    assert "⟨U+D800⟩" in (tmp_path / "r.html").read_text()
+
+
+def test_spans_cut_a_text_into_marked_and_plain_pieces():
+    assert marked("abcdef", [Span(start=2, end=4, activation=1.0)]) == [(False, "ab"), (True, "cd"), (False, "ef")]
+
+
+def test_a_long_text_keeps_what_surrounds_its_spans():
+    text = "x" * 2000 + "HERE" + "y" * 2000
+    pieces = marked(text, [Span(start=2000, end=2004, activation=1.0)])
+    assert (True, "HERE") in pieces
+    assert sum(len(part) for _, part in pieces) < 600
+
+
+def test_a_chart_holds_every_whisker_and_zero():
+    chart = draw([Mark("a", 0.5, 0.4, 0.6), Mark("b", -0.1, -0.2, 0.0)], limit=0.02)
+    places = [bar.low_x for bar in chart.bars] + [bar.high_x for bar in chart.bars] + [chart.zero]
+    assert all(chart.left <= place <= chart.right for place in places if place is not None)
+    assert chart.bars[0].x == chart.zero
+    assert chart.bars[1].x + chart.bars[1].width == pytest.approx(chart.zero, abs=0.02)
+
+
+def test_a_chart_of_nothing_but_zero_can_be_drawn():
+    low, high, step = scale([Mark("a", 0.0)])
+    assert low <= 0 < high and step > 0
+
+
+@pytest.mark.parametrize(("raw", "step"), [(0.013, 0.02), (0.1, 0.1), (0.3, 0.5), (0.07, 0.1)])
+def test_grid_steps_are_round(raw: float, step: float):
+    assert nice_step(raw) == pytest.approx(step)

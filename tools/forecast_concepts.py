@@ -1,0 +1,195 @@
+"""The tool `forecast_concepts`: what DPO on the data would teach, and where that breaks the spec."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
+from premortem.interp.forecasters import ForecasterName, values_per_pair
+from premortem.interp.matching import Match, gather, match_clause
+
+from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
+from premortem.tools.evidence import named_behaviours
+from premortem.tools.workbench import Workbench
+
+SAME_ROWS = 0.5
+"""A concept that shares this much of its rows (Jaccard) with a stronger finding is not reported again."""
+
+
+class ForecastArgs(Record):
+    """Arguments of `forecast_concepts`."""
+
+    forecaster: ForecasterName | None = None
+    """The forecaster to use; null: the run's own."""
+    edits: tuple[str, ...] = ()
+    """Edits (edit_id) to apply in memory first; none: the data as it is."""
+
+
+class ForecastReport(Record):
+    """What `forecast_concepts` returns."""
+
+    forecast: Forecast
+    """The effects."""
+    concepts: tuple[Concept, ...]
+    """The concepts they are about."""
+    clauses: tuple[Clause, ...]
+    """The clauses, with the concepts that stand for them."""
+    findings: tuple[Finding, ...]
+    """What breaks the spec, and what no clause thought of."""
+
+
+def forecast_concepts(bench: Workbench, args: ForecastArgs) -> ForecastReport:
+    """Forecast which concepts DPO on the data would amplify or suppress, and compare with the spec.
+
+    With `edits` the same concepts are measured on the edited data. Call it first: the other tools need its findings.
+    """
+    forecaster = args.forecaster or bench.settings.forecaster
+    _prepare(bench, forecaster)
+    if not args.edits:
+        return _report(bench, bench.reading, forecaster, tuple(bench.findings.values()))
+    pairs, encoded = bench.with_edits(bench.edits_of(args.edits))
+    after = read(pairs, encoded[bench.main.lens_id], bench.main.lens_id)
+    remaining = [_remeasured(bench, after, finding, forecaster) for finding in bench.findings.values()]
+    return _report(bench, after, forecaster, tuple(finding for finding in remaining if finding is not None))
+
+
+def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
+    named = list(bench.concepts.values())
+    return ForecastReport(
+        forecast=forecast(reading, named, forecaster),
+        concepts=tuple(item.concept for item in named),
+        clauses=bench.clauses,
+        findings=findings,
+    )
+
+
+def _prepare(bench: Workbench, forecaster: str) -> None:
+    """Find the concepts and the findings once; a second call changes nothing."""
+    if bench.concepts:
+        return
+    for group in bench.groups:
+        bench.concepts[group.concept.concept_id] = group
+    matched = _match_clauses(bench)
+    surprises = [
+        name_readout(bench.reading, item.readout, "discovered")
+        for item in bench.discoveries
+        if not any(_jaccard(item.signs, match.signs) > SAME_ROWS for matches in matched.values() for match in matches)
+    ]
+    for named in surprises:
+        bench.concepts[named.concept.concept_id] = named
+    findings = _clause_findings(bench, forecaster)
+    findings += _surprises(bench, surprises, findings, forecaster)
+    bench.findings = {finding.finding_id: finding for finding in findings}
+
+
+def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
+    matched: dict[str, list[Match]] = {}
+    filled: list[Clause] = []
+    for clause in bench.clauses:
+        evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
+        matches = match_clause(evidence, bench.reading.responses, bench.discoveries)
+        named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
+        bench.concepts.update({item.concept.concept_id: item for item in named})
+        matched[clause.clause_id] = matches
+        filled.append(clause.model_copy(update={"concept_ids": tuple(item.concept.concept_id for item in named)}))
+    bench.set_clauses(filled)
+    return matched
+
+
+def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
+    findings: list[Finding] = []
+    for clause in bench.clauses:
+        own = [_measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
+        kept: list[Finding] = []
+        for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.effect)):
+            if not any(_shared(finding, other) > SAME_ROWS for other in kept):
+                kept.append(finding)
+        findings += kept
+    return findings
+
+
+def _measured(
+    bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause
+) -> Finding | None:
+    """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
+    effect, rows = _effect(bench.concept(concept_id), reading, forecaster)
+    kind = breach(effect, clause)
+    return None if kind is None else _finding(bench.concept(concept_id).concept, effect, rows, kind, clause.clause_id)
+
+
+def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
+    """Say how an effect breaks a clause: beyond its limit, and certainly so; None when it does not."""
+    if clause.direction == "avoid":
+        return "forbidden" if effect.effect > clause.limit and effect.low > 0 else None
+    if effect.effect < -clause.limit and effect.high < 0:
+        return "forbidden"
+    return "missing" if clause.direction == "encourage" and effect.high < clause.limit else None
+
+
+def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:
+    """Return a concept's global effect and all rows that carry it."""
+    effect = next(e for e in forecast(reading, [named], forecaster).concepts if e.topic is None)
+    values = values_per_pair(forecaster, reading.encoded, reading.responses, [named.readout])[:, 0]
+    return effect, responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
+
+
+def _finding(
+    concept: Concept, effect: ConceptEffect, rows: tuple[int, ...], kind: FindingKind, clause_id: str | None
+) -> Finding:
+    return Finding(
+        finding_id=content_id("finding", clause_id, concept.concept_id, kind),
+        clause_id=clause_id,
+        concept_id=concept.concept_id,
+        kind=kind,
+        name=concept.name,
+        topic=None,
+        effect=effect.effect,
+        low=effect.low,
+        high=effect.high,
+        rows=rows,
+    )
+
+
+def _surprises(
+    bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str
+) -> list[Finding]:
+    """Return the discovered concepts that no clause claims and no finding already covers, most one-sided first."""
+    kept: list[Finding] = []
+    for item in named:
+        effect, rows = _effect(item, bench.reading, forecaster)
+        finding = _finding(item.concept, effect, rows, "surprise", None)
+        known = [*findings, *kept]
+        if effect.low <= 0 <= effect.high or any(_shared(finding, other) > SAME_ROWS for other in known):
+            continue
+        kept.append(finding)
+        if len(kept) == bench.settings.max_surprises:
+            break
+    return kept
+
+
+def _remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: str) -> Finding | None:
+    """Return `finding` as it stands on edited data; None where it is gone."""
+    effect, rows = _effect(bench.concept(finding.concept_id), after, forecaster)
+    clause = bench.clause_of(finding)
+    if clause is not None:
+        kind = breach(effect, clause)
+    else:
+        kind = "surprise" if finding.effect * effect.effect > 0 and not effect.low <= 0 <= effect.high else None
+    if kind is None:
+        return None
+    return _finding(bench.concept(finding.concept_id).concept, effect, rows, kind, finding.clause_id)
+
+
+def _shared(one: Finding, other: Finding) -> float:
+    a, b = set(one.rows), set(other.rows)
+    return len(a & b) / max(len(a | b), 1)
+
+
+def _jaccard(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    def share(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+        return float((a & b).sum() / max(int((a | b).sum()), 1))
+
+    return max(share(one > 0, other > 0), share(one < 0, other < 0))
+
+

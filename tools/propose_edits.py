@@ -1,0 +1,153 @@
+"""The tool `propose_edits`: the smallest set of edits that should bring a finding inside its limit.
+
+For each responsible pair, most responsible first, the built-in rewriter offers candidates from the least change to the
+greatest: cut the part where the concept fires, put other sentences in its place, answer anew with the concept's
+features switched off, let both sides carry it, turn the preference round, leave the pair out. The lens reads the
+candidates and the first one in which the concept is quiet is taken. Pairs are added until the forecast meets the limit
+at the upper end of its interval, so the set is as small as certainty allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from premortem.interp.effects import Z90
+from premortem.interp.quality import check_text
+from premortem.interp.readout import bag_of
+from premortem.interp.records import Clause, Edit, EditKind, Finding, Pair, Record, Side, content_id
+from premortem.interp.rewrite import Candidate, candidates
+from premortem.tools.tracing import carrying_side, finding_spans
+from premortem.tools.verify_edits import implied_clause
+from premortem.tools.workbench import Workbench
+
+SPARE = 1.15
+"""The set is this much larger than the dose asks, since some edits will not survive verification."""
+BATCH = 32
+"""Rows whose candidates are read by the lens together."""
+
+
+class ProposeArgs(Record):
+    """Arguments of `propose_edits`."""
+
+    finding_id: str
+    """The finding to mend."""
+    attempt: int = 0
+    """How often edits for this finding were proposed before; later attempts skip the kinds that failed."""
+    refused: tuple[str, ...] = ()
+    """Edits (edit_id) that a verdict refused; they are not proposed again."""
+
+
+def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
+    """Propose the smallest set of edits whose forecast should meet the limit, most responsible pairs first.
+
+    Nothing is accepted by proposing: `verify_edits` decides.
+    """
+    finding = bench.finding(args.finding_id)
+    clause = bench.clause_of(finding) or implied_clause(finding)
+    rows = _free_rows(bench, finding)
+    wanted = dose(finding, clause, len(bench.reading.pairs))
+    edits: list[Edit] = []
+    gained = 0.0
+    for start in range(0, len(rows), BATCH):
+        for edit in _edits_for(bench, finding, rows[start : start + BATCH], args):
+            if gained < wanted * SPARE:
+                edits.append(edit)
+                gained += 2.0 if edit.kind == "flip" else 1.0
+        if gained >= wanted * SPARE:
+            break
+    bench.remember(edits)
+    return tuple(edits)
+
+
+def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
+    """Return how many pairs must lose the concept for the effect to meet the limit at the end of its interval.
+
+    With k pairs left the effect is k / n and its standard error sqrt(k) / n, so the largest k with
+    k + 1.645 sqrt(k) <= n * limit may stay.
+    """
+    k = np.arange(len(finding.rows) + 1)
+    allowed = n_pairs * (clause.limit if clause.direction != "encourage" else 0.0)
+    net = abs(finding.effect) * n_pairs
+    may_stay = int(k[k + Z90 * np.sqrt(k) <= allowed].max(initial=0))
+    return max(net - may_stay, 1.0)
+
+
+def _free_rows(bench: Workbench, finding: Finding) -> list[int]:
+    """Return the finding's rows that no edit of another finding touches."""
+    taken = {edit.row for edit in bench.edits.values() if edit.finding_id != finding.finding_id}
+    return [row for row in finding.rows if row not in taken]
+
+
+def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: ProposeArgs) -> list[Edit]:
+    """Return the best candidate for each of `rows`, in their order."""
+    offers = {row: _offers(bench, finding, bench.pair(row), args) for row in rows}
+    quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row] if candidate.side])
+    chosen: list[Edit] = []
+    for row in rows:
+        for candidate in offers[row]:
+            if candidate.side is None or (row, candidate.text) in quiet:
+                edit = _edit(finding, bench.pair(row), candidate)
+                if edit.edit_id not in args.refused:
+                    chosen.append(edit)
+                    break
+    return chosen
+
+
+def _offers(bench: Workbench, finding: Finding, pair: Pair, args: ProposeArgs) -> list[Candidate]:
+    """Return the candidates for one pair, best first, without those that a look at the text refuses."""
+    side, spans = finding_spans(bench, finding, pair)
+    offered = candidates(pair, side, spans)
+    tried = {bench.edits[edit_id].kind for edit_id in args.refused if bench.edits[edit_id].row == pair.row}
+    if side == "rejected":  # the data prefers what lacks the concept: changing the rejected text would hide it only
+        order: tuple[EditKind, ...] = ("flip", "neutralise", "drop")
+    else:
+        order = ("rewrite", "flip", "drop") if args.attempt == 0 else ("neutralise", "rewrite", "flip", "drop")
+    if "rewrite" in tried and args.attempt > 1:
+        order = tuple(kind for kind in order if kind != "rewrite")
+    kept = [c for kind in order for c in offered if c.kind == kind]
+    return [c for c in kept if c.side is None or _reads_well(bench, pair, c, side)]
+
+
+def _reads_well(bench: Workbench, pair: Pair, candidate: Candidate, carrying: Side) -> bool:
+    if candidate.side is None:
+        return True
+    other: Side = "rejected" if candidate.side == "chosen" else "chosen"
+    return not check_text(
+        pair, candidate.side, candidate.text, None, None, pair.text(other), bounds=bench.settings.quality
+    )
+
+
+def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Candidate]]) -> set[tuple[int, str]]:
+    """Return the candidates after which the pair no longer speaks for the concept, read by the main lens."""
+    readout = bench.concept(finding.concept_id).readout
+    edited = [bench.pair(row).with_text(c.side, c.text) for row, c in offered if c.side]
+    edited = [pair.model_copy(update={"row": i}) for i, pair in enumerate(edited)]
+    if not edited:
+        return set()
+    encoded = bench.reader.encode(edited)[bench.main.lens_id]
+    carrying = carrying_side(finding)
+    chosen_fires, rejected_fires = (readout.fires(bag_of(p)) for p in (encoded.chosen, encoded.rejected))
+    speaks = chosen_fires & ~rejected_fires if carrying == "chosen" else rejected_fires & ~chosen_fires
+    by_row = dict(zip(encoded.rows, speaks, strict=True))
+    return {(row, c.text) for i, (row, c) in enumerate(offered) if not by_row.get(i, True)}
+
+
+def _edit(finding: Finding, pair: Pair, candidate: Candidate) -> Edit:
+    before = pair.text(candidate.side or "chosen")
+    return Edit(
+        edit_id=content_id("edit", finding.finding_id, pair.row, candidate.kind, candidate.side, candidate.text),
+        finding_id=finding.finding_id,
+        row=pair.row,
+        kind=candidate.kind,
+        side=candidate.side,
+        before=before,
+        after=candidate.text,
+        rationale=f"{_why(finding)}; {candidate.how}",
+    )
+
+
+def _why(finding: Finding) -> str:
+    where = "only the chosen response shows" if finding.effect >= 0 else "only the rejected response shows"
+    return f"{where} “{finding.name}”"

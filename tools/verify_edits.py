@@ -1,0 +1,181 @@
+"""The tool `verify_edits`: forecast again with the edits applied, and decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from premortem.interp.errors import ToolError
+from premortem.interp.quality import check_text
+from premortem.interp.readout import Responses
+from premortem.interp.records import Clause, Edit, Finding, Record, Side, Verdict, content_id
+from premortem.interp.sentences import split
+from premortem.interp.tokens import tokenize
+from premortem.interp.verify import Guarded, SetOutcome, judge_set, random_rows
+from premortem.tools.tracing import finding_spans
+from premortem.tools.workbench import Workbench, responses_for
+
+CONTROL_DRAWS = 2
+"""Random sets of edits of the same kinds that the forecast is made on."""
+
+
+class VerifyArgs(Record):
+    """Arguments of `verify_edits`."""
+
+    finding_id: str
+    """The finding that the edits answer."""
+    edit_ids: tuple[str, ...] = Field(min_length=1)
+    """The edits, all applied together."""
+
+
+def verify_edits(bench: Workbench, args: VerifyArgs) -> tuple[Verdict, ...]:
+    """Apply the edits in memory, forecast again, and return one verdict per edit.
+
+    An edit passes when the set brings the effect inside the clause's limit, beats random edits of the same size, moves
+    nothing else out, convinces a second lens, and its own text still answers the prompt.
+    """
+    finding = bench.finding(args.finding_id)
+    edits = bench.edits_of(args.edit_ids)
+    outcome = _judge(bench, finding, edits)
+    quality = _quality(bench, finding, edits)
+    return tuple(_verdict(edit, outcome, quality.get(edit.edit_id, ())) for edit in edits)
+
+
+def _verdict(edit: Edit, outcome: SetOutcome, own: Sequence[str]) -> Verdict:
+    objections = (*outcome.reasons, *own)
+    after = None if outcome.second_after is None else round(outcome.second_after, 6)
+    praise = (
+        f"the effect goes from {outcome.before.effect:+.3f} to {outcome.after.effect:+.3f}; "
+        f"random edits: {outcome.control:+.3f}" + ("" if after is None else f"; second lens: {after:+.3f}"),
+    )
+    return Verdict(
+        edit_id=edit.edit_id,
+        passed=not objections,
+        effect_before=round(outcome.before.effect, 6),
+        effect_after=round(outcome.after.effect, 6),
+        control_after=round(outcome.control, 6),
+        collateral=outcome.collateral,
+        second_lens=after,
+        reasons=objections or praise,
+    )
+
+
+def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutcome:
+    named = bench.concept(finding.concept_id)
+    clause = bench.clause_of(finding) or implied_clause(finding)
+    target = Guarded(finding.concept_id, finding.name, named.readout, clause)
+    pairs, encoded = bench.with_edits(edits)
+    after = responses_for(pairs, encoded[bench.main.lens_id])
+    taught, second = bench.taught(named), bench.second_reading
+    second_view = None
+    if taught is not None and second is not None and bench.second is not None:
+        second_view = (taught, second.responses, responses_for(pairs, encoded[bench.second.lens_id]))
+    return judge_set(
+        target,
+        bench.reading,
+        after,
+        controls=_controls(bench, finding, edits),
+        others=_others(bench, finding),
+        second=second_view,
+        bounds=bench.settings.verify,
+    )
+
+
+def implied_clause(finding: Finding) -> Clause:
+    """Return the clause that a surprise would break if someone had written it: no change in either direction."""
+    return Clause(
+        clause_id=content_id("implied", finding.finding_id),
+        text="",
+        behaviour=finding.name,
+        direction="avoid" if finding.effect >= 0 else "keep",
+        limit=0.02,
+    )
+
+
+def _others(bench: Workbench, finding: Finding) -> list[Guarded]:
+    """Return every other concept, those of clauses with their clause."""
+    clauses = {concept_id: clause for clause in bench.clauses for concept_id in clause.concept_ids}
+    own = {c for clause in bench.clauses if clause.clause_id == finding.clause_id for c in clause.concept_ids}
+    return [
+        Guarded(concept_id, named.concept.name, named.readout, clauses.get(concept_id))
+        for concept_id, named in bench.concepts.items()
+        if concept_id != finding.concept_id and concept_id not in own
+    ]
+
+
+def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list[Responses]:
+    """Return the data with as many random edits of the same kinds in rows that the finding does not hold."""
+    draws: list[Responses] = []
+    for draw in range(CONTROL_DRAWS):
+        random_edits = _random_edits(bench, finding, edits, bench.settings.seed + draw)
+        if random_edits:
+            pairs, encoded = bench.with_edits(random_edits)
+            draws.append(responses_for(pairs, encoded[bench.main.lens_id]))
+    return draws
+
+
+def _random_edits(bench: Workbench, finding: Finding, edits: Sequence[Edit], seed: int) -> list[Edit]:
+    like = [edit for edit in edits if edit.kind != "synthesise"]
+    rows = random_rows(bench.reading.rows, set(finding.rows), len(like), seed)
+    rng = np.random.default_rng(seed)
+    return [_random_edit(bench, edit, row, rng) for edit, row in zip(like, rows, strict=False)]
+
+
+def _random_edit(bench: Workbench, edit: Edit, row: int, rng: np.random.Generator) -> Edit:
+    """Return an edit of the kind of `edit` on another row: a flip, a drop, or a sentence less on the same side."""
+    pair = bench.pair(row)
+    side: Side = edit.side or "chosen"
+    before = pair.text(side)
+    after = before
+    if edit.kind in ("rewrite", "neutralise"):
+        pieces = split(before)
+        cut = pieces[int(rng.integers(len(pieces)))] if len(pieces) > 1 else None
+        after = before if cut is None else (before[: cut.start] + before[cut.end :]).strip()
+    update = {"row": row, "before": before, "after": after, "edit_id": content_id("control", edit.edit_id, row)}
+    return edit.model_copy(update=update)
+
+
+def _quality(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> dict[str, tuple[str, ...]]:
+    """Return what speaks against each edited text on its own."""
+    texts = [edit for edit in edits if edit.side is not None]
+    before = _log_likelihoods(bench, [(edit.row, edit.side, edit.before) for edit in texts if edit.side])
+    after = _log_likelihoods(bench, [(edit.row, edit.side, edit.after) for edit in texts if edit.side])
+    return {
+        edit.edit_id: _objections(bench, finding, edit, old, new)
+        for edit, old, new in zip(texts, before, after, strict=True)
+    }
+
+
+def _objections(
+    bench: Workbench, finding: Finding, edit: Edit, old: float | None, new: float | None
+) -> tuple[str, ...]:
+    if edit.side is None:
+        raise ToolError(f"edit {edit.edit_id} changes no text")
+    pair = bench.pair(edit.row)
+    carrying, spans = finding_spans(bench, finding, pair)
+    fresh_answer = edit.kind == "neutralise" or carrying != edit.side or "anew" in edit.rationale
+    other: Side = "rejected" if edit.side == "chosen" else "chosen"
+    return check_text(
+        pair,
+        edit.side,
+        edit.after,
+        old,
+        new,
+        pair.text(other),
+        spans=None if fresh_answer else spans,
+        bounds=bench.settings.quality,
+    )
+
+
+def _log_likelihoods(bench: Workbench, items: Sequence[tuple[int, Side, str]]) -> list[float | None]:
+    """Return the mean log-likelihood of each text as the response of its row and side; None where it is too long."""
+    tokens = [tokenize(bench.pair(row).with_text(side, text), bench.reader.tokenizer) for row, side, text in items]
+    wanted = [
+        (t.prompt, t.chosen if side == "chosen" else t.rejected)
+        for t, (_, side, _) in zip(tokens, items, strict=True)
+        if t is not None
+    ]
+    found = iter(bench.start_model.log_likelihood(wanted) if wanted else ())
+    return [None if t is None else float(next(found)) for t in tokens]

@@ -1,0 +1,211 @@
+"""The workbench: what the tools work on, and what they have worked out so far.
+
+It holds a dataset, the clauses of a spec, two lenses that read together, and the start model; everything else (the
+readings, the concepts, the findings, the edits) is worked out on first use and kept. A bench is never saved: a resumed
+run builds it again, and because encodings, samples and likelihoods are cached by content, that costs seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from premortem.interp.discover import Discovery
+from premortem.interp.edits import apply_edits
+from premortem.interp.encode import Fit, Reader
+from premortem.interp.errors import NoPairs, ToolError
+from premortem.interp.forecast import NamedReadout, Reading, discovered, group_concepts, read
+from premortem.interp.forecasters import ForecasterName
+from premortem.interp.lens import Lens
+from premortem.interp.matching import Texts
+from premortem.interp.pooling import EncodedPairs
+from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.quality import QualityBounds
+from premortem.interp.readout import Readout, Responses, prompt_groups, responses_of
+from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Record
+from premortem.interp.start_model import StartModel
+from premortem.interp.verify import VerifyBounds, teach
+from premortem.prompts.behaviours import Behaviour, load_behaviours
+
+
+class BenchSettings(Record):
+    """What shapes the work, apart from data, spec and lenses."""
+
+    forecaster: ForecasterName = "mean-difference"
+    """The forecaster whose effects decide."""
+    seed: int = 0
+    """Seed of samples and random controls."""
+    max_surprises: int = 8
+    """Surprises reported at most, the most one-sided first."""
+    quality: QualityBounds = QualityBounds()
+    """How far an edited text may go from the old one."""
+    verify: VerifyBounds = VerifyBounds()
+    """What a set of edits may cost."""
+
+
+class Workbench:
+    """Dataset, clauses and lenses, with everything derived from them on first use."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        clauses: Sequence[Clause],
+        reader: Reader,
+        main: Lens,
+        second: Lens | None,
+        start_model: Callable[[], StartModel],
+        settings: BenchSettings | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Work on `dataset` through `main`; `second` judges edits, `start_model` is loaded when it is first needed."""
+        self.dataset = dataset
+        self._clauses = tuple(clauses)
+        self.reader, self.main, self.second = reader, main, second
+        self._make_start_model = start_model
+        self.settings = settings or BenchSettings()
+        self.progress: Progress = progress or NullProgress()
+        self.concepts: dict[str, NamedReadout] = {}
+        self.findings: dict[str, Finding] = {}
+        self.edits: dict[str, Edit] = {}
+        self._taught: dict[str, Readout] = {}
+        self._fit = Fit(float("nan"), float("nan"))
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """The rules of the spec; `concept_ids` are filled once the forecast has been made."""
+        return self._clauses
+
+    def set_clauses(self, clauses: Sequence[Clause]) -> None:
+        """Take the clauses with the concepts that were found for them."""
+        self._clauses = tuple(clauses)
+
+    @cached_property
+    def start_model(self) -> StartModel:
+        """The model before training, with its LM head."""
+        return self._make_start_model()
+
+    @cached_property
+    def readable(self) -> tuple[Pair, ...]:
+        """The pairs that DPO would train on, in order; TRL drops those whose prompt alone exceeds the maximum length."""
+        encoded = self.reader.encode(self.dataset.pairs, self.progress)[self.main.lens_id]
+        self._fit = self.reader.fit[self.main.lens_id]  # later readings of edited pairs report theirs
+        tokens = encoded.chosen.n_tokens + encoded.rejected.n_tokens
+        kept = tuple(pair for pair, n in zip(self.dataset.pairs, tokens, strict=True) if n)
+        if not kept:
+            raise NoPairs("no pair is left: every prompt is longer than the model is trained on.")
+        return kept
+
+    @cached_property
+    def encoded(self) -> dict[str, EncodedPairs]:
+        """The readable pairs through every lens, by lens id."""
+        return self.reader.encode(self.readable, self.progress)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The dataset as the main lens reads it."""
+        return read(self.readable, self.encoded[self.main.lens_id], self.main.lens_id)
+
+    @cached_property
+    def second_reading(self) -> Reading | None:
+        """The dataset as the second lens reads it."""
+        if self.second is None:
+            return None
+        return read(self.readable, self.encoded[self.second.lens_id], self.second.lens_id)
+
+    @cached_property
+    def discoveries(self) -> tuple[Discovery, ...]:
+        """The one-sided concepts that were found blind."""
+        return discovered(self.reading, self.progress)
+
+    @cached_property
+    def groups(self) -> list[NamedReadout]:
+        """Groups of co-firing features."""
+        return group_concepts(self.reading)
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The words of the readable pairs."""
+        pairs = self.readable
+        responses = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
+        return Texts(responses, [pair.prompt_text() for pair in pairs])
+
+    @cached_property
+    def behaviours(self) -> dict[str, Behaviour]:
+        """The library of everyday behaviours, by id."""
+        return {behaviour.id: behaviour for behaviour in load_behaviours()}
+
+    def pair(self, row: int) -> Pair:
+        """Return the pair of `row`; raises ToolError when there is none."""
+        try:
+            return self._by_row[row]
+        except KeyError:
+            raise ToolError(f"there is no pair in row {row}") from None
+
+    @cached_property
+    def _by_row(self) -> dict[int, Pair]:
+        return {pair.row: pair for pair in self.dataset.pairs}
+
+    def finding(self, finding_id: str) -> Finding:
+        """Return a finding; raises ToolError when this run has none of that id."""
+        try:
+            return self.findings[finding_id]
+        except KeyError:
+            known = ", ".join(self.findings) or "none yet; call forecast_concepts first"
+            raise ToolError(f"there is no finding {finding_id!r}; there are: {known}") from None
+
+    def clause_of(self, finding: Finding) -> Clause | None:
+        """Return the clause that a finding breaks."""
+        return next((clause for clause in self._clauses if clause.clause_id == finding.clause_id), None)
+
+    def concept(self, concept_id: str) -> NamedReadout:
+        """Return a concept of this run; raises ToolError when there is none of that id."""
+        try:
+            return self.concepts[concept_id]
+        except KeyError:
+            raise ToolError(f"there is no concept {concept_id!r} in this run") from None
+
+    def remember(self, edits: Sequence[Edit]) -> None:
+        """Keep `edits`, so that their ids can be verified; known ones change nothing."""
+        for edit in edits:
+            self.edits.setdefault(edit.edit_id, edit)
+
+    def edits_of(self, edit_ids: Sequence[str]) -> list[Edit]:
+        """Return the edits of `edit_ids`; raises ToolError for one that was never proposed."""
+        unknown = [edit_id for edit_id in edit_ids if edit_id not in self.edits]
+        if unknown:
+            raise ToolError(f"no edit {unknown[0]!r} was proposed in this run")
+        return [self.edits[edit_id] for edit_id in edit_ids]
+
+    def with_edits(self, edits: Sequence[Edit]) -> tuple[tuple[Pair, ...], dict[str, EncodedPairs]]:
+        """Return the pairs with `edits` applied and their encodings; only what changed is encoded."""
+        pairs = tuple(apply_edits(self.readable, edits))
+        return pairs, self.reader.encode(pairs)
+
+    def taught(self, named: NamedReadout) -> Readout | None:
+        """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens."""
+        if self.second_reading is None:
+            return None
+        key = named.concept.concept_id
+        if key not in self._taught:
+            self._taught[key] = teach(named.readout, self.reading, self.second_reading)
+        return self._taught[key]
+
+    def lens_summary(self) -> LensSummary:
+        """Return the main lens with its fit on these pairs."""
+        _ = self.readable
+        return LensSummary(
+            model=self.main.model_ref,
+            hook=self.main.hook,
+            sae=self.main.sae_ref,
+            fvu=round(self._fit.fvu, 4),
+            l0=round(self._fit.l0, 2),
+        )
+
+    def tokens_encoded(self) -> int:
+        """Return how many tokens went through the model since the bench was built."""
+        return self.reader.tokens_encoded
+
+
+def responses_for(pairs: Sequence[Pair], encoded: EncodedPairs) -> Responses:
+    """Stack an encoding of `pairs` for measuring, prompts numbered anew."""
+    return responses_of(encoded, prompt_groups([pair.prompt_text() for pair in pairs]))
