@@ -26,8 +26,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; some minutes, most of them downloads)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools
-	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e ".[dev,validate]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,validate]"
 	@touch $@
 
 demo: $(READY)

@@ -23,9 +23,13 @@ from premortem.agent.cli_options import (
     AsJson,
     Db,
     HouseGroup,
+    Layer,
     Limit,
     Map,
+    Model,
+    Offline,
     RunsDir,
+    Sae,
     database,
     emit,
     only_our_stdout,
@@ -65,12 +69,8 @@ Data = Annotated[
 Split = Annotated[str, typer.Option("--split", help="Split of a hub dataset.")]
 Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
-Model = Annotated[str | None, typer.Option("--model", help="The model to be trained: smollm2, a folder or a hub id.")]
-Sae = Annotated[str | None, typer.Option("--sae", help="Its SAE: a folder, or RELEASE:SAE_ID of sae-lens.")]
 SecondSae = Annotated[str | None, typer.Option("--second-sae", help="An SAE that only judges the edits.")]
-Layer = Annotated[int | None, typer.Option("--layer", min=0, help="Layer that --sae reads, if its files do not say.")]
 Forecasters = Annotated[Forecaster | None, typer.Option("--forecaster", help="How an effect is measured.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -207,7 +207,7 @@ _add(app, cli_runs.runs, "agent runs")
 _add(app, cli_runs.show, "agent show last --json")
 _add(models, cli_lens.fetch, "agent models fetch")
 _add(lens, cli_lens.train, "agent lens train pairs.jsonl --layer 12 -o my-sae")
-_add(lens, cli_lens.check, "agent lens check pairs.jsonl --sae my-sae")
+_add(lens, cli_lens.check, "agent lens check pairs.jsonl --sae my-sae/layer-12")
 app.add_typer(models, name="models")
 app.add_typer(lens, name="lens")
 

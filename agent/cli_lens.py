@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from premortem.agent.cli_options import AsJson, Limit, Map, RunsDir, emit, only_our_stdout, parse_mapping, say
+from premortem.agent.cli_options import (
+    AsJson,
+    Layer,
+    Limit,
+    Map,
+    Model,
+    Offline,
+    RunsDir,
+    Sae,
+    emit,
+    only_our_stdout,
+    parse_mapping,
+    say,
+)
 
 
 def fetch(
@@ -67,5 +80,27 @@ def train(
         typer.echo(path)
 
 
-def check(as_json: AsJson = False) -> None:
-    """Measure a lens on your pairs, and refuse one that does not fit."""
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Your pairs: JSON Lines, Parquet or a hub id.")],
+    model: Model = None,
+    sae: Sae = None,
+    layer: Layer = None,
+    mapping: Map = None,
+    limit: Limit = None,
+    offline: Offline = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure a lens on your pairs, and refuse one that does not fit, with the likely cause."""
+    from premortem.agent.opening import check_only, settings_without_spec
+    from premortem.agent.progress import TerminalProgress
+    from premortem.agent.show import lens_fit, print_view
+
+    asked = {"data": data, "model": model, "sae": sae, "mapping": parse_mapping(mapping), "limit": limit}
+    settings = settings_without_spec({**asked, "offline": offline})
+    with only_our_stdout():
+        fit = check_only(settings, TerminalProgress(), layer=layer).model_dump(mode="json")
+    if as_json:
+        emit(fit)
+    else:
+        print_view(lens_fit(fit))

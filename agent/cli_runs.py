@@ -49,7 +49,8 @@ def runs(db: Db = None, runs_dir: RunsDir = Path("runs"), as_json: AsJson = Fals
     if as_json:
         emit(rows)
         return
-    columns = {"run_id": "run", "status": "status", "dataset_path": "data", "pairs": "pairs", "updated_at": "updated"}
+    rows = [{**row, "updated_at": str(row["updated_at"])[:16].replace("T", " ")} for row in rows]
+    columns = {"run_id": "run", "status": "status", "dataset_path": "data", "pairs": "pairs", "updated_at": "UTC"}
     print_view(table_of(rows, columns, empty="No runs yet. Start one: agent run --spec spec.md"))
 
 

@@ -8,6 +8,7 @@ nothing needs the model. Nothing here prints.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from premortem.agent.store import Store
 from premortem.interp.errors import DataError
@@ -21,8 +22,8 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
     info = store.run(run_id)
     if info.dataset_path is None:
         raise DataError(f"run {run_id} stopped before it had read its data; run it again")
-    asked = {name: info.settings.get(name) for name in ("mapping", "split", "config", "revision", "limit")}
-    asked["split"] = asked["split"] or "train"
+    names = ("mapping", "split", "config", "revision", "limit")
+    asked: dict[str, Any] = {name: info.settings[name] for name in names if info.settings.get(name) is not None}
     dataset = read_dataset(info.dataset_path, **asked)
     if dataset.sha256 != info.dataset_sha256:
         raise DataError(f"{info.dataset_path} has changed since run {run_id} read it; run again on the new data")

@@ -18,6 +18,7 @@ from premortem.agent.spec import Spec, read_spec
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, SpecError, StoreError
 from premortem.interp.lens import Lens, default_lenses, load_lens
+from premortem.interp.lens_check import MOST_FVU, LensFit, check_lens
 from premortem.interp.models import DEFAULT_MODEL, ModelIdentity, cache_home, fetch_model, load_model, resolve_model
 from premortem.interp.pairs import read_dataset
 from premortem.interp.progress import Progress
@@ -160,20 +161,32 @@ def open_bench(
     second: Lens | None,
     progress: Progress,
 ) -> Workbench:
-    """Load the layers that the lenses read and return the workbench; the whole model waits until it is asked for."""
-    lenses = [lens for lens in (main, second) if lens is not None]
-    with progress.stage("Loading the model"):
-        model = load_model(settings.model, layers=max(lens.layer for lens in lenses) + 1)
-    return Workbench(
+    """Load the layers that the lenses read, read the pairs, and return the workbench; the whole model waits.
+
+    Raises LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
+    """
+    bench = Workbench(
         dataset,
         clauses,
-        Reader(model, lenses, cache_home() / "encoded"),
+        _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress),
         main,
         second,
         lambda: StartModel(load_model(settings.model), settings.seed, cache_home() / "start_model"),
         BenchSettings.model_validate({"forecaster": settings.forecaster, "seed": settings.seed}),
         progress,
     )
+    with progress.stage("Reading the pairs through the lens"):
+        _ = bench.encoded
+    for lens_id, fit in bench.reader.fit.items():
+        if fit.fvu > MOST_FVU:
+            check_lens(bench.reader, dataset.pairs, lens_id)
+    return bench
+
+
+def _open_reader(settings: RunSettings, lenses: Sequence[Lens], progress: Progress) -> Reader:
+    with progress.stage("Loading the model"):
+        model = load_model(settings.model, layers=max(lens.layer for lens in lenses) + 1)
+    return Reader(model, lenses, cache_home() / "encoded")
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:
@@ -182,8 +195,6 @@ def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | Non
         dataset = _read(settings)
     main, _ = lenses_for(_identity(settings, progress), settings.sae, None, layer)
     bench = open_bench(settings, dataset, (), main, None, progress)
-    with progress.stage("Reading the pairs through the lens"):
-        lens = bench.lens_summary()
     with progress.stage("Forecasting"):
         report = forecast_concepts(bench, ForecastArgs(forecaster=bench.settings.forecaster))
     return {
@@ -195,6 +206,18 @@ def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | Non
             "form": dataset.form,
             "notes": [note.model_dump(mode="json") for note in dataset.notes],
         },
-        "lens": lens.model_dump(mode="json"),
+        "lens": bench.lens_summary().model_dump(mode="json"),
         "forecast": report.forecast.model_dump(mode="json"),
     }
+
+
+def check_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> LensFit:
+    """Measure the lens of `settings` on its data; raises LensMisfit, with the likely cause, where it does not fit."""
+    with progress.stage("Reading the data"):
+        dataset = _read(settings)
+    main, _ = lenses_for(_identity(settings, progress), settings.sae, None, layer)
+    reader = _open_reader(settings, [main], progress)
+    with progress.stage("Reading the pairs through the lens"):
+        reader.encode(dataset.pairs, progress)
+    with progress.stage("Measuring the reconstruction"):
+        return check_lens(reader, dataset.pairs, main.lens_id)

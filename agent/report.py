@@ -28,6 +28,7 @@ from premortem.agent.summary import (
     edit_passed,
     finding_views,
     headline,
+    lens_name,
     points,
     row_list,
 )
@@ -37,6 +38,7 @@ from premortem.interp.records import Pair, Side, Span
 Spans = Mapping[tuple[str, int, Side], Sequence[Span]]
 """Where a finding's concept fires: by finding_id, row and side."""
 
+SIDES: tuple[Side, Side] = ("chosen", "rejected")
 CONCEPTS_SHOWN = 30
 CLUSTERS_SHOWN = 4
 PAIRS_SHOWN = 3
@@ -56,6 +58,7 @@ def render_report(document: Document, pairs: Mapping[int, Pair], spans: Spans | 
         lstrip_blocks=True,
     )
     environment.filters |= {"visible": lambda value: visible(str(value)), "points": points, "rows": row_list}
+    environment.filters["lens_name"] = lambda sae: lens_name(str(sae))
     environment.filters["excerpt"] = lambda value, limit=200: excerpt(str(value), limit)
     views = finding_views(document)
     style = _template_text(environment, "report.css")
@@ -85,7 +88,7 @@ def _csp_hash(style: str) -> str:
 
 
 def _overview(views: Sequence[FindingView]) -> Chart | None:
-    marks = [Mark(view.title, view.effect, view.low, view.high, view.kind, view.kind) for view in views]
+    marks = [Mark(view.label, view.effect, view.low, view.high, view.kind, view.kind) for view in views]
     return draw(marks) if marks else None
 
 
@@ -157,7 +160,9 @@ def _common_reasons(edits: Iterable[Document]) -> list[tuple[str, int]]:
 
 
 def _cluster(view: FindingView, cluster: Document, pairs: Mapping[int, Pair], spans: Spans) -> dict[str, Any]:
-    rows = [row for row in cluster["rows"] if row in pairs][:PAIRS_SHOWN]
+    at_hand = [row for row in cluster["rows"] if row in pairs]
+    marked_first = sorted(at_hand, key=lambda row: not any((view.finding_id, row, side) in spans for side in SIDES))
+    rows = marked_first[:PAIRS_SHOWN]
     return {
         "name": cluster["name"],
         "rows": cluster["rows"],

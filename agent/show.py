@@ -20,6 +20,7 @@ from premortem.agent.summary import (
     edit_decision,
     finding_views,
     headline,
+    lens_name,
     points,
     uncovered,
 )
@@ -52,7 +53,7 @@ def data_and_lens(document: Document) -> RenderableType:
     quarantined = f", {data['quarantined']} quarantined" if data.get("quarantined") else ""
     grid = Table.grid(padding=(0, 2))
     grid.add_row(Text("data", style="dim"), safe(f"{data['path']}: {data['pairs']} pairs{quarantined}", 110))
-    fit = f"{lens['sae']} at {lens['hook']}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
+    fit = f"{lens_name(lens['sae'])} at {lens['hook']}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
     grid.add_row(Text("lens", style="dim"), safe(f"{lens['model']} · {fit}", 110))
     return grid
 
@@ -60,14 +61,14 @@ def data_and_lens(document: Document) -> RenderableType:
 def findings_table(views: Sequence[FindingView]) -> Table:
     """Return the findings, one a line: effect and interval in percentage points of responses."""
     table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
-    for name in ("finding", "concept", "effect", "90% interval", "rows", "passed", "after", "outcome"):
-        numeric = name not in ("finding", "concept", "outcome")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "concept")
+    for name in ("finding", "rule or concept", "effect", "90% interval", "rows", "passed", "after", "outcome"):
+        numeric = name not in ("finding", "rule or concept", "outcome")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "rule or concept")
     for view in views:
         after = next((edit["verdict"]["effect_after"] for edit in view.edits if edit.get("verdict")), None)
         table.add_row(
             Text(view.kind, style=_KIND_STYLE.get(view.kind, "")),
-            safe(view.title, 48),
+            safe(view.label, 60),
             Text(points(view.effect), style="bold"),
             f"{points(view.low)} {points(view.high)}",
             str(len(view.rows)),
@@ -120,23 +121,41 @@ def forecast_view(document: Document, limit: int = 20) -> RenderableType:
         title = f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"]
         verdict = concept["verdict"]
         table.add_row(
-            safe(title if concept["name_tested"] else f"{title} (name not confirmed)", 56),
+            safe(title if concept["name_tested"] else f"{title} ?", 56),
             Text(points(concept["effect"]), style="bold"),
             f"{points(concept['low'])} {points(concept['high'])}",
             str(len(concept["rows"])),
             Text(verdict.replace("_", " "), style=_VERDICT_STYLE.get(verdict, "")),
         )
     more = Text(f"and {len(concepts) - limit} more: --json lists them all", style="dim")
-    return Group(data_and_lens(document), Text(""), table, _units(), *([more] if len(concepts) > limit else []))
+    hint = Text("? a name that did not hold on held-out texts: a hint and no more", style="dim")
+    return Group(data_and_lens(document), Text(""), table, _units(), hint, *([more] if len(concepts) > limit else []))
+
+
+def lens_fit(fit: Document) -> RenderableType:
+    """Return how well a lens fits, as `agent lens check` prints it."""
+    figures = {
+        "variance unexplained (FVU)": f"{fit['fvu']:.3f}",
+        "features per token (L0)": f"{fit['l0']:.1f}",
+        "features that never fired": f"{100 * fit['dead_share']:.1f}%",
+        "cross-entropy recovered": f"{fit['ce_recovered']:.3f}",
+    }
+    title = f"{lens_name(fit['sae'])} at {fit['hook']} of {fit['model']}: fits"
+    grid = Table.grid(padding=(0, 2))
+    for name, value in figures.items():
+        grid.add_row(Text(name, style="dim"), Text(value, style="bold"))
+    read = Text(f"on {fit['n_tokens']} response tokens of {fit['n_pairs']} pairs", style="dim")
+    warnings = [Text(f"note: {excerpt(str(text), 200)}", style="yellow") for text in fit["warnings"]]
+    return Group(safe(title, 120, "bold"), grid, read, *warnings)
 
 
 def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> RenderableType:
     """Return a plain table of `rows`; `columns` maps a key to its heading; `empty` is said when there are none."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in columns.values():
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(safe("" if row.get(key) is None else row[key], 70) for key in columns))
+        table.add_row(*(safe("" if row.get(key) is None else row[key], 200) for key in columns))
     return table if table.row_count else Text(empty)
 
 

@@ -54,7 +54,7 @@ COMMON = frozenset(
     who whole whom why will with within without word words would yes yet you your yourself avoid continue encourage
     ensure include prefer remain stay text sort sorts avoided dressed everywhere anywhere instead""".split()
 )
-DEFAULT_LIMIT = 0.02
+DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
 
 

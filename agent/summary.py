@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -71,6 +72,11 @@ class FindingView:
         """Name and topic in one line."""
         return f"{self.name} · in {self.topic}" if self.topic else self.name
 
+    @property
+    def label(self) -> str:
+        """What a reader recognises it by: the rule in their own words, or the name of a surprise."""
+        return self.rule or self.title
+
 
 def edit_passed(edit: Document) -> bool:
     """Return whether the edit has a verdict and it passed."""
@@ -84,9 +90,10 @@ def edit_decision(edit: Document) -> str | None:
 
 
 def finding_views(document: Document) -> list[FindingView]:
-    """Return the findings of a run in the document's order, each joined with its rule, concept, clusters and edits."""
+    """Return a run's findings, forbidden before missing before surprising, each with its rule, clusters and edits."""
     clauses = {clause["clause_id"]: clause for clause in document.get("clauses", ())}
-    return [_view(document, finding, clauses.get(finding.get("clause_id"))) for finding in document.get("findings", ())]
+    views = [_view(document, found, clauses.get(found.get("clause_id"))) for found in document.get("findings", ())]
+    return sorted(views, key=lambda view: (list(KIND_MEANING).index(view.kind), -abs(view.effect)))
 
 
 def _view(document: Document, finding: Document, clause: Document | None) -> FindingView:
@@ -162,6 +169,11 @@ def headline(document: Document) -> str:
 
 def _count(number: int, noun: str, rest: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''} {rest}" if number else ""
+
+
+def lens_name(sae: str) -> str:
+    """Return how to call an SAE: the folder's name for a path, else the reference itself."""
+    return PurePath(sae).name if PurePath(sae).is_absolute() else sae
 
 
 def points(value: float | None) -> str:

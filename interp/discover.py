@@ -20,6 +20,7 @@ from scipy import sparse, stats
 from premortem.interp.readout import (
     FOLDS,
     Bools,
+    Floats,
     Readout,
     Responses,
     best_agreement,
@@ -36,9 +37,13 @@ CONFIDENCE = 0.8
 """Share of searches on pairs with randomly swapped sides that find nothing as strong as what is reported."""
 MIN_ROWS = 8
 """Rows a discovered concept needs."""
+NOVELTY = 0.5
+"""Share of a seed's rows that no concept found before may explain."""
+HOPELESS = 1.5
+"""A growing concept whose statistic falls below this is given up."""
+PATIENCE = 10
+"""Seeds in a row that come to nothing before the search ends."""
 MAX_CONCEPTS = 30
-MAX_SEEDS = 60
-"""Features tried as seeds at most."""
 SEED_FDR = 0.1
 """False-discovery rate of the seeds; what grows from them must beat chance over the whole search."""
 BETAS = (1.0, 1.0, 2.0, 2.0)
@@ -138,35 +143,52 @@ def discover(responses: Responses) -> tuple[Discovery, ...]:
     if not signs.shape[1]:
         return ()
     bar, seed_bar = chance_level(signs, responses.groups), seed_level(signs)
-    open_pairs = np.ones(responses.n_pairs, dtype=bool)
+    free = {1.0: np.ones(responses.n_pairs, dtype=bool), -1.0: np.ones(responses.n_pairs, dtype=bool)}
     explained = np.zeros(2 * responses.n_pairs, dtype=bool)
     spent = np.zeros(len(features), dtype=bool)
     found: list[Discovery] = []
-    for _ in range(MAX_SEEDS):
-        best, direction = _seed(signs[open_pairs], seed_bar, spent)
-        if best is None or len(found) == MAX_CONCEPTS:
+    in_vain = 0
+    while len(found) < MAX_CONCEPTS and in_vain < PATIENCE:
+        best, direction = _seed(signs, free, seed_bar, spent)
+        if best is None:
             break
         spent |= features == features[best]
         marks = np.asarray(responses.bag.x[:, features[best]].todense()).ravel() > thresholds[best]
         grown = grow(responses, marks & ~explained, direction)
         if grown is None or abs(grown.z) <= bar or any(overlap(grown, other) > MAX_OVERLAP for other in found):
-            open_pairs &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
+            free[direction] &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
+            in_vain += 1
             continue
         found.append(grown)
+        in_vain = 0
         carriers = grown.signs * direction > 0
-        open_pairs &= ~carriers
-        explained |= np.concatenate([carriers, carriers])
+        free[direction] &= ~carriers
+        nobody = np.zeros_like(carriers)
+        explained |= np.concatenate([carriers, nobody] if direction > 0 else [nobody, carriers])
     return tuple(sorted(found, key=lambda item: -abs(item.z)))
 
 
-def _seed(signs: sparse.csr_matrix, bar: float, spent: Bools) -> tuple[int | None, float]:
-    """Return the purest column that beats `bar`, and its direction; None when none does."""
+def _seed(
+    signs: sparse.csr_matrix, free: dict[float, Bools], bar: float, spent: Bools
+) -> tuple[int | None, float]:
+    """Return the purest column that beats `bar`, and its direction; None when none is left.
+
+    `free` says, for each direction, which pairs no concept of that direction explains; a seed's rows must be free in
+    large part.
+    """
     z = column_z(signs)
     total = np.asarray(abs(signs).sum(0)).ravel()
     majority = (total + np.abs(np.asarray(signs.sum(0)).ravel())) / 2
-    bound = np.where((np.abs(z) > bar) & ~spent, purity_bound(majority, total), 0.0)
+    left = np.where(z > 0, _count(signs[free[1.0]], 1), _count(signs[free[-1.0]], -1))
+    usable = (np.abs(z) > bar) & ~spent & (left >= NOVELTY * majority)
+    bound = np.where(usable, purity_bound(majority, total), 0.0)
     best = int(np.argmax(bound))
     return (best, float(np.sign(z[best]))) if bound[best] > 0 else (None, 1.0)
+
+
+def _count(signs: sparse.csr_matrix, direction: int) -> NDArray[np.float64]:
+    """Count the entries of each column that have the sign `direction`."""
+    return (np.asarray(abs(signs).sum(0)).ravel() + direction * np.asarray(signs.sum(0)).ravel()) / 2
 
 
 def grow(responses: Responses, marks: Bools, direction: float | None = None) -> Discovery | None:
@@ -181,10 +203,18 @@ def grow(responses: Responses, marks: Bools, direction: float | None = None) -> 
         if not FOLDS <= y.sum() <= len(y) - FOLDS:
             return None
         scores = out_of_fold(responses, y)
-        y = scores > best_agreement(scores, y, beta)
+        fresh = scores > best_agreement(scores, y, beta)
+        if direction is not None and _hopeless(fresh, responses.n_pairs, direction):
+            return None
+        y = fresh
     if not FOLDS <= y.sum() <= len(y) - FOLDS:
         return None
     return described(fit_readout(responses, y), responses, direction)
+
+
+def _hopeless(marks: Bools, n_pairs: int, direction: float) -> bool:
+    """Whether `marks` have lost the one-sidedness of their seed."""
+    return direction * sign_z(signed_rows(marks, n_pairs)) < HOPELESS
 
 
 def described(readout: Readout, responses: Responses, direction: float | None = None) -> Discovery | None:
@@ -197,7 +227,23 @@ def described(readout: Readout, responses: Responses, direction: float | None = 
     return Discovery(readout, signs, sign_z(signs), 1.0 - minority / majority)
 
 
+def sharpest_marks(scores: Floats, responses: Responses, largest: float) -> Bools:
+    """Mark the responses above the threshold at which `scores` are most one-sided, in whichever direction.
+
+    Thresholds mark at most the share `largest` of responses; that share is marked when swapping sides at random does as
+    well as the best of them in more than one of twenty tries.
+    """
+    cuts = np.unique(np.quantile(scores, np.linspace(1 - largest, 0.995, 60)))
+    signs = np.stack([signed_rows(scores > cut, responses.n_pairs) for cut in cuts], 1)
+    columns = sparse.csr_matrix(signs.astype(np.float64))
+    z = np.abs(column_z(columns))
+    best = int(np.argmax(z)) if z.max() > chance_level(columns, responses.groups, 0.95) else 0
+    return np.asarray(scores > cuts[best])
+
+
 def overlap(one: Discovery, other: Discovery) -> float:
-    """Jaccard index of the rows that carry each effect."""
+    """Jaccard index of the rows that carry each effect; 0 for effects of opposite direction."""
+    if one.z * other.z < 0:
+        return 0.0
     a, b = one.signs * np.sign(one.z) > 0, other.signs * np.sign(other.z) > 0
     return float((a & b).sum() / max(int((a | b).sum()), 1))

@@ -112,8 +112,8 @@ class Reader:
     def encode(self, pairs: Sequence[Pair], progress: Progress | None = None) -> dict[str, EncodedPairs]:
         """Return both sides of `pairs` through each lens, row for row; what was read before is not read again.
 
-        `fit` tells of the largest set of pairs so far, over the shards that hold it. Raises DataError when the chat template cannot
-        render a pair, PremortemError when the cache cannot be written.
+        `fit` tells of the largest set of pairs so far, over the shards that hold it. Raises DataError when the chat
+        template cannot render a pair, PremortemError when the cache cannot be written.
         """
         rows = tuple(pair.row for pair in pairs)
         for _ in range(3):
@@ -144,9 +144,19 @@ class Reader:
         return [
             TokenActs([], empty)
             if request is None or read is None
-            else TokenActs(response_offsets(pair, side, read, self.model.tokenizer), _columns(found[request.key], features))
+            else TokenActs(
+                response_offsets(pair, side, read, self.model.tokenizer), _columns(found[request.key], features)
+            )
             for (pair, side), read, request in zip(wanted, tokens, requests, strict=True)
         ]
+
+    def fit_on(self, lens_id: str, pairs: Sequence[Pair]) -> Fit:
+        """Return how well a lens reconstructs `pairs`, which have been encoded, over the shards that hold them."""
+        return self._fit(lens_id, [self._known[_pair_name(pair)] for pair in pairs])
+
+    def _fit(self, lens_id: str, keys: Sequence[Keys]) -> Fit:
+        sums = self._stores[lens_id].fit([key for both in keys for key in both])
+        return Fit(round(sums.fvu, 4), round(sums.l0, 4))
 
     def _token_features(self, requests: Sequence[Request], lens_id: str) -> dict[bytes, TokenFeatures]:
         """Return what fires on each token, by request key."""
@@ -165,9 +175,8 @@ class Reader:
 
     def _gather(self, lens_id: str, rows: tuple[int, ...], keys: Sequence[Keys]) -> EncodedPairs:
         store = self._stores[lens_id]
-        fit = store.fit([key for both in keys for key in both])
         if len(keys) >= self._largest:
-            self._largest, self.fit[lens_id] = len(keys), Fit(round(fit.fvu, 4), round(fit.l0, 4))
+            self._largest, self.fit[lens_id] = len(keys), self._fit(lens_id, keys)
         return EncodedPairs(rows, store.gather([key for key, _ in keys]), store.gather([key for _, key in keys]))
 
     def _read_missing(self, pairs: Sequence[Pair], progress: Progress) -> list[Keys]:

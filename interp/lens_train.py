@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sae_lens import TopKTrainingSAE
 
 _BATCH_TOKENS = 1024
+_NOTE_EVERY = 32
 _HELD_OUT = 20_000
 _OUTLIER = 6.0
 """Activations whose norm exceeds this many times the mean are not trained on."""
@@ -66,8 +67,10 @@ class Recipe:
     """How often each activation is seen."""
     batch_size: int = 2048
     """Activations per step."""
-    learning_rate: float = 8e-4
+    learning_rate: float = 3e-3
     """Adam's, until the last third of the steps, over which it falls to a tenth."""
+    decoder_norm: float = 0.4
+    """Length of the first decoder rows; sae-lens's 0.1 starts from a reconstruction near zero."""
     dead_after: int = 40
     """Steps without firing after which a feature is trained on what the others miss."""
     seed: int = 0
@@ -135,29 +138,24 @@ def harvest(
     total = sum(len(request.response) for request in requests.values())
     paths = {layer: folder / f"layer-{layer}.npy" for layer in layers}
     state = folder / "state.json"
-    begun = {"model": model.digest, "layers": list(layers), "tokens": total, "batches": 0, "rows": 0}
-    if state.exists() and all(path.exists() for path in paths.values()):
-        earlier = json.loads(state.read_text("ascii"))
-        if any(earlier.get(key) != begun[key] for key in ("model", "layers", "tokens")):
-            raise LensError(f"{folder} holds activations of other texts or another model: name another folder.")
-        begun = earlier
-    mode: Any = "r+" if begun["batches"] else "w+"
+    identity = {"model": model.digest, "layers": list(layers), "tokens": total}
+    done, row = _progress_of(state, identity) if all(path.exists() for path in paths.values()) else (0, 0)
+    shape = (total, model.hidden_size)
     files = {
-        layer: open_memmap(path, mode, np.float16, None if mode == "r+" else (total, model.hidden_size))
+        layer: open_memmap(path, "r+" if done else "w+", np.float16, None if done else shape)
         for layer, path in paths.items()
     }
     forward = Forward(model)
     planned = batches(requests.values(), forward.opening, _BATCH_TOKENS)
     with (progress or NullProgress()).stage("Harvesting activations", total=total) as stage:
-        stage.advance(begun["rows"])
-        for batch in islice(planned, begun["batches"], None):
+        stage.advance(row)
+        for batch in islice(planned, done, None):
             read, owner, _ = forward.read(batch, list(layers))
-            rows = slice(begun["rows"], begun["rows"] + len(owner))
             for layer, file in files.items():
-                file[rows] = read[layer].to(torch.float16).cpu().numpy()
-            begun = {**begun, "batches": begun["batches"] + 1, "rows": rows.stop}
-            if begun["batches"] % 32 == 0 or rows.stop == total:
-                _note(state, begun, files)
+                file[row : row + len(owner)] = read[layer].to(torch.float16).cpu().numpy()
+            done, row = done + 1, row + len(owner)
+            if done % _NOTE_EVERY == 0 or row == total:
+                _note(state, {**identity, "batches": done, "rows": row}, files)
             stage.advance(len(owner))
     return paths
 
@@ -223,7 +221,11 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
     norms = np.linalg.norm(sample, axis=1)
     scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), _OUTLIER * float(norms.mean())
-    sae = QuickTopK(TopKTrainingSAEConfig(d_in=activations.shape[1], d_sae=recipe.d_sae, k=recipe.k))
+    sae = QuickTopK(
+        TopKTrainingSAEConfig(
+            d_in=activations.shape[1], d_sae=recipe.d_sae, k=recipe.k, decoder_init_norm=recipe.decoder_norm
+        )
+    )
     sae.b_dec.data = torch.from_numpy(sample[norms < longest].mean(axis=0) * scale)
     config = SAETrainerConfig(
         total_training_samples=steps * recipe.batch_size,
@@ -245,9 +247,7 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     return sae
 
 
-def _shuffled(
-    activations: NDArray[np.float16], recipe: Recipe, scale: float, longest: float
-) -> Iterator[torch.Tensor]:
+def _shuffled(activations: NDArray[np.float16], recipe: Recipe, scale: float, longest: float) -> Iterator[torch.Tensor]:
     """Yield scaled batches in random order, without outliers, for ever."""
     rng = np.random.default_rng(recipe.seed)
     while True:
@@ -282,6 +282,16 @@ def _save(sae: TopKTrainingSAE, place: Place, out: Path) -> None:
 
 def _request(text: Text) -> Request:
     return Request(request_key(text.skipped, text.kept), text.skipped, text.kept)
+
+
+def _progress_of(state: Path, identity: dict[str, Any]) -> tuple[int, int]:
+    """Return how many batches and rows an earlier harvest of the same texts has completed."""
+    if not state.exists():
+        return 0, 0
+    earlier = json.loads(state.read_text("ascii"))
+    if any(earlier.get(key) != value for key, value in identity.items()):
+        raise LensError(f"{state.parent} holds activations of other texts or another model: name another folder.")
+    return int(earlier["batches"]), int(earlier["rows"])
 
 
 def _note(state: Path, begun: dict[str, Any], files: dict[int, Any]) -> None:

@@ -10,17 +10,17 @@ labels the responses for a readout of its own, which must recognise responses th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from premortem.interp.discover import MIN_ROWS, Discovery, overlap
+from premortem.interp.discover import MIN_ROWS, Discovery, grow
 from premortem.interp.readout import (
     Bools,
-    Part,
+    Floats,
     Readout,
     Responses,
     fit_readout,
@@ -32,6 +32,8 @@ from premortem.interp.records import Clause
 
 RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
+RANKED = 0.9
+"""AUROC by which a behaviour's scores must pick out the responses of a discovered concept to claim it."""
 AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 LIFT = 3.0
@@ -58,6 +60,11 @@ class Evidence:
     """`detector`, `quoted`, `words`, or the id of an everyday behaviour."""
     marks: Bools
     """`(2 * n_pairs,)`: responses marked as showing the behaviour."""
+    literal: bool
+    """Whether the source names the behaviour itself (a detector, a quotation, an everyday behaviour); the words of a
+    clause may only describe it."""
+    scores: Floats | None = None
+    """`(2 * n_pairs,)`: how much each response shows it, where the source ranks rather than marks."""
 
 
 @dataclass(frozen=True)
@@ -94,45 +101,64 @@ def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     return marks
 
 
-def gather(clause: Clause, texts: Texts, behaviours: Mapping[str, Bools]) -> list[Evidence]:
+def gather(clause: Clause, texts: Texts, behaviours: Sequence[Evidence]) -> list[Evidence]:
     """Return the evidence of `clause`, the most trustworthy source first.
 
-    `behaviours` maps the ids of the everyday behaviours that the clause names to their marks.
+    `behaviours` is what the everyday behaviours that the clause names say.
     """
     found: list[Evidence] = []
     if clause.detector:
         pattern = re.compile(clause.detector)
-        found.append(Evidence("detector", np.asarray([bool(pattern.search(text)) for text in texts.responses])))
+        marks = np.asarray([bool(pattern.search(text)) for text in texts.responses])
+        found.append(Evidence("detector", marks, literal=True))
     if clause.examples:
         lowered = [example.lower() for example in clause.examples]
-        found.append(
-            Evidence("quoted", np.asarray([any(e in text.lower() for e in lowered) for text in texts.responses]))
-        )
+        marks = np.asarray([any(e in text.lower() for e in lowered) for text in texts.responses])
+        found.append(Evidence("quoted", marks, literal=True))
+    found += behaviours
     if clause.words:
-        found.append(Evidence("words", word_marks(clause.words, texts)))
-    found += [Evidence(name, marks) for name, marks in behaviours.items()]
+        found.append(Evidence("words", word_marks(clause.words, texts), literal=False))
     return [evidence for evidence in found if evidence.marks.any()]
 
 
-def match_clause(evidence: Sequence[Evidence], responses: Responses, discoveries: Sequence[Discovery]) -> list[Match]:
-    """Return the concepts that stand for a clause with this `evidence`; empty when none covers it."""
+def match_clause(
+    clause: Clause, evidence: Sequence[Evidence], responses: Responses, discoveries: Sequence[Discovery]
+) -> list[Match]:
+    """Return the concepts that stand for a clause with this `evidence`; empty when none covers it.
+
+    A concept that discovery found is preferred to a readout of the evidence's own. Mere words get one only where
+    nothing names the behaviour and the clause forbids it: "be friendly" does not mean the word.
+    """
     matches = [
         Match(discovery.readout, discovery.signs, item.source, True)
         for discovery in discoveries
-        if (item := claims(evidence, discovery)) is not None
+        if (item := claims(evidence, responses, discovery)) is not None
     ]
+    named = any(item.literal for item in evidence)
     for item in evidence:
+        if matches or not (item.literal or (not named and clause.direction == "avoid")):
+            continue
         own = own_readout(item, responses)
-        if own is not None and not any(_same_rows(own.signs, match.signs) for match in matches):
-            matches.append(own)
+        matches += [] if own is None else [own]
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
 
 
-def claims(evidence: Sequence[Evidence], discovery: Discovery) -> Evidence | None:
-    """Return the first evidence that marks enough of the rows of `discovery`, on the side that shows the concept."""
+def claims(
+    evidence: Sequence[Evidence], responses: Responses, discovery: Discovery
+) -> Evidence | None:
+    """Return the first evidence that picks out what `discovery` found.
+
+    Marks must cover its rows on the side that shows the concept, scores must rank the responses in which it fires
+    above the others.
+    """
     direction = np.sign(discovery.z)
     rows = discovery.signs * direction > 0
+    fires = discovery.readout.fires(responses.bag)
     for item in evidence:
+        if item.scores is not None:
+            if roc_auc_score(fires, item.scores) >= RANKED:
+                return item
+            continue
         agrees = signed_rows(item.marks, len(rows)) * direction > 0
         inside, everywhere = agrees[rows].mean(), agrees.mean()
         if inside >= AGREEMENT and inside >= LIFT * max(everywhere * (1 - rows.mean()), 1e-9):
@@ -141,24 +167,12 @@ def claims(evidence: Sequence[Evidence], discovery: Discovery) -> Evidence | Non
 
 
 def own_readout(evidence: Evidence, responses: Responses) -> Match | None:
-    """Fit a readout to `evidence`; None when the lens does not recognise what it marks."""
+    """Grow a readout from `evidence`; None when the lens does not recognise what it marks."""
     marks = evidence.marks
     if not MIN_ROWS <= int(marks.sum()) <= len(marks) - MIN_ROWS:
         return None
     if roc_auc_score(marks, out_of_fold(responses, marks)) < RECOGNISED:
         return None
-    readout = fit_readout(responses, marks)
+    grown = grow(responses, marks)
+    readout = fit_readout(responses, marks) if grown is None else grown.readout
     return Match(readout, signed_rows(readout.fires(responses.bag), responses.n_pairs), evidence.source, False)
-
-
-def _same_rows(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    return (
-        max(
-            overlap(Discovery(_NO_READOUT, one, sign, 0.0), Discovery(_NO_READOUT, other, sign, 0.0))
-            for sign in (1.0, -1.0)
-        )
-        > AGREEMENT
-    )
-
-
-_NO_READOUT = Readout(Part(), Part(), 0.0)

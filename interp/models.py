@@ -70,7 +70,7 @@ class LoadedModel:
     @property
     def hidden_size(self) -> int:
         """Width of the residual stream, the SAE's `d_in`."""
-        return int(self.model.config.get_text_config().hidden_size)
+        return int(_text_config(self.model).hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -167,11 +167,16 @@ def load_model(ref: str, layers: int | None = None, *, packed: bool = True, devi
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """Return the list of decoder layers, whatever the architecture calls it; raises ModelError when there is none."""
-    wanted = int(model.config.get_text_config().num_hidden_layers)
+    wanted = int(_text_config(model).num_hidden_layers)
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == wanted]
     if not lists:
         raise ModelError(f"{type(model).__name__} has no list of {wanted} decoder layers to read from.")
     return lists[0]
+
+
+def _text_config(model: nn.Module) -> Any:
+    config: Any = model.config
+    return config.get_text_config()
 
 
 @contextlib.contextmanager

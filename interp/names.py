@@ -13,9 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.metrics import roc_auc_score
 
+TOKEN = r"(?u)https?://|www\.|[^\W_][\w'’]*[^\W_]|[^\w\s.,]{2,}|[^\x00-\x7f]"
+"""Words, the beginnings of web addresses, runs of signs, and single characters beyond ASCII."""
+PLAIN_WORDS = ENGLISH_STOP_WORDS | {"don", "ll", "ve", "isn", "it's", "i'm", "you're", "that's", "don't"}
 PASS = 0.7
 """AUROC on held-out responses from which a name counts as tested."""
 WORDS = 4
@@ -33,7 +36,8 @@ class Vocabulary:
             min_df=2,
             binary=True,
             max_features=60_000,
-            token_pattern=r"(?u)[^\W_][\w'’:/.-]*[\w/]|[^\w\s]{2,}",
+            token_pattern=TOKEN,
+            stop_words=sorted(PLAIN_WORDS),
         )
         try:
             self.counts = vectorizer.fit_transform(texts).astype(np.float64).tocsr()

@@ -34,6 +34,9 @@ WHOLE_PENALTY = 0.3
 """Inverse L2 strength of the whole part, on log1p of maxima."""
 LOCAL_PENALTY = 0.01
 """Inverse L2 strength of the local part, on log1p of token activations."""
+PARTNER_WEIGHT = 5.0
+"""Weight of a response that does not show the concept while the other side of its pair does: both answer one prompt, so
+what they share is the topic and not the concept."""
 BEST_TOKENS = 4
 """Tokens of a response that shows the concept which the local part learns from."""
 READ_TOKENS = 2
@@ -159,6 +162,8 @@ def bag_of(*parts: Pooled) -> Bag:
     x = sparse.vstack([log_maxima(part) for part in parts]).tocsr()
     tokens = sparse.vstack([part.tokens.matrix(x.shape[1]) for part in parts]).tocsr()
     tokens.data = np.log1p(tokens.data)
+    x.sort_indices()
+    tokens.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
     return Bag(x, tokens, np.concatenate([[0], np.cumsum(lengths)]))
 
@@ -193,9 +198,15 @@ def sign_z(signs: NDArray[np.int64]) -> float:
     return float(signs.sum() / np.sqrt(np.abs(signs).sum() + 1.0))
 
 
-def _logistic(x: sparse.csr_matrix, y: Bools, strength: float) -> Floats:
+def _logistic(x: sparse.csr_matrix, y: Bools, strength: float, weight: Floats) -> Floats:
     model = LogisticRegression(C=strength, class_weight="balanced", solver="liblinear", random_state=0)
-    return model.fit(x, y).coef_[0].astype(np.float64)
+    return model.fit(x, y, sample_weight=weight).coef_[0].astype(np.float64)
+
+
+def _partner_weights(y: Bools) -> Floats:
+    """Return the weight of each response, chosen first and rejected below; see PARTNER_WEIGHT."""
+    partner = np.roll(y, len(y) // 2)
+    return np.where(partner & ~y, PARTNER_WEIGHT, 1.0)
 
 
 def _fit_local(bag: Bag, members: NDArray[np.int64], y: Bools) -> Floats:
@@ -206,13 +217,15 @@ def _fit_local(bag: Bag, members: NDArray[np.int64], y: Bools) -> Floats:
     shown = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in positive])
     hidden = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in negative])
     weights = np.asarray(bag.tokens[shown].mean(0) - bag.tokens[hidden].mean(0)).ravel()
+    partner = _partner_weights(y)[negative]
     drawn = np.random.default_rng(0).permutation(hidden)[:BACKGROUND_TOKENS]
     for _ in range(LOCAL_ROUNDS):
         values = np.asarray(bag.tokens @ weights).ravel()
         best = np.concatenate([_best(values, bag.starts, i, BEST_TOKENS) for i in positive])
-        hardest = np.concatenate([_best(values, bag.starts, i, READ_TOKENS) for i in negative])
-        used = np.concatenate([best, hardest, drawn])
-        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY)
+        hardest = [_best(values, bag.starts, i, READ_TOKENS) for i in negative]
+        used = np.concatenate([best, *hardest, drawn])
+        weight = np.concatenate([np.ones(len(best)), *map(np.full, map(len, hardest), partner), np.ones(len(drawn))])
+        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY, weight)
     return weights
 
 
@@ -224,7 +237,7 @@ def _best(values: Floats, starts: NDArray[np.int64], i: int, n: int) -> NDArray[
 
 def _fit(bag: Bag, members: NDArray[np.int64], y: Bools) -> Readout:
     """Fit both parts to the labels of `members`; scores are standardised over those of them that do not show it."""
-    whole = Part.of(_logistic(bag.x[members], y[members], WHOLE_PENALTY))
+    whole = Part.of(_logistic(bag.x[members], y[members], WHOLE_PENALTY, _partner_weights(y)[members]))
     local = Part.of(_fit_local(bag, members, y))
     quiet = members[~y[members]]
     raw = whole.raw(bag.x)[quiet]

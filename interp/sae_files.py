@@ -81,7 +81,7 @@ def no_pickles() -> Iterator[None]:
         raise LensError("this SAE is a pickle, which can run any program when it is opened; it is not loaded.")
 
     before = torch.load
-    torch.load = refuse  # type: ignore[assignment]
+    torch.load = refuse
     try:
         yield
     finally:

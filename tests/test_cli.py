@@ -115,7 +115,7 @@ def test_every_command_says_where_things_go(words: str):
 def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: FakeBench):
     result = agent("run", "--spec", "spec.md")
     assert result.exit_code == 0, result.output
-    for part in ("concept 0", "+10.0", "forbidden", "agent review", "agent report", "agent export"):
+    for part in ("rule 0", "+10.0", "forbidden", "agent review", "agent report", "agent export"):
         assert part in result.stdout
 
 
@@ -218,7 +218,7 @@ def test_runs_lists_what_was_run(agent: Agent, bench: FakeBench):
 def test_a_report_goes_to_the_runs_folder_or_where_asked(agent: Agent, bench: FakeBench, tmp_path: Path):
     run_id = run_id_of(agent("run", "--spec", "spec.md", "--json"))
     assert agent("report").stdout.strip() == f"runs/{run_id}/report.html"
-    assert "concept 0" in (tmp_path / "runs" / run_id / "report.html").read_text()
+    assert "rule 0" in (tmp_path / "runs" / run_id / "report.html").read_text()
     assert json.loads(agent("report", "last", "-o", "r.html", "--json").stdout)["path"] == "r.html"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from premortem.interp import encode as encode_module
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError
@@ -12,7 +13,7 @@ from premortem.interp.lens import Lens, load_lens
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.pooling import EncodedPairs, Pooled
 from premortem.interp.tokens import tokenize
-from tiny import D_SAE, HIDDEN, chat_pair, some_pairs, write_model, write_sae
+from tiny import D_SAE, chat_pair, some_pairs, write_model, write_sae
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,7 @@ def test_the_embedded_model_reads_the_same_packed_as_alone(model_dir: Path, tmp_
     plain = load_model(str(model_dir), 4, packed=False)
     reader = Reader(real, [])
     forward = reader._ready()
-    assert forward.tree and len(forward.opening) > 15 and HIDDEN != real.hidden_size
+    assert forward.tree and len(forward.opening) > 15 and real.hidden_size == 576
     pairs = some_pairs()
     requests = [
         request

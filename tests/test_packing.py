@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from premortem.interp.encode import request_key
 from premortem.interp.forward import Forward, template_opening
 from premortem.interp.models import LoadedModel, load_model
@@ -108,7 +109,7 @@ def test_a_shared_opening_is_computed_once_per_batch() -> None:
 
 
 def test_the_opening_is_what_the_template_says_before_the_user(model: LoadedModel) -> None:
-    assert model.tokenizer.decode(template_opening(model.tokenizer)) .endswith("user\n")
+    assert model.tokenizer.decode(template_opening(model.tokenizer)).endswith("user\n")
     assert len(template_opening(object())) == 0
 
 

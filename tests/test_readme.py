@@ -18,7 +18,7 @@ from test_cli import Agent, agent, bench
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-ELSEWHERE = {"agent lens check pairs.jsonl": ("test_lens.py", "def test_")}
+ELSEWHERE = {"agent lens check pairs.jsonl": ("test_cli_model.py", "def test_lens_check_measures_the_embedded_lens")}
 """Commands that need a real lens: the test file that covers them, and what it must hold."""
 
 __all__ = ["agent", "bench"]

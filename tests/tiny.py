@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from premortem.interp.records import Pair
 from safetensors.torch import save_file
+
+from premortem.interp.records import Pair
 
 HIDDEN, LAYERS, D_SAE, K = 32, 4, 48, 4
 
@@ -84,7 +85,11 @@ def write_sae(folder: Path, *, layer: int = 1, seed: int = 0, architecture: str 
         "normalize_activations": "none",
         "reshape_activations": "none",
         **({"k": K, "rescale_acts_by_decoder_norm": False} if architecture == "topk" else {}),
-        "metadata": {"sae_lens_version": "6.54.0", "hook_name": f"blocks.{layer}.hook_resid_post", "model_name": "tiny"},
+        "metadata": {
+            "sae_lens_version": "6.54.0",
+            "hook_name": f"blocks.{layer}.hook_resid_post",
+            "model_name": "tiny",
+        },
         **cfg,
     }
     (folder / "cfg.json").write_text(json.dumps(settings))

@@ -11,17 +11,20 @@ import re
 
 import numpy as np
 
-from premortem.interp.matching import stem
-from premortem.interp.readout import Bools, Readout, Responses, bag_of, fit_readout
+from premortem.interp.discover import sharpest_marks
+from premortem.interp.matching import Evidence, stem
+from premortem.interp.readout import Readout, Responses, bag_of, fit_readout
 from premortem.interp.records import Clause
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
 
+TOP_SHARE = 0.1
+"""Share of responses that an everyday behaviour may mark at most."""
 
-def named_behaviours(bench: Workbench, clause: Clause) -> dict[str, Bools]:
-    """Return the marks of every everyday behaviour that `clause` names, by behaviour id; shape (2 * n_pairs,)."""
-    named = [behaviour for behaviour in bench.behaviours.values() if names(clause, behaviour)]
-    return {behaviour.id: marks(bench, behaviour) for behaviour in named}
+
+def named_behaviours(bench: Workbench, clause: Clause) -> list[Evidence]:
+    """Return what each everyday behaviour that `clause` names says about the responses."""
+    return [evidence(bench, behaviour) for behaviour in bench.behaviours.values() if names(clause, behaviour)]
 
 
 def names(clause: Clause, behaviour: Behaviour) -> bool:
@@ -30,13 +33,19 @@ def names(clause: Clause, behaviour: Behaviour) -> bool:
     return any(f" {' '.join(stem(word) for word in synonym.lower().split())} " in phrase for synonym in behaviour.synonyms)
 
 
-def marks(bench: Workbench, behaviour: Behaviour) -> Bools:
-    """Return which of the data's responses show `behaviour`, shape (2 * n_pairs,)."""
+def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
+    """Return which of the data's responses show `behaviour`.
+
+    A readout of minimal pairs ranks the data's responses well but its threshold does not carry over to them: it is put
+    where the pairs are most one-sided.
+    """
     if behaviour.pattern:
         pattern = re.compile(behaviour.pattern)
-        return np.asarray([bool(pattern.search(text)) for text in bench.texts.responses])
-    readout = minimal_pair_readout(bench, behaviour)
-    return readout.fires(bench.reading.responses.bag)
+        marks = np.asarray([bool(pattern.search(text)) for text in bench.texts.responses])
+        return Evidence(behaviour.id, marks, literal=True)
+    responses = bench.reading.responses
+    scores = minimal_pair_readout(bench, behaviour).score(responses.bag)
+    return Evidence(behaviour.id, sharpest_marks(scores, responses, TOP_SHARE), literal=True, scores=scores)
 
 
 def minimal_pair_readout(bench: Workbench, behaviour: Behaviour) -> Readout:

@@ -13,6 +13,8 @@ from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, Fi
 from premortem.tools.evidence import named_behaviours
 from premortem.tools.workbench import Workbench
 
+CERTAIN = 0.002
+"""Adjusted p-value from which an effect counts as a breach: a spec has some ten rules, and a false alarm costs trust."""
 SAME_ROWS = 0.5
 """A concept that shares this much of its rows (Jaccard) with a stronger finding is not reported again."""
 
@@ -88,7 +90,7 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     filled: list[Clause] = []
     for clause in bench.clauses:
         evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
-        matches = match_clause(evidence, bench.reading.responses, bench.discoveries)
+        matches = match_clause(clause, evidence, bench.reading.responses, bench.discoveries)
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
         bench.concepts.update({item.concept.concept_id: item for item in named})
         matched[clause.clause_id] = matches
@@ -98,33 +100,38 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
 
 
 def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
-    findings: list[Finding] = []
+    """Return what breaks each clause; rows that an earlier or stronger finding holds are not reported again."""
+    kept: list[Finding] = []
     for clause in bench.clauses:
         own = [_measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
-        kept: list[Finding] = []
         for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.effect)):
             if not any(_shared(finding, other) > SAME_ROWS for other in kept):
                 kept.append(finding)
-        findings += kept
-    return findings
+    return kept
 
 
 def _measured(
     bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause
 ) -> Finding | None:
     """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
-    effect, rows = _effect(bench.concept(concept_id), reading, forecaster)
-    kind = breach(effect, clause)
-    return None if kind is None else _finding(bench.concept(concept_id).concept, effect, rows, kind, clause.clause_id)
+    named = bench.concept(concept_id)
+    effects = forecast(reading, [named], forecaster).concepts
+    everywhere = next(effect for effect in effects if effect.topic is None)
+    kinds = [(effect.topic, kind) for effect in effects if (kind := breach(effect, clause)) is not None]
+    if not kinds or (everywhere.effect > 0) != (clause.direction == "avoid"):
+        return None
+    _, rows = _effect(named, reading, forecaster)
+    topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
+    return _finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
 
 
 def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
-    """Say how an effect breaks a clause: beyond its limit, and certainly so; None when it does not."""
-    if clause.direction == "avoid":
-        return "forbidden" if effect.effect > clause.limit and effect.low > 0 else None
-    if effect.effect < -clause.limit and effect.high < 0:
+    """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not."""
+    wrong = effect.effect if clause.direction == "avoid" else -effect.effect
+    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
         return "forbidden"
-    return "missing" if clause.direction == "encourage" and effect.high < clause.limit else None
+    missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
+    return "missing" if missing else None
 
 
 def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:
@@ -135,7 +142,12 @@ def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[Con
 
 
 def _finding(
-    concept: Concept, effect: ConceptEffect, rows: tuple[int, ...], kind: FindingKind, clause_id: str | None
+    concept: Concept,
+    effect: ConceptEffect,
+    rows: tuple[int, ...],
+    kind: FindingKind,
+    clause_id: str | None,
+    topic: str | None = None,
 ) -> Finding:
     return Finding(
         finding_id=content_id("finding", clause_id, concept.concept_id, kind),
@@ -143,7 +155,7 @@ def _finding(
         concept_id=concept.concept_id,
         kind=kind,
         name=concept.name,
-        topic=None,
+        topic=topic,
         effect=effect.effect,
         low=effect.low,
         high=effect.high,
@@ -173,12 +185,11 @@ def _remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: 
     effect, rows = _effect(bench.concept(finding.concept_id), after, forecaster)
     clause = bench.clause_of(finding)
     if clause is not None:
-        kind = breach(effect, clause)
-    else:
-        kind = "surprise" if finding.effect * effect.effect > 0 and not effect.low <= 0 <= effect.high else None
-    if kind is None:
+        return _measured(bench, after, finding.concept_id, forecaster, clause)
+    kind: FindingKind | None = "surprise" if finding.effect * effect.effect > 0 else None
+    if kind is None or effect.low <= 0 <= effect.high:
         return None
-    return _finding(bench.concept(finding.concept_id).concept, effect, rows, kind, finding.clause_id)
+    return _finding(bench.concept(finding.concept_id).concept, effect, rows, kind, None)
 
 
 def _shared(one: Finding, other: Finding) -> float:

@@ -67,6 +67,8 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     With k pairs left the effect is k / n and its standard error sqrt(k) / n, so the largest k with
     k + 1.645 sqrt(k) <= n * limit may stay.
     """
+    if finding.topic is not None and abs(finding.effect) <= clause.limit:
+        return float(len(finding.rows))  # a breach within a topic only: nothing of it may stay
     k = np.arange(len(finding.rows) + 1)
     allowed = n_pairs * (clause.limit if clause.direction != "encourage" else 0.0)
     net = abs(finding.effect) * n_pairs

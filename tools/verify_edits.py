@@ -90,7 +90,7 @@ def implied_clause(finding: Finding) -> Clause:
         text="",
         behaviour=finding.name,
         direction="avoid" if finding.effect >= 0 else "keep",
-        limit=0.02,
+        limit=0.01,
     )
 
 
@@ -171,7 +171,7 @@ def _objections(
 
 def _log_likelihoods(bench: Workbench, items: Sequence[tuple[int, Side, str]]) -> list[float | None]:
     """Return the mean log-likelihood of each text as the response of its row and side; None where it is too long."""
-    tokens = [tokenize(bench.pair(row).with_text(side, text), bench.reader.tokenizer) for row, side, text in items]
+    tokens = [tokenize(bench.pair(row).with_text(side, text), bench.reader.model.tokenizer) for row, side, text in items]
     wanted = [
         (t.prompt, t.chosen if side == "chosen" else t.rejected)
         for t, (_, side, _) in zip(tokens, items, strict=True)

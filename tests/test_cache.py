@@ -1,0 +1,178 @@
+"""Facts about the cache: what is kept comes back row for row, and no damage, kill or crowd of small files matters."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from premortem.interp import cache
+from premortem.interp.cache import DamagedShardError, PooledStore
+from premortem.interp.errors import PremortemError
+from premortem.interp.pooling import FitSums, Pooled, TokenFeatures, concatenate, pool
+
+D_SAE, D_IN = 7, 3
+
+
+def key(n: int) -> bytes:
+    return n.to_bytes(16, "big")
+
+
+def responses(seed: int, n: int) -> tuple[Pooled, FitSums]:
+    """Return n random responses of one to four tokens."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(n), rng.integers(1, 5, n))
+    fires = rng.random((len(owner), D_SAE)) < 0.4
+    token, feature = fires.nonzero()
+    values = rng.random(len(token)).astype(np.float32) + 0.5
+    found = TokenFeatures(token, feature.astype(np.int32), values, len(owner), np.ones(len(owner)))
+    return pool(found, owner, n, D_SAE), FitSums.of(found, rng.random((len(owner), D_IN)).astype(np.float32))
+
+
+def store(folder: Path | None) -> PooledStore:
+    return PooledStore(folder, D_SAE, D_IN)
+
+
+def dense(pooled: Pooled) -> list[np.ndarray]:
+    return [pooled.n_tokens, pooled.share.toarray(), pooled.mean.toarray(), pooled.max.toarray()]
+
+
+def assert_same(one: Pooled, other: Pooled) -> None:
+    for mine, theirs in zip(dense(one), dense(other), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def filled(folder: Path | None, shards: int = 3, size: int = 4) -> tuple[PooledStore, Pooled]:
+    kept, parts = store(folder), []
+    for at in range(shards):
+        pooled, fit = responses(at, size)
+        kept.add([key(at * size + i) for i in range(size)], pooled, fit)
+        parts.append(pooled)
+    return kept, concatenate(parts, D_SAE)
+
+
+def test_pooling_counts_averages_and_takes_the_largest() -> None:
+    found = TokenFeatures(
+        np.array([0, 1, 1, 2]), np.array([3, 3, 5, 0], np.int32), np.array([1, 4, 2, 6], np.float32), 4, np.zeros(4)
+    )
+    pooled = pool(found, np.array([0, 0, 1, 1]), 3, D_SAE)
+    assert pooled.n_tokens.tolist() == [2, 2, 0]
+    assert pooled.share.toarray()[0].tolist() == [0, 0, 0, 1, 0, 0.5, 0]
+    assert pooled.mean.toarray()[0].tolist() == [0, 0, 0, 2.5, 0, 1, 0]
+    assert pooled.max.toarray()[0].tolist() == [0, 0, 0, 4, 0, 2, 0]
+    assert pooled.max.toarray()[1].tolist() == [6, 0, 0, 0, 0, 0, 0]
+    assert pooled.share[2].nnz == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 11)), max_size=30))
+def test_rows_come_back_in_the_order_asked(wanted: list[int | None]) -> None:
+    kept, all_rows = filled(None)
+    found = kept.gather([None if n is None else key(n) for n in wanted])
+    assert len(found) == len(wanted)
+    for at, n in enumerate(wanted):
+        if n is None:
+            assert found.n_tokens[at] == 0 and found.max[at].nnz == 0
+        else:
+            assert_same(found.take([at]), all_rows.take([n]))
+
+
+def test_another_process_finds_what_was_kept(tmp_path: Path) -> None:
+    late = store(tmp_path)
+    _, all_rows = filled(tmp_path)
+    assert_same(store(tmp_path).gather([key(n) for n in range(12)]), all_rows)
+    assert key(3) not in late
+    late.refresh()
+    assert key(3) in late
+
+
+def test_the_same_content_is_the_same_file(tmp_path: Path) -> None:
+    filled(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    filled(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("place", [3, 60, -5])
+def test_a_flipped_bit_is_noticed_and_the_shard_forgotten(place: int, tmp_path: Path) -> None:
+    filled(tmp_path, shards=2)
+    victim = sorted(tmp_path.glob("*.safetensors"))[0]
+    data = bytearray(victim.read_bytes())
+    data[place] ^= 1
+    victim.write_bytes(bytes(data))
+    opened = store(tmp_path)
+    with suppress(DamagedShardError):
+        opened.gather([key(n) for n in range(8) if key(n) in opened])
+    assert len([n for n in range(8) if key(n) not in opened]) == 4
+    assert not victim.exists()
+
+
+def test_a_cut_off_shard_is_no_shard(tmp_path: Path) -> None:
+    filled(tmp_path, shards=1)
+    (victim,) = tmp_path.glob("*.safetensors")
+    victim.write_bytes(victim.read_bytes()[:100])
+    assert key(0) not in store(tmp_path)
+
+
+def test_a_write_that_dies_leaves_nothing_that_looks_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    kept, (pooled, fit) = store(tmp_path), responses(0, 2)
+    monkeypatch.setattr(cache.os, "fsync", dies)
+    with pytest.raises(KeyboardInterrupt):
+        kept.add([key(0), key(1)], pooled, fit)
+    assert key(0) not in store(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept, (pooled, fit) = store(tmp_path), responses(0, 2)
+    monkeypatch.setattr(cache.os, "fsync", full)
+    with pytest.raises(PremortemError, match="No space left"):
+        kept.add([key(0), key(1)], pooled, fit)
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_small_shards_become_one(tmp_path: Path) -> None:
+    kept, all_rows = filled(tmp_path, shards=cache.MANY_SMALL, size=1)
+    keys = [key(n) for n in range(cache.MANY_SMALL)]
+    before = kept.fit(keys)
+    opened = store(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    assert_same(opened.gather(keys), all_rows)
+    assert opened.fit(keys).fvu == pytest.approx(before.fvu)
+    assert_same(kept.gather(keys), all_rows)
+
+
+def test_a_reader_whose_shards_were_merged_away_finds_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "KEEP_BYTES", 0)
+    kept, all_rows = filled(tmp_path, shards=cache.MANY_SMALL, size=1)
+    store(tmp_path)
+    with pytest.raises(DamagedShardError):
+        kept.gather([key(0)])
+    assert_same(kept.gather([key(0)]), all_rows.take([0]))
+
+
+def test_shards_beyond_the_memory_limit_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "KEEP_BYTES", 1)
+    kept, all_rows = filled(tmp_path)
+    assert len(kept._held) == 1
+    assert_same(kept.gather([key(n) for n in range(12)]), all_rows)
+
+
+def test_fit_adds_up_over_shards(tmp_path: Path) -> None:
+    kept, _ = filled(tmp_path)
+    sums = [responses(at, 4)[1] for at in range(3)]
+    total = sums[0] + sums[1] + sums[2]
+    fit = kept.fit([key(n) for n in range(12)])
+    assert (fit.n_tokens, fit.firing) == (total.n_tokens, total.firing)
+    assert fit.fvu == pytest.approx(total.fvu)
+    assert np.isnan(kept.fit([]).l0)

