@@ -65,7 +65,7 @@ wheel: $(READY)
 
 bench-encode: $(READY)
 	$(BIN)/agent models fetch
-	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/encode.py
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_encode.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -234,9 +234,10 @@ def _to_bytes(shard: Shard, d_sae: int) -> bytes:
 def _from_bytes(data: bytes, d_sae: int) -> Shard:
     arrays = load(data)
     tokens = TokenRows(arrays["token_indptr"], arrays["token_indices"], arrays["token_values"])
-    names = ("n_tokens", "indptr", "indices", "share", "mean", "max")
-    pooled = from_arrays(*(arrays[name] for name in names), tokens, d_sae)
-    return Shard(tuple(_split_keys(arrays["keys"])), pooled, FitSums(*map(float, arrays["fit"]), arrays["total"]))
+    n_tokens, indptr, indices = arrays["n_tokens"], arrays["indptr"], arrays["indices"]
+    pooled = from_arrays(n_tokens, indptr, indices, arrays["share"], arrays["mean"], arrays["max"], tokens, d_sae)
+    count, firing, error, norm = map(float, arrays["fit"])
+    return Shard(tuple(_split_keys(arrays["keys"])), pooled, FitSums(count, firing, error, norm, arrays["total"]))
 
 
 def _split_keys(array: np.ndarray) -> list[bytes]:

@@ -11,6 +11,7 @@ The search never looks at the spec, and never at words.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from premortem.interp.readout import (
     Readout,
     Responses,
     best_agreement,
+    even_odds,
     fit_readout,
     out_of_fold,
     sign_z,
@@ -37,17 +39,21 @@ CONFIDENCE = 0.8
 """Share of searches on pairs with randomly swapped sides that find nothing as strong as what is reported."""
 MIN_ROWS = 8
 """Rows a discovered concept needs."""
-NOVELTY = 0.5
+NOVELTY = 0.25
 """Share of a seed's rows that no concept found before may explain."""
 HOPELESS = 1.5
 """A growing concept whose statistic falls below this is given up."""
-PATIENCE = 10
+TOLERANCE = 0.03
+"""Purity that the last marking, from scores averaged over several splits, may lose."""
+PATIENCE = 8
 """Seeds in a row that come to nothing before the search ends."""
-MAX_CONCEPTS = 30
+MAX_CONCEPTS = 12
 SEED_FDR = 0.1
 """False-discovery rate of the seeds; what grows from them must beat chance over the whole search."""
-BETAS = (1.0, 1.0, 2.0, 2.0)
-"""F-measure of each round of self-training; above 1 it favours recall."""
+SCHEDULES = ((1.0, 1.0, 2.0, 2.0), (2.0, 2.0, 2.0))
+"""F-measures of the rounds of self-training; above 1 they favour recall. The second is for seeds that shrink."""
+PURE = 0.75
+"""Lower bound of purity that is good enough to try no other schedule."""
 """Rounds of self-training."""
 MAX_OVERLAP = 0.5
 """Two concepts that share more of their rows than this (Jaccard) are one."""
@@ -64,6 +70,12 @@ class Discovery:
     """McNemar's statistic of `signs`."""
     precision: float
     """Estimated precision of the rows in the effect's direction: 1 - minority / majority of the discordant pairs."""
+
+    @property
+    def purity(self) -> float:
+        """Lower bound of the share of discordant pairs on the majority's side; see `purity_bound`."""
+        total = int(np.abs(self.signs).sum())
+        return float(purity_bound(np.asarray((total + abs(int(self.signs.sum()))) / 2), np.asarray(total)))
 
 
 def binary_signs(responses: Responses) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.float64]]:
@@ -134,7 +146,7 @@ def seed_level(signs: sparse.csr_matrix) -> float:
 
 
 def discover(responses: Responses) -> tuple[Discovery, ...]:
-    """Find the concepts that sit on one side of the pairs more than chance allows, strongest first.
+    """Find the concepts that sit on one side of the pairs more than chance allows, purest first.
 
     Among the features that may seed a concept the purest comes first: a feature shared by two concepts beats chance by
     more than either's own, but has more pairs against it. Responses that a found concept explains never seed another.
@@ -154,7 +166,8 @@ def discover(responses: Responses) -> tuple[Discovery, ...]:
             break
         spent |= features == features[best]
         marks = np.asarray(responses.bag.x[:, features[best]].todense()).ravel() > thresholds[best]
-        grown = grow(responses, marks & ~explained, direction)
+        inside = (marks & explained).sum() > marks.sum() / 2  # perhaps a part of what was found, with a name of its own
+        grown = grow(responses, marks if inside else marks & ~explained, direction)
         if grown is None or abs(grown.z) <= bar or any(overlap(grown, other) > MAX_OVERLAP for other in found):
             free[direction] &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
             in_vain += 1
@@ -165,7 +178,7 @@ def discover(responses: Responses) -> tuple[Discovery, ...]:
         free[direction] &= ~carriers
         nobody = np.zeros_like(carriers)
         explained |= np.concatenate([carriers, nobody] if direction > 0 else [nobody, carriers])
-    return tuple(sorted(found, key=lambda item: -abs(item.z)))
+    return tuple(sorted(found, key=lambda item: -item.purity))
 
 
 def _seed(
@@ -195,26 +208,50 @@ def grow(responses: Responses, marks: Bools, direction: float | None = None) -> 
     """Grow a readout from weak `marks` (2 * n_pairs,); None when nothing stable or too little comes of them.
 
     Each round scores every response by the folds that did not see it, and marks anew where the scores agree best with
-    the marks before: first evenly, which drops what the lens does not recognise, then in favour of recall, which takes
-    in what the marks missed.
+    the marks before: evenly, which drops what the lens does not recognise, or in favour of recall, which takes in what
+    the marks missed. Of all rounds the marks that are one-sided beyond doubt are kept (`purity_bound`), because one
+    round too many drifts to a neighbour.
     """
+    best: tuple[float, Bools] | None = None
+    for betas in SCHEDULES:
+        if best is not None and best[0] >= PURE:
+            break
+        for y in _rounds(responses, marks, betas, direction):
+            quality = _quality(y, responses.n_pairs, direction)
+            if best is None or quality > best[0]:
+                best = quality, y
+    if best is None:
+        return None
+    scores = out_of_fold(responses, best[1], splits=3)
+    settled = scores > even_odds(scores, best[1])
+    kept = _quality(settled, responses.n_pairs, direction) >= best[0] - TOLERANCE
+    return described(fit_readout(responses, settled if kept else best[1]), responses, direction)
+
+
+def _rounds(
+    responses: Responses, marks: Bools, betas: Sequence[float], direction: float | None
+) -> Iterator[Bools]:
+    """Yield the marks of each round of self-training, until they stand still or have lost their one-sidedness."""
     y = marks
-    for beta in BETAS:
+    for beta in betas:
         if not FOLDS <= y.sum() <= len(y) - FOLDS:
-            return None
+            return
         scores = out_of_fold(responses, y)
         fresh = scores > best_agreement(scores, y, beta)
-        if direction is not None and _hopeless(fresh, responses.n_pairs, direction):
-            return None
+        signs = signed_rows(fresh, responses.n_pairs)
+        if direction is not None and direction * sign_z(signs) < HOPELESS:
+            return
+        if FOLDS <= fresh.sum() <= len(y) - FOLDS:
+            yield fresh
+        if (fresh == y).all():
+            return
         y = fresh
-    if not FOLDS <= y.sum() <= len(y) - FOLDS:
-        return None
-    return described(fit_readout(responses, y), responses, direction)
 
 
-def _hopeless(marks: Bools, n_pairs: int, direction: float) -> bool:
-    """Whether `marks` have lost the one-sidedness of their seed."""
-    return direction * sign_z(signed_rows(marks, n_pairs)) < HOPELESS
+def _quality(marks: Bools, n_pairs: int, direction: float | None) -> float:
+    signs = signed_rows(marks, n_pairs)
+    majority = (signs * direction > 0).sum() if direction is not None else max((signs > 0).sum(), (signs < 0).sum())
+    return float(purity_bound(np.asarray(majority), np.asarray(np.abs(signs).sum())))
 
 
 def described(readout: Readout, responses: Responses, direction: float | None = None) -> Discovery | None:

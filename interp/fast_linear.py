@@ -8,6 +8,8 @@ the same up to rounding. Only for reading: a packed layer has no `weight` to tra
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -22,9 +24,22 @@ class PackedLinear(nn.Module):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._bias = None if linear.bias is None else linear.bias.detach().clone()
 
+    def forward(self, x: torch.Tensor, activation: str = "none") -> torch.Tensor:
+        """Return the product, of shape (..., d_out); with `swish`, SiLU of it in the same pass over memory."""
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, activation, [], "")
+        return y
+
+
+class PackedGate(nn.Module):
+    """`down(silu(gate(x)) * up(x))`, the feed-forward block of most models, with two passes over memory fewer."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = block.gate_proj, block.up_proj, block.down_proj
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the product, of shape (..., d_out)."""
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        """Return the block's output, of the shape of `x`."""
+        y: torch.Tensor = self.down_proj(self.gate_proj(x, "swish").mul_(self.up_proj(x)))
         return y
 
 
@@ -52,4 +67,21 @@ def pack_linears(module: nn.Module) -> int:
     ]
     for parent, name, child in found:
         setattr(parent, name, PackedLinear(child))
+    for parent in list(module.modules()):
+        for name, block in list(parent.named_children()):
+            if _is_gate(block):
+                setattr(parent, name, PackedGate(block))
     return len(found)
+
+
+@torch.no_grad()
+def _is_gate(block: Any) -> bool:
+    """Whether `block` computes what `PackedGate` does: its parts have the names, and a trial the same result."""
+    parts = [getattr(block, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    if isinstance(block, PackedGate) or not all(isinstance(part, PackedLinear) for part in parts):
+        return False
+    x = torch.linspace(-1, 1, 2 * block.gate_proj.in_features).reshape(1, 2, -1)
+    try:
+        return bool(torch.allclose(block(x), PackedGate(block)(x), rtol=1e-4, atol=1e-5))
+    except (RuntimeError, TypeError):
+        return False

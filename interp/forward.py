@@ -58,7 +58,7 @@ class Forward:
                 lambda residual: residual[0, index],
                 input_ids=batch.ids[None].to(device),
                 position_ids=batch.positions[None].to(device),
-                tree=Tree(batch, device),
+                tree=Tree(batch, device, self._model.dtype),
             )
         return caught, owner, batch.n_tokens
 

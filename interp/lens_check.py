@@ -33,7 +33,7 @@ from premortem.interp.tokens import tokenize_all
 MOST_FVU = 0.5
 """A lens that leaves more of the variance unexplained is refused."""
 
-_SPLICED = 64
+_SPLICED = 24
 _TRIED = 24
 _NEIGHBOURS = (-1, 1, -2, 2)
 

@@ -98,20 +98,21 @@ class Batch:
 class Tree:
     """The segments of a batch with their attention masks, made once for all layers."""
 
-    def __init__(self, batch: Batch, device: torch.device) -> None:
+    def __init__(self, batch: Batch, device: torch.device, dtype: torch.dtype) -> None:
         self.segments = batch.segments
-        self._device = device
+        self._device, self._dtype = device, dtype
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
     def mask(self, index: int, window: int | None) -> torch.Tensor:
-        """Return what segment `index` may attend to: bool of shape (n_queries, n_ancestor_tokens + n_queries)."""
+        """Return 0 where segment `index` may attend, -inf elsewhere: (n_queries, n_ancestor_tokens + n_queries)."""
         key = (index, window)
         if key not in self._masks:
             segment = self.segments[index]
             query = torch.arange(segment.first_position, segment.first_position + segment.end - segment.start)
             distance = query[:, None] - torch.arange(int(query[-1]) + 1)[None, :]
             allowed = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-            self._masks[key] = allowed.to(self._device)
+            mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, float("-inf"))
+            self._masks[key] = mask.to(self._device)
         return self._masks[key]
 
 

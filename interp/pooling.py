@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class TokenRows:
 
     indptr: NDArray[np.int64]
     """`(n_tokens + 1,)` where each token's features begin."""
-    indices: NDArray[np.uint16] | NDArray[np.int32]
+    indices: NDArray[Any]
     """`(n_firing,)` index into the SAE; 2 bytes where the SAE is narrow enough."""
     values: NDArray[np.float16]
     """`(n_firing,)` activation."""
@@ -228,7 +229,8 @@ def from_arrays(
         matrix = sparse.csr_matrix(shape, dtype=np.float32)
         matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
         matrices.append(matrix)
-    return Pooled(n_tokens, *matrices, tokens)
+    share_matrix, mean_matrix, max_matrix = matrices
+    return Pooled(n_tokens, share_matrix, mean_matrix, max_matrix, tokens)
 
 
 def no_tokens(d_sae: int) -> TokenRows:
@@ -239,7 +241,8 @@ def no_tokens(d_sae: int) -> TokenRows:
 def empty(n: int, d_sae: int) -> Pooled:
     """Return `n` responses without a token."""
     none, indices = np.zeros(0, np.float32), np.zeros(0, np.int32)
-    return from_arrays(np.zeros(n, np.int32), np.zeros(n + 1, np.int64), indices, none, none, none, no_tokens(d_sae), d_sae)
+    indptr = np.zeros(n + 1, np.int64)
+    return from_arrays(np.zeros(n, np.int32), indptr, indices, none, none, none, no_tokens(d_sae), d_sae)
 
 
 def concatenate(parts: Sequence[Pooled], d_sae: int) -> Pooled:

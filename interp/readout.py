@@ -16,11 +16,12 @@ Nothing here knows what a concept is called, or which clause of a spec asked for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -247,15 +248,25 @@ def _fit(bag: Bag, members: NDArray[np.int64], y: Bools) -> Readout:
     return Readout(whole, local, 0.0)
 
 
-def out_of_fold(responses: Responses, y: Bools) -> Floats:
-    """Score every response by a fit on the folds that hold none of its prompt's pairs; shape (2 * n_pairs,)."""
+def out_of_fold(responses: Responses, y: Bools, splits: int = 1) -> Floats:
+    """Score every response by a fit on the folds that hold none of its prompt's pairs; shape (2 * n_pairs,).
+
+    With several `splits` into folds the scores are averaged, which steadies them.
+    """
     groups = np.concatenate([responses.groups, responses.groups])
+    folds = [fold for seed in range(splits) for fold in _folds(seed, groups, y)]
     scores = np.zeros(len(y))
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    for train, test in folds.split(np.zeros(len(y)), y, groups):
-        if 0 < int(y[train].sum()) < len(train):
-            scores[test] = _fit(responses.bag, train, y).score(responses.bag)[test]
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda fold: _fit(responses.bag, fold[0], y).score(responses.bag)[fold[1]], folds)
+        for (_, test), part in zip(folds, found, strict=True):
+            scores[test] += part / splits
     return scores
+
+
+def _folds(seed: int, groups: NDArray[np.int64], y: Bools) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return (train, test) indices of folds that keep prompts together and both labels in each train part."""
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
+    return [(train, test) for train, test in folds if 0 < int(y[train].sum()) < len(train)]
 
 
 def fit_readout(responses: Responses, y: Bools) -> Readout:
@@ -272,6 +283,21 @@ def best_agreement(scores: Floats, y: Bools, beta: float = 1.0) -> float:
     last = int(np.argmax(f_beta))
     below = scores[order[last + 1]] if last + 1 < len(order) else scores[order[last]] - 1.0
     return float((scores[order[last]] + below) / 2)
+
+
+def even_odds(scores: Floats, y: Bools) -> float:
+    """Return the score at which a response is as likely to belong to those marked `y` as to the others.
+
+    Both groups are taken as normal; the spread of the others is read off their upper tail, where it matters.
+    """
+    shown, others = scores[y], scores[~y]
+    middle = float(np.median(others))
+    spread = max((float(np.quantile(others, 0.99)) - middle) / stats.norm.ppf(0.99), 1e-6)
+    grid = np.linspace(middle, float(shown.mean()), 400)
+    inside = np.log(y.mean()) + stats.norm.logpdf(grid, shown.mean(), max(float(shown.std()), 1e-6))
+    outside = np.log(1 - y.mean()) + stats.norm.logpdf(grid, middle, spread)
+    likelier = np.flatnonzero(inside > outside)
+    return float(grid[likelier[0]] if len(likelier) else shown.mean())
 
 
 def prompt_groups(prompts: Sequence[str]) -> NDArray[np.int64]:

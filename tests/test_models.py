@@ -11,7 +11,7 @@ import torch
 
 from premortem.interp import models
 from premortem.interp.errors import ModelError
-from premortem.interp.fast_linear import PackedLinear, can_pack, pack_linears
+from premortem.interp.fast_linear import PackedGate, PackedLinear, can_pack, pack_linears
 from premortem.interp.models import decoder_layers, fetch_model, load_model, resolve_model
 from tiny import HIDDEN, LAYERS, write_model
 
@@ -111,6 +111,25 @@ def test_a_layer_with_a_bias_keeps_it() -> None:
     before = block(x)
     pack_linears(block)
     torch.testing.assert_close(block(x), before)
+
+
+def test_a_gated_block_is_fused_only_where_it_is_one() -> None:
+    class Block(torch.nn.Module):
+        def __init__(self, activation: torch.nn.Module) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj = torch.nn.Linear(8, 16), torch.nn.Linear(8, 16)
+            self.down_proj, self.act_fn = torch.nn.Linear(16, 8), activation
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+    x = torch.randn(2, 3, 8)
+    for activation in (torch.nn.SiLU(), torch.nn.GELU()):
+        model = torch.nn.ModuleDict({"mlp": Block(activation)}).requires_grad_(False)
+        before = model["mlp"](x)
+        pack_linears(model)
+        assert isinstance(model["mlp"], PackedGate) == (can_pack() and isinstance(activation, torch.nn.SiLU))
+        torch.testing.assert_close(model["mlp"](x), before)
 
 
 def test_the_digest_changes_with_the_weights_and_the_template(folder: Path, tmp_path: Path) -> None:

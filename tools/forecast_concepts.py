@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from premortem.interp.discover import MIN_ROWS
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
 from premortem.interp.matching import Match, gather, match_clause
@@ -15,6 +16,8 @@ from premortem.tools.workbench import Workbench
 
 CERTAIN = 0.002
 """Adjusted p-value from which an effect counts as a breach: a spec has some ten rules, and a false alarm costs trust."""
+FRESH_SHARE = 0.5
+"""Share of a surprise's rows that no finding before it may hold."""
 SAME_ROWS = 0.5
 """A concept that shares this much of its rows (Jaccard) with a stronger finding is not reported again."""
 
@@ -166,15 +169,16 @@ def _finding(
 def _surprises(
     bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str
 ) -> list[Finding]:
-    """Return the discovered concepts that no clause claims and no finding already covers, most one-sided first."""
+    """Return the discovered concepts that no clause claims and whose rows no finding explains, purest first."""
     kept: list[Finding] = []
+    explained = {row for finding in findings for row in finding.rows}
     for item in named:
         effect, rows = _effect(item, bench.reading, forecaster)
-        finding = _finding(item.concept, effect, rows, "surprise", None)
-        known = [*findings, *kept]
-        if effect.low <= 0 <= effect.high or any(_shared(finding, other) > SAME_ROWS for other in known):
+        fresh = sum(row not in explained for row in rows)
+        if effect.low <= 0 <= effect.high or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
             continue
-        kept.append(finding)
+        kept.append(_finding(item.concept, effect, rows, "surprise", None))
+        explained |= set(rows)
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
