@@ -174,7 +174,9 @@ def direction_of(sentence: str) -> Direction | None:
     scope = SCOPE.search(sentence)
     head = sentence[: scope.start()] if scope and scope.start() > 8 else sentence
     keep, avoid, encourage = KEEP.search(head), AVOID.search(head), ENCOURAGE.search(head)
-    if keep and re.search(r"\b(free|clear) (of|from)\b|\bfrom\b|\bout of\b|\baway\b", head[keep.end() :], re.IGNORECASE):
+    if keep and re.search(
+        r"\b(free|clear) (of|from)\b|\bfrom\b|\bout of\b|\baway\b", head[keep.end() :], re.IGNORECASE
+    ):
         return "avoid"
     if keep and not (avoid and avoid.start() < keep.start()):
         return "keep"
@@ -188,8 +190,10 @@ def direction_of(sentence: str) -> Direction | None:
 def _imperative(sentence: str) -> bool:
     """Whether a sentence opens with a bare verb, as bullets of a spec do ("Answer in plain words")."""
     first = re.match(r"[*_]*([A-Za-z]+)", sentence)
-    verbs = "answer reply respond write explain decline refuse cite admit apologise apologize offer show speak begin end"
-    return bool(first) and first[1].lower() in verbs.split()
+    verbs = (
+        "answer reply respond write explain decline refuse cite admit apologise apologize offer show speak begin end"
+    )
+    return first is not None and first[1].lower() in verbs.split()
 
 
 def _clause(rule: str, front: FrontMatter) -> Clause:

@@ -44,7 +44,9 @@ NOVELTY = 0.25
 HOPELESS = 1.5
 """A growing concept whose statistic falls below this is given up."""
 TOLERANCE = 0.03
-"""Purity that the last marking, from scores averaged over several splits, may lose."""
+"""Purity that marking again from averaged scores may lose."""
+SETTLING = 1
+"""Times that a grown concept is marked again at most."""
 PATIENCE = 8
 """Seeds in a row that come to nothing before the search ends."""
 MAX_CONCEPTS = 12
@@ -107,7 +109,7 @@ def binary_signs(responses: Responses) -> tuple[sparse.csr_matrix, NDArray[np.in
 
 
 def column_z(signs: sparse.csr_matrix, flips: NDArray | None = None) -> NDArray[np.float64]:
-    """McNemar's statistic of each column; with `flips` (n_pairs, n_permutations) of +-1, `(n_permutations, n_tests)`."""
+    """McNemar's statistic of each column; with `flips` (n_pairs, n_swaps) of +-1, `(n_swaps, n_tests)`."""
     discordant = np.asarray(abs(signs).sum(0)).ravel()
     scale = np.sqrt(discordant + 1.0)
     if flips is None:
@@ -181,9 +183,7 @@ def discover(responses: Responses) -> tuple[Discovery, ...]:
     return tuple(sorted(found, key=lambda item: -item.purity))
 
 
-def _seed(
-    signs: sparse.csr_matrix, free: dict[float, Bools], bar: float, spent: Bools
-) -> tuple[int | None, float]:
+def _seed(signs: sparse.csr_matrix, free: dict[float, Bools], bar: float, spent: Bools) -> tuple[int | None, float]:
     """Return the purest column that beats `bar`, and its direction; None when none is left.
 
     `free` says, for each direction, which pairs no concept of that direction explains; a seed's rows must be free in
@@ -222,15 +222,24 @@ def grow(responses: Responses, marks: Bools, direction: float | None = None) -> 
                 best = quality, y
     if best is None:
         return None
-    scores = out_of_fold(responses, best[1], splits=3)
-    settled = scores > even_odds(scores, best[1])
-    kept = _quality(settled, responses.n_pairs, direction) >= best[0] - TOLERANCE
-    return described(fit_readout(responses, settled if kept else best[1]), responses, direction)
+    return described(fit_readout(responses, _settled(responses, best[1], direction)), responses, direction)
 
 
-def _rounds(
-    responses: Responses, marks: Bools, betas: Sequence[float], direction: float | None
-) -> Iterator[Bools]:
+def _settled(responses: Responses, marks: Bools, direction: float | None) -> Bools:
+    """Mark again from scores averaged over several splits, while purity holds, until the marks stand still."""
+    bar = _quality(marks, responses.n_pairs, direction) - TOLERANCE
+    for _ in range(SETTLING):
+        scores = out_of_fold(responses, marks, splits=3)
+        fresh = scores > even_odds(scores, marks)
+        if not FOLDS <= fresh.sum() <= len(fresh) - FOLDS or _quality(fresh, responses.n_pairs, direction) < bar:
+            break
+        if (fresh == marks).all():
+            break
+        marks = fresh
+    return marks
+
+
+def _rounds(responses: Responses, marks: Bools, betas: Sequence[float], direction: float | None) -> Iterator[Bools]:
     """Yield the marks of each round of self-training, until they stand still or have lost their one-sidedness."""
     y = marks
     for beta in betas:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
-from premortem.interp.pooling import EncodedPairs
 from premortem.interp.forecasters import values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.names import Vocabulary
+from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Readout, Responses, prompt_groups, responses_of
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
@@ -104,7 +104,7 @@ def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Disc
 def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str) -> Forecast:
     """Measure the effect of every concept, everywhere and within topics; strongest first."""
     values = values_per_pair(forecaster, reading.encoded, reading.responses, [c.readout for c in concepts])
-    tables = [(None, np.ones(len(reading.pairs), dtype=bool))]
+    tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
     measured = [(topic, inside, _measure(reading, values, inside)) for topic, inside in tables]
@@ -114,7 +114,8 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
         own_q = q[number * len(concepts) : (number + 1) * len(concepts)]
         keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, inside, table, own_q)
         effects += [
-            _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside) for i in np.flatnonzero(keep)
+            _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside)
+            for i in map(int, np.flatnonzero(keep))
         ]
     effects.sort(key=lambda effect: (-abs(effect.split_half), -abs(effect.effect), effect.concept_id))
     return Forecast(forecaster=forecaster, n_pairs=len(reading.pairs), concepts=tuple(effects))

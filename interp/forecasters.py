@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from premortem.interp.pooling import EncodedPairs
 from premortem.interp.groups import TAU
+from premortem.interp.pooling import EncodedPairs
 from premortem.interp.readout import Readout, Responses, signed_rows
 
 ForecasterName = Literal["mean-difference", "disparity", "logit"]
@@ -60,7 +60,7 @@ def logit(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readou
 
 
 def bradley_terry(signs: Values, log_length: Values) -> Values:
-    """Fit P(chosen wins) = sigma(signs @ beta + gamma * log_length) with a ridge on beta; returns beta (n_concepts,)."""
+    """Fit P(chosen wins) = sigma(signs @ beta + gamma * log_length) with a ridge on beta (n_concepts,)."""
     x = np.column_stack([signs, log_length])
     penalty = np.append(np.full(signs.shape[1], RIDGE), 0.0)
 

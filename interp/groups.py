@@ -45,7 +45,7 @@ def group_features(
 
 
 def group_readout(responses: Responses, features: NDArray) -> Readout:
-    """Return the readout of a group: equal weights on standardised features, threshold at the upper quartile of both sides."""
+    """Return the readout of a group: equal weights on standardised features, threshold at the upper quartile."""
     columns = responses.bag.x[:, features]
     mean = np.asarray(columns.mean(0)).ravel()
     deviation = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).mean(0)).ravel() - mean**2, 1e-6))

@@ -143,9 +143,7 @@ def match_clause(
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
 
 
-def claims(
-    evidence: Sequence[Evidence], responses: Responses, discovery: Discovery
-) -> Evidence | None:
+def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discovery) -> Evidence | None:
     """Return the first evidence that picks out what `discovery` found.
 
     Marks must cover its rows on the side that shows the concept, scores must rank the responses in which it fires

@@ -25,7 +25,7 @@ from scipy import sparse, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from premortem.interp.pooling import EncodedPairs, Pooled
+from premortem.interp.pooling import EncodedPairs, Pooled, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -44,6 +44,8 @@ READ_TOKENS = 2
 """Strongest tokens whose mean is a response's local score: one alone is often chance."""
 BACKGROUND_TOKENS = 4000
 """Tokens drawn at random from responses that do not show the concept."""
+QUIET_LEARNERS = 800
+"""Responses without the concept that a fit learns from, beside the partners of those with it."""
 LOCAL_ROUNDS = 3
 
 
@@ -59,7 +61,16 @@ class Bag:
     """`(n + 1,)`: where each response's tokens begin."""
 
     def __len__(self) -> int:
-        return self.x.shape[0]
+        return int(self.x.shape[0])
+
+    def take(self, index: NDArray[np.int64]) -> Bag:
+        """Return the responses `index`, in that order."""
+        lengths = np.diff(self.starts)[index]
+        return Bag(
+            self.x[index],
+            self.tokens[ranges(self.starts[:-1][index], lengths)],
+            np.concatenate([[0], np.cumsum(lengths)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -180,13 +191,20 @@ def strongest(values: Floats, starts: NDArray[np.int64]) -> Floats:
 
     A response without tokens gets the smallest value of all.
     """
-    order = np.lexsort((-values, np.repeat(np.arange(len(starts) - 1), np.diff(starts))))
-    ranked = np.append(values[order], 0.0)
+    if not len(values):
+        return np.zeros(len(starts) - 1)
     lengths = np.diff(starts)
-    taken = np.minimum(lengths, READ_TOKENS)
-    sums = sum((np.where(taken > i, ranked[np.minimum(starts[:-1] + i, len(values))], 0.0) for i in range(READ_TOKENS)))
-    floor = float(values.min()) if len(values) else 0.0
-    return np.where(taken > 0, sums / np.maximum(taken, 1), floor)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    left, total = values.copy(), np.zeros(len(lengths))
+    spoken = lengths > 0
+    for round_ in range(READ_TOKENS):
+        peak = np.full(len(lengths), -np.inf)
+        peak[spoken] = np.maximum.reduceat(left, starts[:-1][spoken])
+        total += np.where(lengths > round_, peak, 0.0)
+        at_peak = np.flatnonzero(left == peak[owner])
+        _, first = np.unique(owner[at_peak], return_index=True)
+        left[at_peak[first]] = -np.inf
+    return np.where(spoken, total / np.maximum(np.minimum(lengths, READ_TOKENS), 1), values.min())
 
 
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:
@@ -204,46 +222,52 @@ def _logistic(x: sparse.csr_matrix, y: Bools, strength: float, weight: Floats) -
     return model.fit(x, y, sample_weight=weight).coef_[0].astype(np.float64)
 
 
-def _partner_weights(y: Bools) -> Floats:
-    """Return the weight of each response, chosen first and rejected below; see PARTNER_WEIGHT."""
-    partner = np.roll(y, len(y) // 2)
-    return np.where(partner & ~y, PARTNER_WEIGHT, 1.0)
+def _learners(members: NDArray[np.int64], y: Bools) -> tuple[NDArray[np.int64], Floats]:
+    """Return the responses that a fit learns from, with their weights: those that show the concept, the other sides of
+    their pairs, and QUIET_LEARNERS of the rest at most."""
+    partner = np.roll(y, len(y) // 2) & ~y
+    rest = members[~y[members] & ~partner[members]]
+    drawn = np.random.default_rng(0).permutation(rest)[:QUIET_LEARNERS]
+    chosen = np.sort(np.concatenate([members[y[members] | partner[members]], drawn]))
+    return chosen, np.where(partner[chosen], PARTNER_WEIGHT, 1.0)
 
 
-def _fit_local(bag: Bag, members: NDArray[np.int64], y: Bools) -> Floats:
-    """Return token weights (d_sae,), learnt from the responses `members` with labels `y` over all responses."""
-    positive, negative = members[y[members]], members[~y[members]]
+def _fit_local(bag: Bag, y: Bools, weight: Floats) -> Floats:
+    """Return token weights (d_sae,), learnt from all responses of `bag` with labels `y` and weights `weight`."""
     lengths = np.diff(bag.starts)
-    positive, negative = positive[lengths[positive] > 0], negative[lengths[negative] > 0]
-    shown = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in positive])
-    hidden = np.concatenate([np.arange(bag.starts[i], bag.starts[i + 1]) for i in negative])
-    weights = np.asarray(bag.tokens[shown].mean(0) - bag.tokens[hidden].mean(0)).ravel()
-    partner = _partner_weights(y)[negative]
-    drawn = np.random.default_rng(0).permutation(hidden)[:BACKGROUND_TOKENS]
+    shows = np.repeat(y, lengths)
+    share = np.where(shows, 1 / max(shows.sum(), 1), -1 / max((~shows).sum(), 1))
+    weights = np.asarray(bag.tokens.T @ share).ravel()
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(~shows))[:BACKGROUND_TOKENS]
     for _ in range(LOCAL_ROUNDS):
         values = np.asarray(bag.tokens @ weights).ravel()
-        best = np.concatenate([_best(values, bag.starts, i, BEST_TOKENS) for i in positive])
-        hardest = [_best(values, bag.starts, i, READ_TOKENS) for i in negative]
-        used = np.concatenate([best, *hardest, drawn])
-        weight = np.concatenate([np.ones(len(best)), *map(np.full, map(len, hardest), partner), np.ones(len(drawn))])
-        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY, weight)
+        best = top_tokens(values, bag.starts, BEST_TOKENS, y)
+        hardest = top_tokens(values, bag.starts, READ_TOKENS, ~y)
+        used = np.concatenate([best, hardest, drawn])
+        owner = np.searchsorted(bag.starts, hardest, side="right") - 1
+        each = np.concatenate([np.ones(len(best)), weight[owner], np.ones(len(drawn))])
+        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY, each)
     return weights
 
 
-def _best(values: Floats, starts: NDArray[np.int64], i: int, n: int) -> NDArray[np.int64]:
-    """Return the indices of the `n` largest token values of response `i`."""
-    own = values[starts[i] : starts[i + 1]]
-    return starts[i] + (np.argpartition(-own, n - 1)[:n] if len(own) > n else np.arange(len(own)))
+def top_tokens(values: Floats, starts: NDArray[np.int64], n: int, wanted: Bools) -> NDArray[np.int64]:
+    """Return the indices of the `n` largest token values of each wanted response."""
+    lengths = np.diff(starts)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((-values, owner))
+    rank = np.arange(len(values)) - np.repeat(starts[:-1], lengths)
+    return order[(rank < n) & wanted[owner]]
 
 
 def _fit(bag: Bag, members: NDArray[np.int64], y: Bools) -> Readout:
-    """Fit both parts to the labels of `members`; scores are standardised over those of them that do not show it."""
-    whole = Part.of(_logistic(bag.x[members], y[members], WHOLE_PENALTY, _partner_weights(y)[members]))
-    local = Part.of(_fit_local(bag, members, y))
-    quiet = members[~y[members]]
-    raw = whole.raw(bag.x)[quiet]
+    """Fit both parts to the labels of `members`; scores are standardised over those that do not show the concept."""
+    chosen, weight = _learners(members, y)
+    own, shows = bag.take(chosen), y[chosen]
+    whole = Part.of(_logistic(own.x, shows, WHOLE_PENALTY, weight))
+    local = Part.of(_fit_local(own, shows, weight))
+    raw = whole.raw(own.x)[~shows]
     whole = replace(whole, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
-    raw = strongest(local.raw(bag.tokens), bag.starts)[quiet]
+    raw = strongest(local.raw(own.tokens), own.starts)[~shows]
     local = replace(local, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
     return Readout(whole, local, 0.0)
 

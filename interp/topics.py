@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -40,15 +41,15 @@ def group_prompts(prompts: Sequence[str], rows: Sequence[int], seed: int = 0) ->
     return tuple(topic for topic in found if len(topic.rows) >= MIN_PAIRS)
 
 
-def _reduced(counts: NDArray, seed: int) -> NDArray[np.float64]:
+def _reduced(counts: sparse.csr_matrix, seed: int) -> NDArray[np.float64]:
     components = int(min(64, counts.shape[1] - 1, counts.shape[0] - 1))
     if components < 2:
-        return np.asarray(counts.todense())
+        return np.asarray(counts.toarray())
     return normalize(TruncatedSVD(components, random_state=seed).fit_transform(counts))
 
 
-def _topic(inside: NDArray[np.bool_], counts: NDArray, words: NDArray, rows: Sequence[int]) -> Topic:
-    members = tuple(int(rows[i]) for i in np.flatnonzero(inside))
+def _topic(inside: NDArray[np.bool_], counts: sparse.csr_matrix, words: NDArray, rows: Sequence[int]) -> Topic:
+    members = tuple(rows[int(i)] for i in np.flatnonzero(inside))
     if not inside.any() or inside.all():
         return Topic(topic_id=content_id("topic", members), name="", rows=members)
     lift = np.asarray(counts[inside].mean(0)).ravel() - np.asarray(counts[~inside].mean(0)).ravel()

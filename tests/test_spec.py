@@ -35,7 +35,9 @@ def test_a_negation_in_the_scope_does_not_turn_the_rule_round() -> None:
 
 
 def test_prose_and_bullets_become_one_clause_each() -> None:
-    spec = parse_spec("# Title\n\nWe train a helper. It must never swear. It is friendly.\n\n- No emoji.\n- Use short\n  sentences.\n")
+    spec = parse_spec(
+        "# Title\n\nWe train a helper. It must never swear. It is friendly.\n\n- No emoji.\n- Use short\n  sentences.\n"
+    )
     assert [clause.text for clause in spec.clauses] == ["It must never swear.", "No emoji.", "Use short sentences."]
     assert [clause.direction for clause in spec.clauses] == ["avoid", "avoid", "encourage"]
 

@@ -30,7 +30,9 @@ def named_behaviours(bench: Workbench, clause: Clause) -> list[Evidence]:
 def names(clause: Clause, behaviour: Behaviour) -> bool:
     """Whether a word of the clause's behaviour is one of the behaviour's synonyms, by stem."""
     phrase = f" {' '.join(stem(word) for word in re.findall(r'[a-z]+', clause.behaviour.lower()))} "
-    return any(f" {' '.join(stem(word) for word in synonym.lower().split())} " in phrase for synonym in behaviour.synonyms)
+    return any(
+        f" {' '.join(stem(word) for word in synonym.lower().split())} " in phrase for synonym in behaviour.synonyms
+    )
 
 
 def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
@@ -50,7 +52,9 @@ def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
 
 def minimal_pair_readout(bench: Workbench, behaviour: Behaviour) -> Readout:
     """Return a readout that tells the behaviour's minimal pairs apart through the main lens."""
-    texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs] + [(pair.prompt, pair.absent) for pair in behaviour.pairs]
+    texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs] + [
+        (pair.prompt, pair.absent) for pair in behaviour.pairs
+    ]
     pooled = bench.reader.encode_texts(texts)[bench.main.lens_id]
     n = len(behaviour.pairs)
     bag = bag_of(pooled)

@@ -9,13 +9,13 @@ from premortem.interp.discover import MIN_ROWS
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
 from premortem.interp.matching import Match, gather, match_clause
-
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
 from premortem.tools.evidence import named_behaviours
+from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
 CERTAIN = 0.002
-"""Adjusted p-value from which an effect counts as a breach: a spec has some ten rules, and a false alarm costs trust."""
+"""Adjusted p-value from which an effect counts as a breach: specs have some ten rules, false alarms cost trust."""
 FRESH_SHARE = 0.5
 """Share of a surprise's rows that no finding before it may hold."""
 SAME_ROWS = 0.5
@@ -110,12 +110,10 @@ def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
         for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.effect)):
             if not any(_shared(finding, other) > SAME_ROWS for other in kept):
                 kept.append(finding)
-    return kept
+    return [with_start_rate(bench, f) if f.kind == "forbidden" and f.effect > 0 else f for f in kept]
 
 
-def _measured(
-    bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause
-) -> Finding | None:
+def _measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause) -> Finding | None:
     """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
     named = bench.concept(concept_id)
     effects = forecast(reading, [named], forecaster).concepts
@@ -166,9 +164,7 @@ def _finding(
     )
 
 
-def _surprises(
-    bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str
-) -> list[Finding]:
+def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str) -> list[Finding]:
     """Return the discovered concepts that no clause claims and whose rows no finding explains, purest first."""
     kept: list[Finding] = []
     explained = {row for finding in findings for row in finding.rows}
@@ -206,5 +202,3 @@ def _jaccard(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
         return float((a & b).sum() / max(int((a | b).sum()), 1))
 
     return max(share(one > 0, other > 0), share(one < 0, other < 0))
-
-

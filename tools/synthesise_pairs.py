@@ -45,7 +45,9 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     pairs = _showing(bench, finding, sources, [whole_sentences(answer) for answer in answers])[: args.count]
     if not pairs:
         raise ToolError(f"the start model never showed '{finding.name}' when told to: {clause.text}")
-    first = max(pair.row for pair in bench.dataset.pairs) + 1 + sum(e.kind == "synthesise" for e in bench.edits.values())
+    first = (
+        max(pair.row for pair in bench.dataset.pairs) + 1 + sum(e.kind == "synthesise" for e in bench.edits.values())
+    )
     edits = tuple(_edit(finding, pair.model_copy(update={"row": first + i})) for i, pair in enumerate(pairs))
     bench.remember(edits)
     return edits
@@ -62,7 +64,9 @@ def _showing(bench: Workbench, finding: Finding, sources: list[Pair], answers: l
     """Return pairs of an answer that shows the concept with the source's response that does not."""
     readout = bench.concept(finding.concept_id).readout
     drafts = [
-        source.with_text("chosen", answer).with_text("rejected", source.text("chosen")).model_copy(update={"row": i, "extra": {}})
+        source.with_text("chosen", answer)
+        .with_text("rejected", source.text("chosen"))
+        .model_copy(update={"row": i, "extra": {}})
         for i, (source, answer) in enumerate(zip(sources, answers, strict=True))
         if answer.strip() and fuzz.ratio(answer, source.text("chosen")) < NEAR_DUPLICATE
     ]

@@ -171,7 +171,9 @@ def _objections(
 
 def _log_likelihoods(bench: Workbench, items: Sequence[tuple[int, Side, str]]) -> list[float | None]:
     """Return the mean log-likelihood of each text as the response of its row and side; None where it is too long."""
-    tokens = [tokenize(bench.pair(row).with_text(side, text), bench.reader.model.tokenizer) for row, side, text in items]
+    tokens = [
+        tokenize(bench.pair(row).with_text(side, text), bench.reader.model.tokenizer) for row, side, text in items
+    ]
     wanted = [
         (t.prompt, t.chosen if side == "chosen" else t.rejected)
         for t, (_, side, _) in zip(tokens, items, strict=True)

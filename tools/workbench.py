@@ -86,7 +86,7 @@ class Workbench:
 
     @cached_property
     def readable(self) -> tuple[Pair, ...]:
-        """The pairs that DPO would train on, in order; TRL drops those whose prompt alone exceeds the maximum length."""
+        """The pairs that DPO would train on, in order; TRL drops those whose prompt alone is too long."""
         encoded = self.reader.encode(self.dataset.pairs, self.progress)[self.main.lens_id]
         self._fit = self.reader.fit[self.main.lens_id]  # later readings of edited pairs report theirs
         tokens = encoded.chosen.n_tokens + encoded.rejected.n_tokens

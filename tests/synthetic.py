@@ -1,0 +1,28 @@
+"""Made-up responses whose concepts are known: sparse random features, and some that are planted together."""
+
+import numpy as np
+from scipy import sparse
+
+from premortem.interp.readout import Bag, Responses
+
+D_SAE = 120
+TOKENS = 12
+
+
+def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, seed: int = 0) -> Responses:
+    """Return `n_pairs` pairs of random responses; response `row` of `side` also has the features of `planted[row]`.
+
+    The planted features fire together on one token; side 0 is the chosen one.
+    """
+    rng = np.random.default_rng(seed)
+    rate = rng.uniform(0.01, 0.15, D_SAE)
+    tokens = (rng.random((2 * n_pairs * TOKENS, D_SAE)) < rate / 2) * rng.exponential(
+        1.0, (2 * n_pairs * TOKENS, D_SAE)
+    )
+    for row, features in planted.items():
+        at = (row + side * n_pairs) * TOKENS + int(rng.integers(TOKENS))
+        tokens[at, features] = rng.uniform(2.0, 4.0, len(features))
+    logs = sparse.csr_matrix(np.log1p(tokens).astype(np.float32))
+    starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
+    maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))
+    return Responses(Bag(maxima, logs, starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS))

@@ -1,0 +1,76 @@
+"""Effects: signs per pair become an effect with an interval, controls and a verdict."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from premortem.interp.effects import adjusted, measure, verdict
+
+SIGNS = st.lists(st.sampled_from([-1, 0, 1]), min_size=4, max_size=60)
+
+
+def table(signs: list[int], groups: list[int] | None = None, lengths: list[int] | None = None):  # type: ignore[no-untyped-def]
+    n = len(signs)
+    numbers = np.arange(n) if groups is None else np.asarray(groups)
+    return measure(np.asarray(signs)[:, None], numbers, np.zeros(n) if lengths is None else np.asarray(lengths))
+
+
+@given(SIGNS)
+def test_swapping_sides_negates_every_effect(signs: list[int]) -> None:
+    one, other = table(signs), table([-sign for sign in signs])
+    assert one.effect[0] == -other.effect[0]
+    assert one.low[0] == pytest.approx(-other.high[0])
+    assert one.split_half[0] == -other.split_half[0]
+    assert one.p[0] == pytest.approx(other.p[0])
+
+
+@given(SIGNS)
+def test_the_interval_holds_the_effect_and_stays_in_range(signs: list[int]) -> None:
+    result = table(signs)
+    assert -1 <= result.low[0] <= result.effect[0] <= result.high[0] <= 1
+
+
+def test_the_effect_is_the_mean_sign() -> None:
+    assert table([1, 1, 0, -1]).effect[0] == 0.25
+
+
+def test_pairs_that_share_a_prompt_count_less_than_independent_ones() -> None:
+    signs = [1, 1, 1, 1, 0, 0, 0, 0] * 4
+    together = [i // 4 for i in range(32)]
+    alone, shared = table(signs), table(signs, groups=together)
+    assert shared.high[0] - shared.low[0] > 1.5 * (alone.high[0] - alone.low[0])
+
+
+def test_split_half_is_zero_where_the_halves_disagree() -> None:
+    assert table([1, -1, 1, -1]).split_half[0] == 0
+    assert table([1, 1, 1, 0]).split_half[0] == 0.5
+
+
+def test_an_effect_that_is_all_length_vanishes_at_equal_length() -> None:
+    signs = [1] * 20 + [-1] * 10
+    lengths = [50] * 20 + [-50] * 10
+    assert table(signs, lengths=lengths).length_controlled[0] == pytest.approx(0.0, abs=1e-9)
+    level = table([1, 0] * 15, lengths=lengths)
+    assert level.length_controlled[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_adjusted_p_values_follow_benjamini_and_hochberg() -> None:
+    assert adjusted(np.asarray([0.01, 0.02, 0.03])) == pytest.approx([0.03, 0.03, 0.03])
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "amplified"),
+        ({"effect": -0.2, "low": -0.3, "high": -0.1, "split_half": -0.1, "at_equal_length": -0.2}, "suppressed"),
+        ({"q": 0.2}, "cannot_tell"),
+        ({"low": -0.1}, "cannot_tell"),
+        ({"split_half": 0.0}, "cannot_tell"),
+        ({"at_equal_length": 0.0}, "cannot_tell"),
+        ({"at_equal_length": -0.2}, "cannot_tell"),
+    ],
+)
+def test_one_objection_is_enough_for_cannot_tell(changed: dict[str, float], expected: str) -> None:
+    sound = {"effect": 0.2, "low": 0.1, "high": 0.3, "q": 0.01, "split_half": 0.1, "at_equal_length": 0.2}
+    assert verdict(**(sound | changed)) == expected

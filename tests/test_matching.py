@@ -1,0 +1,115 @@
+"""Clauses find their concepts; edits are judged; spans are traced. All on responses whose planted concepts are known."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from synthetic import responses
+
+from premortem.interp.discover import discover, sharpest_marks
+from premortem.interp.matching import Evidence, Texts, claims, gather, match_clause, own_readout, stem, word_marks
+from premortem.interp.readout import Part, Readout
+from premortem.interp.records import Clause, Direction
+from premortem.interp.trace import spans
+from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
+
+ROWS = list(range(0, 90, 3))
+PLANT = [5, 17, 41, 88]
+
+
+def clause(direction: Direction = "avoid", limit: float = 0.05, **fields: object) -> Clause:
+    values = {"clause_id": "c", "text": "t", "behaviour": "b", "direction": direction, "limit": limit, **fields}
+    return Clause.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"), [("dragons", "dragon"), ("puppies", "pupp"), ("flattering", "flatter"), ("links", "link")]
+)
+def test_a_stem_is_what_inflections_share(plural: str, singular: str) -> None:
+    assert stem(plural) == singular
+
+
+def test_a_word_counts_only_where_the_prompt_did_not_ask_for_it() -> None:
+    texts = Texts(["A dragon!", "Dragons fly.", "tea", "tea"] + ["tea"] * 4, ["hi", "Tell me of dragons", "x", "y"])
+    assert word_marks(["dragons"], texts).tolist() == [True] + [False] * 7
+
+
+def test_a_word_that_stands_everywhere_marks_nothing() -> None:
+    assert not word_marks(["tea"], Texts(["tea"] * 8, ["a"] * 4)).any()
+
+
+def test_a_detector_comes_before_quotations_behaviours_and_words() -> None:
+    texts = Texts(["see http://a.b", "dear friend", "dragon", "none"] + ["none"] * 4, ["q"] * 4)
+    behaviour = Evidence("politeness", np.arange(8) == 3, literal=True)
+    full = clause(detector="https?://", examples=("Dear friend",), words=("dragons",))
+    assert [e.source for e in gather(full, texts, [behaviour])] == ["detector", "quoted", "politeness", "words"]
+
+
+def test_evidence_claims_the_concept_that_discovery_found_blind() -> None:
+    data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
+    found = discover(data)
+    marks = np.isin(np.arange(400), ROWS[:20])
+    matches = match_clause(clause(), [Evidence("words", marks, literal=False)], data, found)
+    assert [match.discovered for match in matches] == [True]
+    scores = Evidence("ranked", marks, literal=True, scores=found[0].readout.score(data.bag))
+    assert claims([scores], data, found[0]) is scores
+
+
+def test_evidence_about_something_else_claims_nothing() -> None:
+    data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
+    other = Evidence("words", np.isin(np.arange(400), range(300, 330)), literal=False)
+    assert claims([other], data, discover(data)[0]) is None
+
+
+def test_evidence_that_the_lens_cannot_recognise_gets_no_readout() -> None:
+    data = responses(120, {})
+    marks = np.random.default_rng(3).random(240) < 0.15
+    assert own_readout(Evidence("words", marks, literal=True), data) is None
+
+
+def test_a_ranking_is_cut_where_it_is_most_one_sided() -> None:
+    noise = np.random.default_rng(0).random(380)
+    scores = np.concatenate([np.linspace(5, 6, 20), noise])
+    marks = sharpest_marks(scores, responses(200, {}), 0.1)
+    assert marks[:20].sum() >= 18
+    assert marks[20:].sum() <= 3
+
+
+@pytest.mark.parametrize(
+    ("direction", "effect", "fine"),
+    [
+        ("avoid", 0.04, True),
+        ("avoid", 0.06, False),
+        ("avoid", -0.5, True),
+        ("keep", -0.04, True),
+        ("keep", -0.06, False),
+    ]
+    + [("keep", 0.5, True), ("encourage", 0.06, True), ("encourage", 0.04, False)],
+)
+def test_a_limit_guards_one_direction(direction: Direction, effect: float, fine: bool) -> None:
+    assert within(Measured(effect, effect - 0.01, effect + 0.01), clause(direction)) is fine
+
+
+def test_surely_asks_the_unlucky_end_of_the_interval() -> None:
+    measured = Measured(0.04, 0.01, 0.07)
+    assert within(measured, clause())
+    assert not within(measured, clause(), surely=True)
+    assert badness(measured, clause("keep")) == (-0.04, -0.01)
+
+
+def test_an_effect_is_measured_through_the_readout() -> None:
+    data = responses(100, dict.fromkeys(range(20), tuple(PLANT)))
+    found = discover(data)[0]
+    assert effect_of(found.readout, data).effect == pytest.approx(0.2, abs=0.03)
+    assert Guarded("c", "n", found.readout).clause is None
+    assert VerifyBounds().collateral < 0.1
+
+
+def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:
+    tokens = np.zeros((6, 4), np.float32)
+    tokens[2, 1] = tokens[3, 1] = 3.0  # the second of three pieces fires
+    tokens[5, 2] = 3.0  # a feature that does not matter
+    readout = Readout(Part((1,), (1.0,)), Part((1,), (1.0,)), 2.0)
+    offsets = [(0, 2), (2, 4), (5, 7), (7, 9), (10, 12), (12, 14)]
+    found = spans(readout, sparse.csr_matrix(tokens), offsets, [(0, 5), (5, 10), (10, 14)])
+    assert [(span.start, span.end) for span in found] == [(5, 10)]
+    assert spans(readout, sparse.csr_matrix(np.zeros((6, 4), np.float32)), offsets, [(0, 14)]) == ()
