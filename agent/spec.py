@@ -28,7 +28,7 @@ KEEP = re.compile(
     r"\b(keep|keeps|continue|continues|still|remain|remains|stay|stays|maintain|preserve|go on)\b", re.IGNORECASE
 )
 ENCOURAGE = re.compile(
-    r"\b(always|should|must|encourage|prefer|more|please|make sure|ensure|use|include|give|add|want|wants|aim)\b",
+    r"\b(always|should|must|encourage|prefer|more|please|make sure|ensure|use|include|give|add|aim)\b",
     re.IGNORECASE,
 )
 SCOPE = re.compile(

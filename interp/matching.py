@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import MIN_ROWS, Discovery, grow
 from premortem.interp.readout import (
+    Bag,
     Bools,
     Floats,
     Readout,
@@ -34,6 +35,8 @@ RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
 RANKED = 0.9
 """AUROC by which a behaviour's scores must pick out the responses of a discovered concept to claim it."""
+CONFIRMED = 0.75
+"""AUROC by which a concept must tell a behaviour's own examples from their counterparts to stand for it."""
 AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 LIFT = 3.0
@@ -65,6 +68,8 @@ class Evidence:
     clause may only describe it."""
     scores: Floats | None = None
     """`(2 * n_pairs,)`: how much each response shows it, where the source ranks rather than marks."""
+    examples: Bag | None = None
+    """Responses that show the behaviour, followed by as many like them that do not, if the source has any."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,8 @@ def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discov
     rows = discovery.signs * direction > 0
     fires = discovery.readout.fires(responses.bag)
     for item in evidence:
+        if not confirms(item, discovery.readout):
+            continue
         if item.scores is not None:
             if roc_auc_score(fires, item.scores) >= RANKED:
                 return item
@@ -164,6 +171,18 @@ def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discov
     return None
 
 
+def confirms(evidence: Evidence, readout: Readout) -> bool:
+    """Whether `readout` tells the evidence's own examples from their counterparts; True where it has none.
+
+    Data in which the sides differ at large (one complies, one refuses) makes every search one-sided; what it brings up
+    must still be the behaviour that was looked for.
+    """
+    if evidence.examples is None:
+        return True
+    n = len(evidence.examples)
+    return bool(roc_auc_score(np.arange(n) < n // 2, readout.score(evidence.examples)) >= CONFIRMED)
+
+
 def own_readout(evidence: Evidence, responses: Responses) -> Match | None:
     """Grow a readout from `evidence`; None when the lens does not recognise what it marks."""
     marks = evidence.marks
@@ -173,4 +192,6 @@ def own_readout(evidence: Evidence, responses: Responses) -> Match | None:
         return None
     grown = grow(responses, marks)
     readout = fit_readout(responses, marks) if grown is None else grown.readout
+    if not confirms(evidence, readout):
+        return None
     return Match(readout, signed_rows(readout.fires(responses.bag), responses.n_pairs), evidence.source, False)

@@ -1,9 +1,8 @@
-"""Clauses find their concepts; edits are judged; spans are traced. All on responses whose planted concepts are known."""
+"""Clauses find their concepts, edits are judged, spans are traced: on responses with known planted concepts."""
 
 import numpy as np
 import pytest
 from scipy import sparse
-from synthetic import responses
 
 from premortem.interp.discover import discover, sharpest_marks
 from premortem.interp.matching import Evidence, Texts, claims, gather, match_clause, own_readout, stem, word_marks
@@ -11,6 +10,7 @@ from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, Direction
 from premortem.interp.trace import spans
 from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
+from synthetic import responses
 
 ROWS = list(range(0, 90, 3))
 PLANT = [5, 17, 41, 88]
@@ -82,8 +82,10 @@ def test_a_ranking_is_cut_where_it_is_most_one_sided() -> None:
         ("avoid", -0.5, True),
         ("keep", -0.04, True),
         ("keep", -0.06, False),
-    ]
-    + [("keep", 0.5, True), ("encourage", 0.06, True), ("encourage", 0.04, False)],
+        ("keep", 0.5, True),
+        ("encourage", 0.06, True),
+        ("encourage", 0.04, False),
+    ],
 )
 def test_a_limit_guards_one_direction(direction: Direction, effect: float, fine: bool) -> None:
     assert within(Measured(effect, effect - 0.01, effect + 0.01), clause(direction)) is fine

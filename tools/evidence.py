@@ -13,7 +13,7 @@ import numpy as np
 
 from premortem.interp.discover import sharpest_marks
 from premortem.interp.matching import Evidence, stem
-from premortem.interp.readout import Readout, Responses, bag_of, fit_readout
+from premortem.interp.readout import Bag, Readout, Responses, bag_of, fit_readout
 from premortem.interp.records import Clause
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
@@ -44,18 +44,22 @@ def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
     if behaviour.pattern:
         pattern = re.compile(behaviour.pattern)
         marks = np.asarray([bool(pattern.search(text)) for text in bench.texts.responses])
-        return Evidence(behaviour.id, marks, literal=True)
+        return Evidence(behaviour.id, marks, literal=True, examples=examples(bench, behaviour))
     responses = bench.reading.responses
-    scores = minimal_pair_readout(bench, behaviour).score(responses.bag)
-    return Evidence(behaviour.id, sharpest_marks(scores, responses, TOP_SHARE), literal=True, scores=scores)
+    pairs = examples(bench, behaviour)
+    scores = minimal_pair_readout(pairs).score(responses.bag)
+    marks = sharpest_marks(scores, responses, TOP_SHARE)
+    return Evidence(behaviour.id, marks, literal=True, scores=scores, examples=pairs)
 
 
-def minimal_pair_readout(bench: Workbench, behaviour: Behaviour) -> Readout:
-    """Return a readout that tells the behaviour's minimal pairs apart through the main lens."""
-    texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs] + [
-        (pair.prompt, pair.absent) for pair in behaviour.pairs
-    ]
-    pooled = bench.reader.encode_texts(texts)[bench.main.lens_id]
-    n = len(behaviour.pairs)
-    bag = bag_of(pooled)
-    return fit_readout(Responses(bag, np.arange(n), np.diff(bag.starts)), np.arange(2 * n) < n)
+def examples(bench: Workbench, behaviour: Behaviour) -> Bag:
+    """Return the behaviour's minimal pairs through the main lens: those that show it, then those that do not."""
+    texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs]
+    texts += [(pair.prompt, pair.absent) for pair in behaviour.pairs]
+    return bag_of(bench.reader.encode_texts(texts)[bench.main.lens_id])
+
+
+def minimal_pair_readout(pairs: Bag) -> Readout:
+    """Return a readout that tells the first half of `pairs` from the second."""
+    n = len(pairs) // 2
+    return fit_readout(Responses(pairs, np.arange(n), np.diff(pairs.starts)), np.arange(2 * n) < n)
