@@ -2,9 +2,9 @@
 
 For each responsible pair, most responsible first, the built-in rewriter offers candidates from the least change to the
 greatest: cut the part where the concept fires, put other sentences in its place, answer anew with the concept's
-features switched off, let both sides carry it, turn the preference round, leave the pair out. The lens reads the
-candidates and the first one in which the concept is quiet is taken. Pairs are added until the forecast meets the limit
-at the upper end of its interval, so the set is as small as certainty allows.
+features switched off (from the second attempt on), let both sides carry it, turn the preference round, leave the pair
+out. The lens reads the candidates and the first one in which the concept is quiet is taken. Pairs are added until the
+forecast meets the limit at the upper end of its interval, so the set is as small as certainty allows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from premortem.interp.quality import check_text
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, EditKind, Finding, Pair, Record, Side, content_id
 from premortem.interp.rewrite import Candidate, candidates
+from premortem.interp.start_model import Suppression
 from premortem.tools.tracing import carrying_side, finding_spans
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
 
 SPARE = 1.15
 """The set is this much larger than the dose asks, since some edits will not survive verification."""
+SUPPRESSED = 16
+"""Features of a concept that are switched off for a fresh answer, at most."""
+MAX_NEW_TOKENS = 64
 BATCH = 32
 """Rows whose candidates are read by the lens together."""
 
@@ -84,7 +88,8 @@ def _free_rows(bench: Workbench, finding: Finding) -> list[int]:
 
 def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: ProposeArgs) -> list[Edit]:
     """Return the best candidate for each of `rows`, in their order."""
-    offers = {row: _offers(bench, finding, bench.pair(row), args) for row in rows}
+    samples = _samples(bench, finding, rows) if args.attempt else {}
+    offers = {row: _offers(bench, finding, bench.pair(row), args, samples.get(row, ())) for row in rows}
     quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row] if candidate.side])
     chosen: list[Edit] = []
     for row in rows:
@@ -97,15 +102,32 @@ def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: Pr
     return chosen
 
 
-def _offers(bench: Workbench, finding: Finding, pair: Pair, args: ProposeArgs) -> list[Candidate]:
+def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Return, for each row, the start model's own answer with the features that speak for the concept switched off."""
+    if carrying_side(finding) == "rejected":
+        return {}
+    readout = bench.concept(finding.concept_id).readout
+    features = [feature for feature, weight in readout.strongest(SUPPRESSED) if weight > 0]
+    answers = bench.start_model.sample(
+        [bench.pair(row).prompt for row in rows],
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=bench.settings.seed,
+        suppress=Suppression.of_lens(bench.main, features),
+    )
+    return {row: (answer,) for row, answer in zip(rows, answers, strict=True)}
+
+
+def _offers(
+    bench: Workbench, finding: Finding, pair: Pair, args: ProposeArgs, samples: Sequence[str]
+) -> list[Candidate]:
     """Return the candidates for one pair, best first, without those that a look at the text refuses."""
     side, spans = finding_spans(bench, finding, pair)
-    offered = candidates(pair, side, spans)
+    offered = candidates(pair, side, spans, samples)
     tried = {bench.edits[edit_id].kind for edit_id in args.refused if bench.edits[edit_id].row == pair.row}
     if side == "rejected":  # the data prefers what lacks the concept: changing the rejected text would hide it only
         order: tuple[EditKind, ...] = ("flip", "neutralise", "drop")
     else:
-        order = ("rewrite", "flip", "drop") if args.attempt == 0 else ("neutralise", "rewrite", "flip", "drop")
+        order = ("rewrite", "flip", "drop") if args.attempt == 0 else ("rewrite", "neutralise", "flip", "drop")
     if "rewrite" in tried and args.attempt > 1:
         order = tuple(kind for kind in order if kind != "rewrite")
     kept = [c for kind in order for c in offered if c.kind == kind]
