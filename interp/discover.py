@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
 
 from premortem.interp.readout import (
     FOLDS,
@@ -43,6 +46,8 @@ NOVELTY = 0.25
 """Share of a seed's rows that no concept found before may explain."""
 HOPELESS = 1.5
 """A growing concept whose statistic falls below this is given up."""
+APART = 0.2
+"""Largest Jaccard index of the rows of two halves that count as two concepts."""
 TOLERANCE = 0.03
 """Purity that marking again from averaged scores may lose."""
 SETTLING = 1
@@ -174,12 +179,13 @@ def discover(responses: Responses) -> tuple[Discovery, ...]:
             free[direction] &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
             in_vain += 1
             continue
-        found.append(grown)
         in_vain = 0
-        carriers = grown.signs * direction > 0
-        free[direction] &= ~carriers
-        nobody = np.zeros_like(carriers)
-        explained |= np.concatenate([carriers, nobody] if direction > 0 else [nobody, carriers])
+        for part in split(responses, grown, bar):
+            if not any(overlap(part, other) > MAX_OVERLAP for other in found):
+                found.append(part)
+            carriers = part.signs * direction > 0
+            free[direction] &= ~carriers
+            explained |= on_side(carriers, direction)
     return tuple(sorted(found, key=lambda item: -item.purity))
 
 
@@ -285,6 +291,34 @@ def sharpest_marks(scores: Floats, responses: Responses, largest: float) -> Bool
     z = np.abs(column_z(columns))
     best = int(np.argmax(z)) if z.max() > chance_level(columns, responses.groups, 0.95) else 0
     return np.asarray(scores > cuts[best])
+
+
+def on_side(rows: Bools, direction: float) -> Bools:
+    """Mark the responses of `rows` (n_pairs,) on the side that an effect of `direction` sits on; (2 * n_pairs,)."""
+    nobody = np.zeros_like(rows)
+    return np.concatenate([rows, nobody] if direction > 0 else [nobody, rows])
+
+
+def split(responses: Responses, whole: Discovery, bar: float) -> list[Discovery]:
+    """Return `whole`, or the two concepts that it mixes.
+
+    A seed that two concepts share grows into their union. So the responses that carry it are parted in two by what
+    else fires in them, and each half is grown alone, the other half among the responses that do not show it. Halves
+    that come out pure, beyond chance and apart are two concepts; the halves of one concept grow into each other.
+    """
+    direction = float(np.sign(whole.z))
+    carriers = on_side(whole.signs * direction > 0, direction)
+    index = np.flatnonzero(carriers)
+    if len(index) < 2 * MIN_ROWS:
+        return [whole]
+    x = normalize(responses.bag.x[index])
+    points = TruncatedSVD(min(8, len(index) - 1), random_state=0).fit_transform(x)
+    labels = KMeans(2, n_init=4, random_state=0).fit_predict(points)
+    halves = [grow(responses, np.isin(np.arange(len(carriers)), index[labels == label]), direction) for label in (0, 1)]
+    parts = [half for half in halves if half is not None and abs(half.z) > bar]
+    if len(parts) == 2 and overlap(*parts) < APART and min(part.purity for part in parts) >= whole.purity - TOLERANCE:
+        return parts
+    return [whole]
 
 
 def overlap(one: Discovery, other: Discovery) -> float:

@@ -31,7 +31,8 @@ class VerifyBounds(Record):
     """What a set of edits may cost, and how clearly it must work."""
 
     collateral: float = Field(0.05, gt=0, le=1)
-    """How much further from zero another concept's effect may go, as a share of responses."""
+    """How much further from zero another concept's effect may go, as a share of responses; at least twice the share of
+    the pairs that are edited."""
     control_margin: float = Field(0.5, ge=0, le=1)
     """Share of the edits' own improvement by which they must beat random edits."""
     second_lens_share: float = Field(0.6, ge=0, le=1)
@@ -106,6 +107,7 @@ def judge_set(
     controls: Sequence[Responses],
     others: Sequence[Guarded],
     second: tuple[Readout, Responses, Responses] | None,
+    n_edits: int,
     bounds: VerifyBounds,
 ) -> SetOutcome:
     """Decide whether the edits that led from `before` to `after` do their job; see the module's text.
@@ -117,6 +119,7 @@ def judge_set(
         controls: the data with random edits of the same kinds, one per draw.
         others: the concepts that must not suffer.
         second: the behaviour's readout in the second lens, and the data before and after through it.
+        n_edits: how many pairs were edited; that many flips alone may move a bystander by twice their share.
         bounds: what is tolerated.
     """
     clause = target.clause
@@ -124,7 +127,8 @@ def judge_set(
         raise ValueError("a set of edits is judged against a clause")
     was, now = effect_of(target.readout, before.responses), effect_of(target.readout, after)
     control = float(np.mean([effect_of(target.readout, draw).effect for draw in controls])) if controls else was.effect
-    collateral = tuple(_collateral(other, before.responses, after, bounds) for other in others)
+    allowed = max(bounds.collateral, 2 * n_edits / before.responses.n_pairs)
+    collateral = tuple(_collateral(other, before.responses, after, allowed) for other in others)
     pair = (effect_of(second[0], second[1]), effect_of(second[0], second[2])) if second else None
     reasons = [
         *_target_reasons(now, clause),
@@ -167,9 +171,9 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
 
-def _collateral(other: Guarded, before: Responses, after: Responses, bounds: VerifyBounds) -> Collateral:
+def _collateral(other: Guarded, before: Responses, after: Responses, allowed: float) -> Collateral:
     was, now = effect_of(other.readout, before), effect_of(other.readout, after)
-    breaks = abs(now.effect) > abs(was.effect) + bounds.collateral
+    breaks = abs(now.effect) > abs(was.effect) + allowed
     if other.clause is not None:
         breaks |= within(was, other.clause) and not within(now, other.clause)
     return Collateral(

@@ -79,6 +79,7 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
         controls=_controls(bench, finding, edits),
         others=_others(bench, finding),
         second=second_view,
+        n_edits=len(edits),
         bounds=bench.settings.verify,
     )
 

@@ -1,4 +1,4 @@
-"""Does the embedded lens tell everyday behaviours apart? One feature per behaviour, picked blind to what it is judged on.
+"""Does the embedded lens tell everyday behaviours apart? One feature each, picked blind to what it is judged on.
 
 For each behaviour of the library the minimal pairs are split in halves. On one half the feature is picked whose maximum
 (or mean, or share of tokens) best separates responses with the behaviour from those without; its AUROC is then measured
@@ -59,7 +59,8 @@ def measure(behaviours: list[Behaviour]) -> dict[str, dict[str, object]]:
         chats = [(({"role": "user", "content": prompt},), answer) for prompt, answer in texts]
         encoded = reader.encode_texts(chats)
         results[behaviour.id] = {
-            name: judge(encoded[lens.lens_id], len(pairs)) for name, lens in zip(("main", "second"), lenses, strict=True)
+            name: judge(encoded[lens.lens_id], len(pairs))
+            for name, lens in zip(("main", "second"), lenses, strict=True)
         }
         print(behaviour.id, {name: result["auroc"] for name, result in results[behaviour.id].items()}, flush=True)
     return results

@@ -1,0 +1,90 @@
+"""The tools' own decisions: what breaks a clause, how many pairs must change."""
+
+import pytest
+
+from premortem.interp.records import Clause, ConceptEffect, Direction, Finding
+from premortem.tools.forecast_concepts import breach
+from premortem.tools.propose_edits import dose
+from premortem.tools.tracing import carrying_side
+from premortem.tools.verify_edits import implied_clause
+
+
+def clause(direction: Direction, limit: float = 0.01) -> Clause:
+    return Clause(clause_id="c", text="t", behaviour="b", direction=direction, limit=limit)
+
+
+def effect(value: float, half_width: float = 0.02, q: float = 0.0001) -> ConceptEffect:
+    return ConceptEffect(
+        concept_id="x",
+        name="n",
+        name_tested=True,
+        features=(),
+        topic=None,
+        effect=value,
+        low=value - half_width,
+        high=value + half_width,
+        verdict="cannot_tell",
+        split_half=value,
+        rows=(),
+        q=q,
+    )
+
+
+def finding(value: float, n_rows: int, topic: str | None = None) -> Finding:
+    return Finding(
+        finding_id="f",
+        clause_id="c",
+        concept_id="x",
+        kind="forbidden",
+        name="n",
+        topic=topic,
+        effect=value,
+        low=value - 0.01,
+        high=value + 0.01,
+        rows=tuple(range(n_rows)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "kind"),
+    [
+        ("avoid", 0.08, "forbidden"),
+        ("avoid", -0.08, None),
+        ("keep", -0.08, "forbidden"),
+        ("keep", 0.08, None),
+        ("encourage", -0.08, "forbidden"),
+        ("encourage", 0.08, None),
+    ],
+)
+def test_an_effect_breaks_a_clause_in_one_direction(direction: Direction, value: float, kind: str | None) -> None:
+    assert breach(effect(value), clause(direction)) == kind
+
+
+def test_an_effect_inside_the_limit_or_by_chance_breaks_nothing() -> None:
+    assert breach(effect(0.08), clause("avoid", limit=0.1)) is None
+    assert breach(effect(0.08, q=0.05), clause("avoid")) is None
+    assert breach(effect(0.08, half_width=0.1), clause("avoid")) is None
+
+
+def test_a_wish_that_the_data_does_not_meet_is_missing() -> None:
+    assert breach(effect(0.0, half_width=0.005), clause("encourage")) == "missing"
+
+
+def test_the_dose_leaves_no_more_than_the_limit_allows_at_the_end_of_its_interval() -> None:
+    net = 0.1 * 300
+    left = net - dose(finding(0.1, 30), clause("avoid", limit=0.02), 300)
+    assert left == 3  # 3 + 1.645 * sqrt(3) = 5.85 <= 6 = 300 * 0.02, and 4 + 1.645 * sqrt(4) = 7.3 is not
+
+
+def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:
+    assert dose(finding(0.005, 7, topic="medicine"), clause("avoid"), 1400) == 7
+
+
+def test_a_rise_is_carried_by_the_chosen_side_and_a_fall_by_the_rejected_one() -> None:
+    assert carrying_side(finding(0.1, 3)) == "chosen"
+    assert carrying_side(finding(-0.1, 3)) == "rejected"
+
+
+def test_a_surprise_is_judged_as_if_no_change_were_wanted() -> None:
+    assert implied_clause(finding(0.1, 3)).direction == "avoid"
+    assert implied_clause(finding(-0.1, 3)).direction == "keep"
