@@ -77,7 +77,7 @@ def test_pet_words_are_many() -> None:
         ("No shouting in CAPITAL letters", "capitals"),
         ("avoid bullet points", "lists"),
         ("Don't preach.", "moralising"),
-        ("Never mention creatures that nobody asked about.", "pet_word"),
+        ("Do not keep a running gag in the answers.", "pet_word"),
     ],
 )
 def test_a_rule_in_plain_words_leads_to_its_behaviour(rule: str, name: str) -> None:
