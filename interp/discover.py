@@ -50,8 +50,6 @@ APART = 0.2
 """Largest Jaccard index of the rows of two halves that count as two concepts."""
 TOLERANCE = 0.03
 """Purity that marking again from averaged scores may lose."""
-SETTLING = 1
-"""Times that a grown concept is marked again at most."""
 PATIENCE = 8
 """Seeds in a row that come to nothing before the search ends."""
 MAX_CONCEPTS = 12
@@ -61,7 +59,6 @@ SCHEDULES = ((1.0, 1.0, 2.0, 2.0), (2.0, 2.0, 2.0))
 """F-measures of the rounds of self-training; above 1 they favour recall. The second is for seeds that shrink."""
 PURE = 0.75
 """Lower bound of purity that is good enough to try no other schedule."""
-"""Rounds of self-training."""
 MAX_OVERLAP = 0.5
 """Two concepts that share more of their rows than this (Jaccard) are one."""
 
@@ -232,17 +229,12 @@ def grow(responses: Responses, marks: Bools, direction: float | None = None) -> 
 
 
 def _settled(responses: Responses, marks: Bools, direction: float | None) -> Bools:
-    """Mark again from scores averaged over several splits, while purity holds, until the marks stand still."""
+    """Mark again from scores averaged over several splits; the old marks stay where purity would be lost."""
     bar = _quality(marks, responses.n_pairs, direction) - TOLERANCE
-    for _ in range(SETTLING):
-        scores = out_of_fold(responses, marks, splits=3)
-        fresh = scores > even_odds(scores, marks)
-        if not FOLDS <= fresh.sum() <= len(fresh) - FOLDS or _quality(fresh, responses.n_pairs, direction) < bar:
-            break
-        if (fresh == marks).all():
-            break
-        marks = fresh
-    return marks
+    scores = out_of_fold(responses, marks, splits=3)
+    fresh = scores > even_odds(scores, marks)
+    sound = FOLDS <= fresh.sum() <= len(fresh) - FOLDS and _quality(fresh, responses.n_pairs, direction) >= bar
+    return fresh if sound else marks
 
 
 def _rounds(responses: Responses, marks: Bools, betas: Sequence[float], direction: float | None) -> Iterator[Bools]:

@@ -95,14 +95,13 @@ def stem(word: str) -> str:
 def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     """Mark the responses in which a word of `words` stands that its own prompt does not hold, by stem."""
     marks = np.zeros(len(texts.responses), dtype=bool)
-    n = len(texts.prompts)
     for word in words:
         pattern = re.compile(rf"\b{re.escape(stem(word))}\w{{0,4}}\b", re.IGNORECASE)
         hits = np.asarray([bool(pattern.search(text)) for text in texts.responses])
         if hits.mean() > COMMONPLACE:
             continue
         asked = np.asarray([bool(pattern.search(text)) for text in texts.prompts])
-        marks |= hits & ~np.concatenate([asked, asked])[: 2 * n]
+        marks |= hits & ~np.concatenate([asked, asked])
     return marks
 
 

@@ -121,7 +121,7 @@ def _measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: s
     kinds = [(effect.topic, kind) for effect in effects if (kind := breach(effect, clause)) is not None]
     if not kinds or (everywhere.effect > 0) != (clause.direction == "avoid"):
         return None
-    _, rows = _effect(named, reading, forecaster)
+    rows = _rows(named, reading, forecaster, everywhere)
     topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
     return _finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
 
@@ -138,8 +138,13 @@ def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
 def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:
     """Return a concept's global effect and all rows that carry it."""
     effect = next(e for e in forecast(reading, [named], forecaster).concepts if e.topic is None)
+    return effect, _rows(named, reading, forecaster, effect)
+
+
+def _rows(named: NamedReadout, reading: Reading, forecaster: str, effect: ConceptEffect) -> tuple[int, ...]:
+    """Return all rows that carry `effect`, most responsible first."""
     values = values_per_pair(forecaster, reading.encoded, reading.responses, [named.readout])[:, 0]
-    return effect, responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
+    return responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
 
 
 def _finding(
@@ -182,14 +187,14 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
 
 def _remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: str) -> Finding | None:
     """Return `finding` as it stands on edited data; None where it is gone."""
-    effect, rows = _effect(bench.concept(finding.concept_id), after, forecaster)
     clause = bench.clause_of(finding)
     if clause is not None:
         return _measured(bench, after, finding.concept_id, forecaster, clause)
-    kind: FindingKind | None = "surprise" if finding.effect * effect.effect > 0 else None
-    if kind is None or effect.low <= 0 <= effect.high:
+    named = bench.concept(finding.concept_id)
+    effect, rows = _effect(named, after, forecaster)
+    if finding.effect * effect.effect <= 0 or effect.low <= 0 <= effect.high:
         return None
-    return _finding(bench.concept(finding.concept_id).concept, effect, rows, kind, None)
+    return _finding(named.concept, effect, rows, "surprise", None)
 
 
 def _shared(one: Finding, other: Finding) -> float:
