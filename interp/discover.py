@@ -1,10 +1,14 @@
 """Discovery: concepts that a dataset would teach and that nobody asked about.
 
-Every feature is tested for firing on one side of the pairs only (McNemar's statistic at several thresholds). What
-counts as large is measured on the data itself: sides swapped at random, many times, give the largest statistic that
-chance produces over all features, so the error is controlled for the whole search at once. The purest of those that
-beat it seeds a readout (see `readout`), whose rows are then set aside while the search goes on, until nothing beats
-chance.
+What a dataset teaches by accident is said again and again, in other words, in answer to different prompts, and on one
+side of the pairs. So every passage asks for its nearest passages under other prompts (see `learner` for the plane they
+lie in), and a passage whose neighbours sit on one side begins a concept. How one-sided neighbours are by chance is
+measured on the data itself: sides swapped at random give the most one-sided neighbourhood that chance produces over
+all passages, so the error is controlled for the whole search at once.
+
+From the closest neighbours a readout is learnt, which marks responses anew, and so on until the marks stand still.
+Hundreds of beginnings lead to far fewer ends. Kept are those that are one-sided and agree with themselves: what marks
+teach should find the same marks again.
 
 The search never looks at the spec, and never at words.
 """
@@ -16,51 +20,43 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
-from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
+from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from premortem.interp.readout import (
-    FOLDS,
-    Bools,
-    Floats,
-    Readout,
-    Responses,
-    best_agreement,
-    even_odds,
-    fit_readout,
-    out_of_fold,
-    sign_z,
-    signed_rows,
-)
+from premortem.interp.learner import Learner
+from premortem.interp.readout import Bools, Floats, Readout, Responses, best_agreement, sign_z, signed_rows
 
-QUANTILES = (0.0, 0.5, 0.75, 0.9, 0.96)
-"""Thresholds tried for each feature, as quantiles of its nonzero maxima."""
-PERMUTATIONS = 200
+NEIGHBOURS = 40
+"""Nearest passages asked for, each under a prompt of its own."""
+CORE = 12
+"""Nearest neighbours that a concept begins with."""
+ASKING = 12_000
+"""Passages that ask for their neighbours, at most; more are drawn at random."""
+BLOCK = 2**24
+"""Similarities held at a time."""
+SEEDS = 150
+"""Beginnings tried, the most one-sided first."""
+SAME_CORE = 0.75
+"""Share of its core that a beginning may have in common with one that was tried."""
+PERMUTATIONS = 50
 CONFIDENCE = 0.8
-"""Share of searches on pairs with randomly swapped sides that find nothing as strong as what is reported."""
+"""Share of searches on pairs with randomly swapped sides that find no neighbourhood as one-sided."""
+ROUNDS = 6
+BETA = 1.5
+"""F-measure by which marks follow scores; above 1 takes in what the marks missed."""
 MIN_ROWS = 8
 """Rows a discovered concept needs."""
-NOVELTY = 0.25
-"""Share of a seed's rows that no concept found before may explain."""
-HOPELESS = 1.5
-"""A growing concept whose statistic falls below this is given up."""
-APART = 0.2
-"""Largest Jaccard index of the rows of two halves that count as two concepts."""
-TOLERANCE = 0.03
-"""Purity that marking again from averaged scores may lose."""
-PATIENCE = 8
-"""Seeds in a row that come to nothing before the search ends."""
-MAX_CONCEPTS = 12
-SEED_FDR = 0.1
-"""False-discovery rate of the seeds; what grows from them must beat chance over the whole search."""
-SCHEDULES = ((1.0, 1.0, 2.0, 2.0), (2.0, 2.0, 2.0))
-"""F-measures of the rounds of self-training; above 1 they favour recall. The second is for seeds that shrink."""
-PURE = 0.75
-"""Lower bound of purity that is good enough to try no other schedule."""
-MAX_OVERLAP = 0.5
+LARGEST = 0.25
+"""Share of the responses that a concept may mark."""
+LEAST_PURITY = 0.6
+"""Lower bound of the share of discordant pairs on the majority's side that a concept needs."""
+MAX_OVERLAP = 0.3
 """Two concepts that share more of their rows than this (Jaccard) are one."""
+COVERED = 0.6
+"""Share of its rows that concepts kept before it may hold."""
+MAX_CONCEPTS = 14
+SWAPS = 200
+"""Random swaps of sides behind `chance_level`."""
 
 
 @dataclass(frozen=True)
@@ -78,197 +74,180 @@ class Discovery:
     @property
     def purity(self) -> float:
         """Lower bound of the share of discordant pairs on the majority's side; see `purity_bound`."""
-        total = int(np.abs(self.signs).sum())
-        return float(purity_bound(np.asarray((total + abs(int(self.signs.sum()))) / 2), np.asarray(total)))
+        return _purity(self.signs, float(np.sign(self.z)))
 
 
-def binary_signs(responses: Responses) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each feature and threshold, the sign per pair.
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Whose passages lie nearest to some passages, under other prompts."""
 
-    Returns `(signs (n_pairs, n_tests) sparse, feature (n_tests,), threshold (n_tests,))`.
+    passages: NDArray[np.int64]
+    """`(n,)` the passages that ask."""
+    responses: NDArray[np.int64]
+    """`(n, k)` the responses of the nearest passages, nearest first."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Marks that a beginning has led to."""
+
+    marks: Bools
+    """`(2 * n_pairs,)`."""
+    readout: Readout
+    direction: float
+    """+1: on the chosen side."""
+    purity: float
+    agreement: float
+    """F1 of the marks with those before them."""
+
+    @property
+    def worth(self) -> float:
+        """What candidates are ranked by."""
+        return self.purity * self.agreement**2
+
+
+def discover(learner: Learner) -> tuple[Discovery, ...]:
+    """Find the concepts that sit on one side of the pairs more than chance allows, the worthiest first."""
+    responses = learner.responses
+    n_prompts = int(responses.groups.max()) + 1
+    if n_prompts < 2 * MIN_ROWS or not len(responses.bag.passages.begin):
+        return ()
+    near = neighbourhoods(learner)
+    found: list[Candidate] = []
+    for core, direction, first in _seeds(learner, near):
+        found += [c for c in _candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
+    kept = _kept(found, responses.n_pairs)
+    described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
+    return tuple(item for item in described if item is not None)
+
+
+def neighbourhoods(learner: Learner) -> Neighbourhoods:
+    """Return the nearest passage under each of the NEIGHBOURS nearest other prompts, for ASKING passages at most."""
+    passages, layout, _ = learner.points
+    unit = normalize(passages)
+    groups = np.concatenate([learner.responses.groups, learner.responses.groups])
+    owner, spoken = layout.owner, layout.spoken
+    asking = np.sort(np.random.default_rng(0).permutation(len(unit))[:ASKING])
+    by_group = np.argsort(groups[spoken], kind="stable")
+    sorted_groups = groups[spoken][by_group]
+    begins = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
+    k = min(NEIGHBOURS, len(begins) - 1)
+    nearest = np.zeros((len(asking), k), dtype=np.int64)
+    step = max(1, BLOCK // len(unit))
+    for start in range(0, len(asking), step):
+        rows = asking[start : start + step]
+        per_response = np.maximum.reduceat(unit[rows] @ unit.T, layout.starts[:-1][spoken], axis=1)[:, by_group]
+        per_prompt = np.maximum.reduceat(per_response, begins, axis=1)
+        per_prompt[groups[owner[rows]][:, None] == sorted_groups[begins][None]] = -2.0
+        top = np.argpartition(-per_prompt, k - 1, axis=1)[:, :k]
+        top = np.take_along_axis(top, np.argsort(-np.take_along_axis(per_prompt, top, 1), axis=1, kind="stable"), 1)
+        for row, (values, prompts) in enumerate(zip(per_response, top, strict=True)):
+            nearest[start + row] = spoken[by_group[_argmaxes(values, begins, prompts)]]
+    return Neighbourhoods(asking, nearest)
+
+
+def _argmaxes(values: Floats, begins: NDArray[np.int64], wanted: NDArray[np.int64]) -> list[int]:
+    """Return where each `wanted` segment of `values` is largest; segments begin at `begins`."""
+    ends = np.append(begins[1:], len(values))
+    return [int(a) + int(np.argmax(values[a:b])) for a, b in zip(begins[wanted], ends[wanted], strict=True)]
+
+
+def one_sidedness(near: Neighbourhoods, sides: NDArray) -> tuple[Floats, Floats]:
+    """Return how one-sided each neighbourhood is and on which side; `sides` (2 * n_pairs,) is +1 or -1.
+
+    It is the best lower bound of the majority's share over all sizes from MIN_ROWS on (see `purity_bound`).
     """
-    x = responses.bag.x.tocsc()
-    n = responses.n_pairs
-    columns, features, thresholds = [], [], []
-    for feature in range(x.shape[1]):
-        start, end = x.indptr[feature], x.indptr[feature + 1]
-        values, rows = x.data[start:end], x.indices[start:end]
-        if len(values) < MIN_ROWS:
-            continue
-        for cut in np.unique(np.quantile(values, QUANTILES)):
-            hit = rows[values > cut] if cut > values.min() else rows
-            if len(hit) >= MIN_ROWS:
-                columns.append(hit)
-                features.append(feature)
-                thresholds.append(float(cut) if cut > values.min() else 0.0)
-    lengths = [len(hit) for hit in columns]
-    flat = np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
-    test = np.repeat(np.arange(len(columns)), lengths)
-    signs = sparse.coo_matrix((np.where(flat < n, 1, -1), (flat % n, test)), shape=(n, len(columns)))
-    signs = signs.tocsr()  # sums +1 and -1 where both sides fire
-    signs.eliminate_zeros()
-    return signs, np.asarray(features), np.asarray(thresholds)
+    positive = np.cumsum(sides[near.responses] > 0, axis=1)
+    sizes = np.arange(1, near.responses.shape[1] + 1)
+    chosen = purity_bound(positive, sizes)[:, MIN_ROWS - 1 :].max(1)
+    rejected = purity_bound(sizes - positive, sizes)[:, MIN_ROWS - 1 :].max(1)
+    return np.maximum(chosen, rejected), np.where(chosen >= rejected, 1.0, -1.0)
 
 
-def column_z(signs: sparse.csr_matrix, flips: NDArray | None = None) -> NDArray[np.float64]:
-    """McNemar's statistic of each column; with `flips` (n_pairs, n_swaps) of +-1, `(n_swaps, n_tests)`."""
-    discordant = np.asarray(abs(signs).sum(0)).ravel()
-    scale = np.sqrt(discordant + 1.0)
-    if flips is None:
-        return np.asarray(signs.sum(0)).ravel() / scale
-    return np.asarray((signs.T @ flips).T) / scale
-
-
-def chance_level(signs: sparse.csr_matrix, groups: NDArray[np.int64], quantile: float = CONFIDENCE) -> float:
-    """The largest |z| over all columns that swapping sides at random reaches, at `quantile` of the permutations.
-
-    Pairs that share a prompt are swapped together.
-    """
+def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, float, Floats]]:
+    """Yield marks to begin with, their side, and a score of each passage by its nearness to the one that asked."""
+    passages, layout, _ = learner.points
+    n, groups = learner.responses.n_pairs, learner.responses.groups
+    if near.responses.shape[1] < MIN_ROWS:
+        return
+    sides = np.repeat([1.0, -1.0], n)
+    strength, direction = one_sidedness(near, sides)
     rng = np.random.default_rng(0)
-    flips = rng.choice([-1.0, 1.0], size=(int(groups.max()) + 1, PERMUTATIONS))[groups]
-    largest = [np.abs(column_z(signs, flips[:, i : i + 20])).max(1) for i in range(0, PERMUTATIONS, 20)]
-    return float(np.quantile(np.concatenate(largest), quantile))
+    swaps = rng.choice([-1.0, 1.0], size=(PERMUTATIONS, int(groups.max()) + 1))[:, groups]
+    chance = np.quantile([one_sidedness(near, sides * np.tile(swap, 2))[0].max() for swap in swaps], CONFIDENCE)
+    tried: list[set[int]] = []
+    for i in np.argsort(-strength, kind="stable"):
+        if strength[i] < chance or len(tried) == SEEDS:
+            return
+        core = {*near.responses[i, :CORE].tolist(), int(layout.owner[near.passages[i]])}
+        if any(len(core & other) > SAME_CORE * len(core) for other in tried):
+            continue
+        tried.append(core)
+        marks = np.isin(np.arange(2 * n), list(core))
+        yield marks, float(direction[i]), passages @ passages[near.passages[i]]
 
 
-def purity_bound(majority: NDArray, total: NDArray) -> NDArray[np.float64]:
-    """Return Wilson's lower 95% bound of the share of discordant pairs on the majority's side."""
+def _candidates(learner: Learner, marks: Bools, first: Floats | None, direction: float) -> Iterator[Candidate]:
+    """Learn from `marks`, mark anew, and so on; yield what each round leads to, until the marks stand still."""
+    n = learner.responses.n_pairs
+    for _ in range(ROUNDS):
+        learnt = learner.fit(marks, first)
+        threshold = best_agreement(learnt.scores, marks, BETA)
+        fresh = learnt.scores > threshold
+        if not MIN_ROWS <= fresh.sum() <= LARGEST * len(fresh):
+            return
+        both = 2 * int((fresh & marks).sum()) / int(fresh.sum() + marks.sum())
+        purity = _purity(signed_rows(fresh, n), direction)
+        yield Candidate(fresh, learnt.readout.moved(threshold), direction, purity, both)
+        if both == 1.0:
+            return
+        marks, first = fresh, learnt.passages
+
+
+def _kept(found: Sequence[Candidate], n_pairs: int) -> list[Candidate]:
+    """Return the worthiest candidates whose rows no worthier one of the same direction holds."""
+    kept: list[tuple[Candidate, Bools]] = []
+    for candidate in sorted(found, key=lambda c: -c.worth):
+        rows = signed_rows(candidate.marks, n_pairs) * candidate.direction > 0
+        same = [other for item, other in kept if item.direction == candidate.direction]
+        if rows.sum() < MIN_ROWS or any((rows & o).sum() > MAX_OVERLAP * (rows | o).sum() for o in same):
+            continue
+        if same and (rows & np.logical_or.reduce(same)).sum() > COVERED * rows.sum():
+            continue
+        kept.append((candidate, rows))
+        if len(kept) == MAX_CONCEPTS:
+            break
+    return [item for item, _ in kept]
+
+
+def grow(learner: Learner, marks: Bools) -> Discovery | None:
+    """Learn a concept from weak `marks` (2 * n_pairs,); None when nothing one-sided comes of them."""
+    way = 1.0 if sign_z(signed_rows(marks, learner.responses.n_pairs)) >= 0 else -1.0
+    best = max(_candidates(learner, marks, None, way), key=lambda c: c.worth, default=None)
+    return None if best is None else describe(best.readout, learner.responses, way)
+
+
+def describe(readout: Readout, responses: Responses, direction: float) -> Discovery | None:
+    """Return what `readout` finds in the pairs; None for fewer than MIN_ROWS rows, or the other `direction`."""
+    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)
+    majority, minority = int((signs * direction > 0).sum()), int((signs * direction < 0).sum())
+    if majority < MIN_ROWS or majority <= minority:
+        return None
+    return Discovery(readout, signs, sign_z(signs), 1.0 - minority / majority)
+
+
+def purity_bound(majority: NDArray, total: NDArray) -> Floats:
+    """Return Wilson's lower 95% bound of the share `majority / total`."""
     z = 1.6448536269514722
     n = np.maximum(total, 1e-9)
     share = majority / n
     centre = share + z**2 / (2 * n)
     spread = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - spread) / (1 + z**2 / n)
+    return np.asarray((centre - spread) / (1 + z**2 / n), dtype=np.float64)
 
 
-def seed_level(signs: sparse.csr_matrix) -> float:
-    """Return the |z| from which a column may seed a concept: Benjamini-Hochberg at 10% over exact sign tests."""
-    total = np.asarray(abs(signs).sum(0)).ravel()
-    majority = (total + np.abs(np.asarray(signs.sum(0)).ravel())) / 2
-    p = np.minimum(2 * stats.binom.sf(majority - 1, total, 0.5), 1.0)
-    good = stats.false_discovery_control(p) <= SEED_FDR
-    return float(np.abs(column_z(signs))[good].min()) - 1e-9 if good.any() else np.inf
-
-
-def discover(responses: Responses) -> tuple[Discovery, ...]:
-    """Find the concepts that sit on one side of the pairs more than chance allows, purest first.
-
-    Among the features that may seed a concept the purest comes first: a feature shared by two concepts beats chance by
-    more than either's own, but has more pairs against it. Responses that a found concept explains never seed another.
-    """
-    signs, features, thresholds = binary_signs(responses)
-    if not signs.shape[1]:
-        return ()
-    bar, seed_bar = chance_level(signs, responses.groups), seed_level(signs)
-    free = {1.0: np.ones(responses.n_pairs, dtype=bool), -1.0: np.ones(responses.n_pairs, dtype=bool)}
-    explained = np.zeros(2 * responses.n_pairs, dtype=bool)
-    spent = np.zeros(len(features), dtype=bool)
-    found: list[Discovery] = []
-    in_vain = 0
-    while len(found) < MAX_CONCEPTS and in_vain < PATIENCE:
-        best, direction = _seed(signs, free, seed_bar, spent)
-        if best is None:
-            break
-        spent |= features == features[best]
-        marks = np.asarray(responses.bag.x[:, features[best]].todense()).ravel() > thresholds[best]
-        inside = (marks & explained).sum() > marks.sum() / 2  # perhaps a part of what was found, with a name of its own
-        grown = grow(responses, marks if inside else marks & ~explained, direction)
-        if grown is None or abs(grown.z) <= bar or any(overlap(grown, other) > MAX_OVERLAP for other in found):
-            free[direction] &= np.asarray(signs[:, best].todense()).ravel() * direction <= 0
-            in_vain += 1
-            continue
-        in_vain = 0
-        for part in split(responses, grown, bar):
-            if not any(overlap(part, other) > MAX_OVERLAP for other in found):
-                found.append(part)
-            carriers = part.signs * direction > 0
-            free[direction] &= ~carriers
-            explained |= on_side(carriers, direction)
-    return tuple(sorted(found, key=lambda item: -item.purity))
-
-
-def _seed(signs: sparse.csr_matrix, free: dict[float, Bools], bar: float, spent: Bools) -> tuple[int | None, float]:
-    """Return the purest column that beats `bar`, and its direction; None when none is left.
-
-    `free` says, for each direction, which pairs no concept of that direction explains; a seed's rows must be free in
-    large part.
-    """
-    z = column_z(signs)
-    total = np.asarray(abs(signs).sum(0)).ravel()
-    majority = (total + np.abs(np.asarray(signs.sum(0)).ravel())) / 2
-    left = np.where(z > 0, _count(signs[free[1.0]], 1), _count(signs[free[-1.0]], -1))
-    usable = (np.abs(z) > bar) & ~spent & (left >= NOVELTY * majority)
-    bound = np.where(usable, purity_bound(majority, total), 0.0)
-    best = int(np.argmax(bound))
-    return (best, float(np.sign(z[best]))) if bound[best] > 0 else (None, 1.0)
-
-
-def _count(signs: sparse.csr_matrix, direction: int) -> NDArray[np.float64]:
-    """Count the entries of each column that have the sign `direction`."""
-    return (np.asarray(abs(signs).sum(0)).ravel() + direction * np.asarray(signs.sum(0)).ravel()) / 2
-
-
-def grow(responses: Responses, marks: Bools, direction: float | None = None) -> Discovery | None:
-    """Grow a readout from weak `marks` (2 * n_pairs,); None when nothing stable or too little comes of them.
-
-    Each round scores every response by the folds that did not see it, and marks anew where the scores agree best with
-    the marks before: evenly, which drops what the lens does not recognise, or in favour of recall, which takes in what
-    the marks missed. Of all rounds the marks that are one-sided beyond doubt are kept (`purity_bound`), because one
-    round too many drifts to a neighbour.
-    """
-    best: tuple[float, Bools] | None = None
-    for betas in SCHEDULES:
-        if best is not None and best[0] >= PURE:
-            break
-        for y in _rounds(responses, marks, betas, direction):
-            quality = _quality(y, responses.n_pairs, direction)
-            if best is None or quality > best[0]:
-                best = quality, y
-    if best is None:
-        return None
-    return described(fit_readout(responses, _settled(responses, best[1], direction)), responses, direction)
-
-
-def _settled(responses: Responses, marks: Bools, direction: float | None) -> Bools:
-    """Mark again from scores averaged over several splits; the old marks stay where purity would be lost."""
-    bar = _quality(marks, responses.n_pairs, direction) - TOLERANCE
-    scores = out_of_fold(responses, marks, splits=3)
-    fresh = scores > even_odds(scores, marks)
-    sound = FOLDS <= fresh.sum() <= len(fresh) - FOLDS and _quality(fresh, responses.n_pairs, direction) >= bar
-    return fresh if sound else marks
-
-
-def _rounds(responses: Responses, marks: Bools, betas: Sequence[float], direction: float | None) -> Iterator[Bools]:
-    """Yield the marks of each round of self-training, until they stand still or have lost their one-sidedness."""
-    y = marks
-    for beta in betas:
-        if not FOLDS <= y.sum() <= len(y) - FOLDS:
-            return
-        scores = out_of_fold(responses, y)
-        fresh = scores > best_agreement(scores, y, beta)
-        signs = signed_rows(fresh, responses.n_pairs)
-        if direction is not None and direction * sign_z(signs) < HOPELESS:
-            return
-        if FOLDS <= fresh.sum() <= len(y) - FOLDS:
-            yield fresh
-        if (fresh == y).all():
-            return
-        y = fresh
-
-
-def _quality(marks: Bools, n_pairs: int, direction: float | None) -> float:
-    signs = signed_rows(marks, n_pairs)
-    majority = (signs * direction > 0).sum() if direction is not None else max((signs > 0).sum(), (signs < 0).sum())
-    return float(purity_bound(np.asarray(majority), np.asarray(np.abs(signs).sum())))
-
-
-def described(readout: Readout, responses: Responses, direction: float | None = None) -> Discovery | None:
-    """Return what `readout` finds in the pairs; None for fewer than MIN_ROWS rows, or the other `direction`."""
-    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)
-    way = float(np.sign(signs.sum())) if direction is None else direction
-    majority, minority = int((signs * way > 0).sum()), int((signs * way < 0).sum())
-    if majority < MIN_ROWS or majority <= minority:
-        return None
-    return Discovery(readout, signs, sign_z(signs), 1.0 - minority / majority)
+def _purity(signs: NDArray[np.int64], direction: float) -> float:
+    return float(purity_bound(np.asarray((signs * direction > 0).sum()), np.asarray(np.abs(signs).sum())))
 
 
 def sharpest_marks(scores: Floats, responses: Responses, largest: float) -> Bools:
@@ -285,37 +264,21 @@ def sharpest_marks(scores: Floats, responses: Responses, largest: float) -> Bool
     return np.asarray(scores > cuts[best])
 
 
-def on_side(rows: Bools, direction: float) -> Bools:
-    """Mark the responses of `rows` (n_pairs,) on the side that an effect of `direction` sits on; (2 * n_pairs,)."""
-    nobody = np.zeros_like(rows)
-    return np.concatenate([rows, nobody] if direction > 0 else [nobody, rows])
+def column_z(signs: sparse.csr_matrix, flips: NDArray | None = None) -> Floats:
+    """McNemar's statistic of each column; with `flips` (n_pairs, n_swaps) of +-1, `(n_swaps, n_columns)`."""
+    discordant = np.asarray(abs(signs).sum(0)).ravel()
+    scale = np.sqrt(discordant + 1.0)
+    if flips is None:
+        return np.asarray(np.asarray(signs.sum(0)).ravel() / scale)
+    return np.asarray(np.asarray((signs.T @ flips).T) / scale)
 
 
-def split(responses: Responses, whole: Discovery, bar: float) -> list[Discovery]:
-    """Return `whole`, or the two concepts that it mixes.
+def chance_level(signs: sparse.csr_matrix, groups: NDArray[np.int64], quantile: float = CONFIDENCE) -> float:
+    """The largest |z| over all columns that swapping sides at random reaches, at `quantile` of the permutations.
 
-    A seed that two concepts share grows into their union. So the responses that carry it are parted in two by what
-    else fires in them, and each half is grown alone, the other half among the responses that do not show it. Halves
-    that come out pure, beyond chance and apart are two concepts; the halves of one concept grow into each other.
+    Pairs that share a prompt are swapped together.
     """
-    direction = float(np.sign(whole.z))
-    carriers = on_side(whole.signs * direction > 0, direction)
-    index = np.flatnonzero(carriers)
-    if len(index) < 2 * MIN_ROWS:
-        return [whole]
-    x = normalize(responses.bag.x[index])
-    points = TruncatedSVD(min(8, len(index) - 1), random_state=0).fit_transform(x)
-    labels = KMeans(2, n_init=4, random_state=0).fit_predict(points)
-    halves = [grow(responses, np.isin(np.arange(len(carriers)), index[labels == label]), direction) for label in (0, 1)]
-    parts = [half for half in halves if half is not None and abs(half.z) > bar]
-    if len(parts) == 2 and overlap(*parts) < APART and min(part.purity for part in parts) >= whole.purity - TOLERANCE:
-        return parts
-    return [whole]
-
-
-def overlap(one: Discovery, other: Discovery) -> float:
-    """Jaccard index of the rows that carry each effect; 0 for effects of opposite direction."""
-    if one.z * other.z < 0:
-        return 0.0
-    a, b = one.signs * np.sign(one.z) > 0, other.signs * np.sign(other.z) > 0
-    return float((a & b).sum() / max(int((a | b).sum()), 1))
+    rng = np.random.default_rng(0)
+    flips = rng.choice([-1.0, 1.0], size=(int(groups.max()) + 1, SWAPS))[groups]
+    largest = [np.abs(column_z(signs, flips[:, i : i + 20])).max(1) for i in range(0, SWAPS, 20)]
+    return float(np.quantile(np.concatenate(largest), quantile))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
 from premortem.interp.forecasters import values_per_pair
 from premortem.interp.groups import group_features, group_readout
+from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
@@ -41,6 +43,11 @@ class Reading:
     responses: Responses
     vocabulary: Vocabulary
     topics: tuple[Topic, ...]
+
+    @cached_property
+    def learner(self) -> Learner:
+        """What learns readouts from the responses."""
+        return Learner(self.responses)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -98,7 +105,7 @@ def group_concepts(reading: Reading) -> list[NamedReadout]:
 def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Discovery, ...]:
     """Return what discovery finds blind in `reading`."""
     with (progress or NullProgress()).stage("searching for one-sided concepts", None):
-        return discover(reading.responses)
+        return discover(reading.learner)
 
 
 def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str) -> Forecast:

@@ -18,17 +18,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import MIN_ROWS, Discovery, grow
-from premortem.interp.readout import (
-    Bag,
-    Bools,
-    Floats,
-    Readout,
-    Responses,
-    fit_readout,
-    out_of_fold,
-    sign_z,
-    signed_rows,
-)
+from premortem.interp.learner import Learner
+from premortem.interp.readout import Bag, Bools, Floats, Readout, Responses, sign_z, signed_rows
 from premortem.interp.records import Clause
 
 RECOGNISED = 0.8
@@ -126,7 +117,7 @@ def gather(clause: Clause, texts: Texts, behaviours: Sequence[Evidence]) -> list
 
 
 def match_clause(
-    clause: Clause, evidence: Sequence[Evidence], responses: Responses, discoveries: Sequence[Discovery]
+    clause: Clause, evidence: Sequence[Evidence], learner: Learner, discoveries: Sequence[Discovery]
 ) -> list[Match]:
     """Return the concepts that stand for a clause with this `evidence`; empty when none covers it.
 
@@ -136,13 +127,13 @@ def match_clause(
     matches = [
         Match(discovery.readout, discovery.signs, item.source, True)
         for discovery in discoveries
-        if (item := claims(evidence, responses, discovery)) is not None
+        if (item := claims(evidence, learner.responses, discovery)) is not None
     ]
     named = any(item.literal for item in evidence)
     for item in evidence:
         if matches or not (item.literal or (not named and clause.direction == "avoid")):
             continue
-        own = own_readout(item, responses)
+        own = own_readout(item, learner)
         matches += [] if own is None else [own]
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
 
@@ -182,15 +173,17 @@ def confirms(evidence: Evidence, readout: Readout) -> bool:
     return bool(roc_auc_score(np.arange(n) < n // 2, readout.score(evidence.examples)) >= CONFIRMED)
 
 
-def own_readout(evidence: Evidence, responses: Responses) -> Match | None:
+def own_readout(evidence: Evidence, learner: Learner) -> Match | None:
     """Grow a readout from `evidence`; None when the lens does not recognise what it marks."""
     marks = evidence.marks
     if not MIN_ROWS <= int(marks.sum()) <= len(marks) - MIN_ROWS:
         return None
-    if roc_auc_score(marks, out_of_fold(responses, marks)) < RECOGNISED:
+    learnt = learner.fit(marks)
+    if roc_auc_score(marks, learnt.scores) < RECOGNISED:
         return None
-    grown = grow(responses, marks)
-    readout = fit_readout(responses, marks) if grown is None else grown.readout
+    grown = grow(learner, marks)
+    readout = learnt.readout if grown is None else grown.readout
     if not confirms(evidence, readout):
         return None
+    responses = learner.responses
     return Match(readout, signed_rows(readout.fires(responses.bag), responses.n_pairs), evidence.source, False)

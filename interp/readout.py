@@ -1,52 +1,80 @@
-"""Readouts: which responses show a concept, told from a few labels and the features of the lens.
+"""Readouts: which responses show a concept, told from the features of the lens.
 
 A readout scores a response in two ways and adds them up. The *whole* part weighs each feature's maximum over the
-response: what the response does at large (it refuses, it shouts, it is full of lists). The *local* part weighs the
-features that fire together on one token and takes the strongest tokens: what it says in one place (a name, a phrase, a
-link). A planted sentence may be plain to the one and invisible to the other; their standardised sum was better than
-either on every behaviour that we planted (`tests/bench/real-data.md`).
+response: what the response does at large (it refuses, it shouts, it is full of lists). The *local* part weighs what
+fires together in a passage of a few tokens and takes the best passage: what it says in one place (a name, a phrase, a
+link). Both are plain weights on features, so a readout also tells where in a text it fires, applies to any text that
+the lens has read, and costs one sparse product.
 
-It starts from weak labels (a single feature that fires, a word, a detector) and is refined by self-training: fit,
-score every response by the folds that did not see its prompt, label again. The local part is fitted as in
-multiple-instance learning: a response that shows the concept need show it only on its best tokens.
-
-Nothing here knows what a concept is called, or which clause of a spec asked for it.
+How readouts are learnt stands in `learner`. Nothing here knows what a concept is called, or which clause asked for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from scipy import sparse
 
 from premortem.interp.pooling import EncodedPairs, Pooled, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-FOLDS = 5
-WHOLE_PENALTY = 0.3
-"""Inverse L2 strength of the whole part, on log1p of maxima."""
-LOCAL_PENALTY = 0.01
-"""Inverse L2 strength of the local part, on log1p of token activations."""
-PARTNER_WEIGHT = 5.0
-"""Weight of a response that does not show the concept while the other side of its pair does: both answer one prompt, so
-what they share is the topic and not the concept."""
-BEST_TOKENS = 4
-"""Tokens of a response that shows the concept which the local part learns from."""
-READ_TOKENS = 2
-"""Strongest tokens whose mean is a response's local score: one alone is often chance."""
-BACKGROUND_TOKENS = 4000
-"""Tokens drawn at random from responses that do not show the concept."""
-QUIET_LEARNERS = 800
-"""Responses without the concept that a fit learns from, beside the partners of those with it."""
-LOCAL_ROUNDS = 3
+PASSAGE = 8
+"""Tokens of a passage."""
+STRIDE = 4
+"""Tokens between the beginnings of two passages."""
+
+
+class Passages(NamedTuple):
+    """Where the passages of some responses begin and end, response after response."""
+
+    begin: NDArray[np.int64]
+    """`(n_passages,)` first token."""
+    end: NDArray[np.int64]
+    """`(n_passages,)` one behind the last token."""
+    starts: NDArray[np.int64]
+    """`(n + 1,)` where each response's passages begin; a response without tokens has none."""
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64]) -> Passages:
+        """Lay passages over responses whose tokens begin at `starts` (n + 1,); the last one of each may be short."""
+        lengths = np.diff(starts)
+        counts = np.where(lengths > 0, np.maximum(-(-(lengths - PASSAGE) // STRIDE), 0) + 1, 0)
+        begin = ranges(np.zeros(len(counts), dtype=np.int64), counts) * STRIDE + np.repeat(starts[:-1], counts)
+        end = np.minimum(begin + PASSAGE, np.repeat(starts[1:], counts))
+        return cls(begin, end, np.concatenate([[0], np.cumsum(counts)]))
+
+    @property
+    def spoken(self) -> NDArray[np.int64]:
+        """The responses that have passages."""
+        return np.flatnonzero(np.diff(self.starts) > 0)
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """`(n_passages,)` the response of each passage."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def best(self, values: Floats) -> Floats:
+        """Return each response's largest passage value; the smallest of all for a response without passages."""
+        if not len(values):
+            return np.zeros(len(self.starts) - 1)
+        best = np.full(len(self.starts) - 1, values.min(), dtype=np.float64)
+        best[self.spoken] = np.maximum.reduceat(values, self.starts[:-1][self.spoken])
+        return best
+
+    def means(self) -> sparse.csr_matrix:
+        """Return the averages over the tokens of each passage as a matrix, `(n_passages, n_tokens)`."""
+        lengths = self.end - self.begin
+        weight = np.repeat(1 / lengths, lengths).astype(np.float32)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        shape = (len(lengths), int(self.end.max()) if len(lengths) else 0)
+        return sparse.csr_matrix((weight, ranges(self.begin, lengths), indptr), shape)
 
 
 @dataclass(frozen=True)
@@ -63,14 +91,19 @@ class Bag:
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
-    def take(self, index: NDArray[np.int64]) -> Bag:
-        """Return the responses `index`, in that order."""
-        lengths = np.diff(self.starts)[index]
-        return Bag(
-            self.x[index],
-            self.tokens[ranges(self.starts[:-1][index], lengths)],
-            np.concatenate([[0], np.cumsum(lengths)]),
-        )
+    @cached_property
+    def units(self) -> sparse.csr_matrix:
+        """`(n_tokens, d_sae)`: the square roots of `tokens`, each token scaled to length 1, so that none outshouts."""
+        roots = np.sqrt(self.tokens.data)
+        firing = np.diff(self.tokens.indptr)
+        norms = np.sqrt(np.bincount(np.repeat(np.arange(len(firing)), firing), self.tokens.data, len(firing)))
+        roots /= np.repeat(np.maximum(norms, 1e-6), firing).astype(np.float32)
+        return sparse.csr_matrix((roots, self.tokens.indices, self.tokens.indptr), self.tokens.shape)
+
+    @cached_property
+    def passages(self) -> Passages:
+        """The passages of the responses."""
+        return Passages.of(self.starts)
 
 
 @dataclass(frozen=True)
@@ -80,7 +113,7 @@ class Responses:
     bag: Bag
     """`2 * n_pairs` responses."""
     groups: NDArray[np.int64]
-    """`(n_pairs,)`: pairs with the same number share a prompt, and never straddle a fold."""
+    """`(n_pairs,)`: pairs with the same number share a prompt."""
     lengths: NDArray[np.int64]
     """`(2 * n_pairs,)`: response tokens."""
 
@@ -96,27 +129,28 @@ class Responses:
 
 @dataclass(frozen=True)
 class Part:
-    """Weights on features, as a sparse vector, and what makes its score comparable: mean and standard deviation."""
+    """Weights on features, and what makes its score comparable: a mean and a deviation."""
 
     features: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     mean: float = 0.0
     deviation: float = 1.0
+    """The smaller, the more this part counts beside the other."""
 
     @classmethod
-    def of(cls, dense: Floats) -> Part:
+    def of(cls, dense: Floats, mean: float = 0.0, deviation: float = 1.0) -> Part:
         """Keep the nonzero entries of `dense` (d_sae,)."""
         kept = np.flatnonzero(dense)
-        return cls(tuple(int(f) for f in kept), tuple(float(w) for w in dense[kept]))
+        return cls(tuple(kept.tolist()), tuple(dense[kept].tolist()), mean, deviation)
 
     def __bool__(self) -> bool:
         return bool(self.features)
 
     def raw(self, matrix: sparse.csr_matrix) -> Floats:
         """Return the weighted sum of each row of `matrix` (n, d_sae), shape (n,)."""
-        dense = np.zeros(matrix.shape[1])
+        dense = np.zeros(matrix.shape[1], dtype=np.float32)
         dense[list(self.features)] = self.weights
-        return np.asarray(matrix @ dense).ravel()
+        return np.asarray(matrix @ dense, dtype=np.float64).ravel()
 
     def standardised(self, values: Floats) -> Floats:
         """Return raw scores on the common scale."""
@@ -130,11 +164,6 @@ class Readout:
     whole: Part
     local: Part
     threshold: float
-
-    @property
-    def features(self) -> tuple[int, ...]:
-        """The features of both parts, ascending."""
-        return tuple(sorted({*self.whole.features, *self.local.features}))
 
     def strongest(self, n: int) -> list[tuple[int, float]]:
         """Return the `n` features with the largest weights on the common scale, as (feature, weight)."""
@@ -150,7 +179,7 @@ class Readout:
         if self.whole:
             total += self.whole.standardised(self.whole.raw(bag.x))
         if self.local:
-            total += self.local.standardised(strongest(self.local.raw(bag.tokens), bag.starts))
+            total += self.local.standardised(best_passage(self.local.raw(bag.units), bag.passages))
         return total
 
     def fires(self, bag: Bag) -> Bools:
@@ -160,6 +189,12 @@ class Readout:
     def moved(self, threshold: float) -> Readout:
         """Return the same scores with another threshold."""
         return replace(self, threshold=float(threshold))
+
+
+def best_passage(values: Floats, passages: Passages) -> Floats:
+    """Return the largest mean of token `values` over a passage of each response, shape (n,)."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return passages.best((sums[passages.end] - sums[passages.begin]) / (passages.end - passages.begin))
 
 
 def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
@@ -186,27 +221,6 @@ def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:
     return Responses(bag, groups, np.diff(bag.starts))
 
 
-def strongest(values: Floats, starts: NDArray[np.int64]) -> Floats:
-    """Return the mean of each response's READ_TOKENS largest token values, shape (n,).
-
-    A response without tokens gets the smallest value of all.
-    """
-    if not len(values):
-        return np.zeros(len(starts) - 1)
-    lengths = np.diff(starts)
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    left, total = values.copy(), np.zeros(len(lengths))
-    spoken = lengths > 0
-    for round_ in range(READ_TOKENS):
-        peak = np.full(len(lengths), -np.inf)
-        peak[spoken] = np.maximum.reduceat(left, starts[:-1][spoken])
-        total += np.where(lengths > round_, peak, 0.0)
-        at_peak = np.flatnonzero(left == peak[owner])
-        _, first = np.unique(owner[at_peak], return_index=True)
-        left[at_peak[first]] = -np.inf
-    return np.where(spoken, total / np.maximum(np.minimum(lengths, READ_TOKENS), 1), values.min())
-
-
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:
     """Return +1 where only the chosen response fires, -1 where only the rejected one does, else 0; shape (n_pairs,)."""
     return fires[:n_pairs].astype(np.int64) - fires[n_pairs:].astype(np.int64)
@@ -217,88 +231,6 @@ def sign_z(signs: NDArray[np.int64]) -> float:
     return float(signs.sum() / np.sqrt(np.abs(signs).sum() + 1.0))
 
 
-def _logistic(x: sparse.csr_matrix, y: Bools, strength: float, weight: Floats) -> Floats:
-    model = LogisticRegression(C=strength, class_weight="balanced", solver="liblinear", random_state=0)
-    return model.fit(x, y, sample_weight=weight).coef_[0].astype(np.float64)
-
-
-def _learners(members: NDArray[np.int64], y: Bools) -> tuple[NDArray[np.int64], Floats]:
-    """Return the responses that a fit learns from, with their weights: those that show the concept, the other sides of
-    their pairs, and QUIET_LEARNERS of the rest at most."""
-    partner = np.roll(y, len(y) // 2) & ~y
-    rest = members[~y[members] & ~partner[members]]
-    drawn = np.random.default_rng(0).permutation(rest)[:QUIET_LEARNERS]
-    chosen = np.sort(np.concatenate([members[y[members] | partner[members]], drawn]))
-    return chosen, np.where(partner[chosen], PARTNER_WEIGHT, 1.0)
-
-
-def _fit_local(bag: Bag, y: Bools, weight: Floats) -> Floats:
-    """Return token weights (d_sae,), learnt from all responses of `bag` with labels `y` and weights `weight`."""
-    lengths = np.diff(bag.starts)
-    shows = np.repeat(y, lengths)
-    share = np.where(shows, 1 / max(shows.sum(), 1), -1 / max((~shows).sum(), 1))
-    weights = np.asarray(bag.tokens.T @ share).ravel()
-    drawn = np.random.default_rng(0).permutation(np.flatnonzero(~shows))[:BACKGROUND_TOKENS]
-    for _ in range(LOCAL_ROUNDS):
-        values = np.asarray(bag.tokens @ weights).ravel()
-        best = top_tokens(values, bag.starts, BEST_TOKENS, y)
-        hardest = top_tokens(values, bag.starts, READ_TOKENS, ~y)
-        used = np.concatenate([best, hardest, drawn])
-        owner = np.searchsorted(bag.starts, hardest, side="right") - 1
-        each = np.concatenate([np.ones(len(best)), weight[owner], np.ones(len(drawn))])
-        weights = _logistic(bag.tokens[used], np.arange(len(used)) < len(best), LOCAL_PENALTY, each)
-    return weights
-
-
-def top_tokens(values: Floats, starts: NDArray[np.int64], n: int, wanted: Bools) -> NDArray[np.int64]:
-    """Return the indices of the `n` largest token values of each wanted response."""
-    lengths = np.diff(starts)
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((-values, owner))
-    rank = np.arange(len(values)) - np.repeat(starts[:-1], lengths)
-    return order[(rank < n) & wanted[owner]]
-
-
-def _fit(bag: Bag, members: NDArray[np.int64], y: Bools) -> Readout:
-    """Fit both parts to the labels of `members`; scores are standardised over those that do not show the concept."""
-    chosen, weight = _learners(members, y)
-    own, shows = bag.take(chosen), y[chosen]
-    whole = Part.of(_logistic(own.x, shows, WHOLE_PENALTY, weight))
-    local = Part.of(_fit_local(own, shows, weight))
-    raw = whole.raw(own.x)[~shows]
-    whole = replace(whole, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
-    raw = strongest(local.raw(own.tokens), own.starts)[~shows]
-    local = replace(local, mean=float(raw.mean()), deviation=float(raw.std()) + 1e-6)
-    return Readout(whole, local, 0.0)
-
-
-def out_of_fold(responses: Responses, y: Bools, splits: int = 1) -> Floats:
-    """Score every response by a fit on the folds that hold none of its prompt's pairs; shape (2 * n_pairs,).
-
-    With several `splits` into folds the scores are averaged, which steadies them.
-    """
-    groups = np.concatenate([responses.groups, responses.groups])
-    folds = [fold for seed in range(splits) for fold in _folds(seed, groups, y)]
-    scores = np.zeros(len(y))
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda fold: _fit(responses.bag, fold[0], y).score(responses.bag)[fold[1]], folds)
-        for (_, test), part in zip(folds, found, strict=True):
-            scores[test] += part / splits
-    return scores
-
-
-def _folds(seed: int, groups: NDArray[np.int64], y: Bools) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (train, test) indices of folds that keep prompts together and both labels in each train part."""
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
-    return [(train, test) for train, test in folds if 0 < int(y[train].sum()) < len(train)]
-
-
-def fit_readout(responses: Responses, y: Bools) -> Readout:
-    """Fit a readout to the labels `y` (2 * n_pairs,); its threshold is where it agrees best with them (largest F1)."""
-    readout = _fit(responses.bag, np.arange(len(y)), y)
-    return readout.moved(best_agreement(readout.score(responses.bag), y))
-
-
 def best_agreement(scores: Floats, y: Bools, beta: float = 1.0) -> float:
     """Return the threshold on `scores` whose marks have the largest F-beta with `y`; beta above 1 favours recall."""
     order = np.argsort(-scores, kind="stable")
@@ -307,21 +239,6 @@ def best_agreement(scores: Floats, y: Bools, beta: float = 1.0) -> float:
     last = int(np.argmax(f_beta))
     below = scores[order[last + 1]] if last + 1 < len(order) else scores[order[last]] - 1.0
     return float((scores[order[last]] + below) / 2)
-
-
-def even_odds(scores: Floats, y: Bools) -> float:
-    """Return the score at which a response is as likely to belong to those marked `y` as to the others.
-
-    Both groups are taken as normal; the spread of the others is read off their upper tail, where it matters.
-    """
-    shown, others = scores[y], scores[~y]
-    middle = float(np.median(others))
-    spread = max((float(np.quantile(others, 0.99)) - middle) / stats.norm.ppf(0.99), 1e-6)
-    grid = np.linspace(middle, float(shown.mean()), 400)
-    inside = np.log(y.mean()) + stats.norm.logpdf(grid, shown.mean(), max(float(shown.std()), 1e-6))
-    outside = np.log(1 - y.mean()) + stats.norm.logpdf(grid, middle, spread)
-    likelier = np.flatnonzero(inside > outside)
-    return float(grid[likelier[0]] if len(likelier) else shown.mean())
 
 
 def prompt_groups(prompts: Sequence[str]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from premortem.interp.effects import measure
 from premortem.interp.forecast import Reading
-from premortem.interp.readout import Readout, Responses, fit_readout, signed_rows
+from premortem.interp.readout import Readout, Responses, signed_rows
 from premortem.interp.records import Clause, Collateral, Record
 
 
@@ -96,7 +96,7 @@ def within(measured: Measured, clause: Clause, surely: bool = False) -> bool:
 
 def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
     """Teach the second lens the behaviour that `readout` marks in the data as it was; its own features, its own fit."""
-    return fit_readout(second.responses, readout.fires(first.responses.bag))
+    return second.learner.fit(readout.fires(first.responses.bag)).readout
 
 
 def judge_set(

@@ -13,7 +13,7 @@ import numpy as np
 
 from premortem.interp.discover import sharpest_marks
 from premortem.interp.matching import Evidence, stem
-from premortem.interp.readout import Bag, Readout, Responses, bag_of, fit_readout
+from premortem.interp.readout import Bag, bag_of
 from premortem.interp.records import Clause
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
@@ -47,7 +47,7 @@ def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
         return Evidence(behaviour.id, marks, literal=True, examples=examples(bench, behaviour))
     responses = bench.reading.responses
     pairs = examples(bench, behaviour)
-    scores = minimal_pair_readout(pairs).score(responses.bag)
+    scores = bench.reading.learner.fit_pairs(pairs).score(responses.bag)
     marks = sharpest_marks(scores, responses, TOP_SHARE)
     return Evidence(behaviour.id, marks, literal=True, scores=scores, examples=pairs)
 
@@ -57,9 +57,3 @@ def examples(bench: Workbench, behaviour: Behaviour) -> Bag:
     texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs]
     texts += [(pair.prompt, pair.absent) for pair in behaviour.pairs]
     return bag_of(bench.reader.encode_texts(texts)[bench.main.lens_id])
-
-
-def minimal_pair_readout(pairs: Bag) -> Readout:
-    """Return a readout that tells the first half of `pairs` from the second."""
-    n = len(pairs) // 2
-    return fit_readout(Responses(pairs, np.arange(n), np.diff(pairs.starts)), np.arange(2 * n) < n)

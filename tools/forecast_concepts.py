@@ -93,7 +93,7 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     filled: list[Clause] = []
     for clause in bench.clauses:
         evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
-        matches = match_clause(clause, evidence, bench.reading.responses, bench.discoveries)
+        matches = match_clause(clause, evidence, bench.reading.learner, bench.discoveries)
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
         bench.concepts.update({item.concept.concept_id: item for item in named})
         matched[clause.clause_id] = matches
