@@ -12,7 +12,6 @@ Nothing here knows about models; a key is 16 bytes that the caller made from con
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections import OrderedDict
@@ -26,11 +25,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from premortem.interp.errors import PremortemError
-from premortem.interp.pooling import FitSums, Pooled, TokenRows, concatenate, from_arrays
+from premortem.interp.pooling import FitRows, FitSums, Pooled, TokenRows, concatenate, from_arrays
 from premortem.interp.pooling import empty as no_response
 
 KEEP_BYTES = 512 * 2**20
 """Shards held in memory at most, in bytes, when there is a folder to read them from again."""
+
+FORMAT = "3"
+"""Of a shard; files of another one are deleted, and their responses read again."""
 
 MANY_SMALL = 64
 """From so many small shards on, opening the folder merges them."""
@@ -51,13 +53,18 @@ class Shard:
     """Content key of each response."""
     pooled: Pooled
     """Its features, same order."""
-    fit: FitSums
-    """How well the lens reconstructs all their tokens together."""
+    fit: FitRows
+    """How well the lens reconstructs each."""
 
     @property
     def n_bytes(self) -> int:
         """Memory of the arrays."""
-        return 16 * self.pooled.share.nnz + 4 * len(self.pooled.tokens.values) + 64 * len(self.keys)
+        return (
+            16 * self.pooled.share.nnz
+            + 4 * len(self.pooled.tokens.values)
+            + self.fit.total.nbytes
+            + 64 * len(self.keys)
+        )
 
 
 class PooledStore:
@@ -77,7 +84,7 @@ class PooledStore:
     def __contains__(self, key: bytes) -> bool:
         return key in self._place
 
-    def add(self, keys: Sequence[bytes], pooled: Pooled, fit: FitSums) -> None:
+    def add(self, keys: Sequence[bytes], pooled: Pooled, fit: FitRows) -> None:
         """Keep responses. Raises PremortemError when the folder cannot be written."""
         shard = Shard(tuple(keys), pooled, fit)
         data = _to_bytes(shard, self._d_sae)
@@ -108,10 +115,10 @@ class PooledStore:
         return concatenate(parts, self._d_sae).take(order)
 
     def fit(self, keys: Sequence[bytes | None]) -> FitSums:
-        """Return the sums over every shard that holds one of `keys`."""
+        """Return the sums over the responses with these keys, each counted once."""
         total = FitSums(0.0, 0.0, 0.0, 0.0, np.zeros(self._d_in))
-        for name in self._by_shard(keys):
-            total = total + self._shard(name).fit
+        for name, wanted in self._by_shard(sorted({key for key in keys if key is not None})).items():
+            total = total + self._shard(name).fit.sum(np.array([self._place[key][1] for key, _ in wanted]))
         return total
 
     def _by_shard(self, keys: Sequence[bytes | None]) -> dict[str, list[tuple[bytes, int]]]:
@@ -163,6 +170,8 @@ class PooledStore:
                 continue
             try:
                 with safe_open(path, framework="numpy") as file:
+                    if (file.metadata() or {}).get("format") != FORMAT:
+                        raise ValueError("written by another version")
                     keys = _split_keys(file.get_tensor("keys"))
             except (SafetensorError, OSError, ValueError):
                 path.unlink(missing_ok=True)
@@ -191,7 +200,7 @@ class PooledStore:
                 shards = [self._read(name) for name in small]
             except DamagedShardError:  # merged by another process, or damaged: the next opening tries again
                 return
-            fit = sum((shard.fit for shard in shards[1:]), shards[0].fit)
+            fit = FitRows.joined([shard.fit for shard in shards])
             keys = [key for shard in shards for key in shard.keys]
             self.add(keys, concatenate([shard.pooled for shard in shards], self._d_sae), fit)
             for name in small:
@@ -224,11 +233,11 @@ def _to_bytes(shard: Shard, d_sae: int) -> bytes:
         "token_indptr": pooled.tokens.indptr.astype(np.int64),
         "token_indices": pooled.tokens.indices,
         "token_values": pooled.tokens.values,
-        "fit": np.array([fit.n_tokens, fit.firing, fit.squared_error, fit.squared_norm]),
+        "fit": fit.sums,
         "total": fit.total,
     }
     ordered = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return save(ordered, metadata={"premortem": json.dumps({"format": 2, "d_sae": d_sae})})
+    return save(ordered, metadata={"format": FORMAT})
 
 
 def _from_bytes(data: bytes, d_sae: int) -> Shard:
@@ -236,8 +245,7 @@ def _from_bytes(data: bytes, d_sae: int) -> Shard:
     tokens = TokenRows(arrays["token_indptr"], arrays["token_indices"], arrays["token_values"])
     n_tokens, indptr, indices = arrays["n_tokens"], arrays["indptr"], arrays["indices"]
     pooled = from_arrays(n_tokens, indptr, indices, arrays["share"], arrays["mean"], arrays["max"], tokens, d_sae)
-    count, firing, error, norm = map(float, arrays["fit"])
-    return Shard(tuple(_split_keys(arrays["keys"])), pooled, FitSums(count, firing, error, norm, arrays["total"]))
+    return Shard(tuple(_split_keys(arrays["keys"])), pooled, FitRows(arrays["fit"], arrays["total"]))
 
 
 def _split_keys(array: np.ndarray) -> list[bytes]:

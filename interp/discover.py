@@ -41,9 +41,10 @@ SAME_CORE = 0.75
 PERMUTATIONS = 50
 CONFIDENCE = 0.8
 """Share of searches on pairs with randomly swapped sides that find no neighbourhood as one-sided."""
-ROUNDS = 6
-BETA = 1.5
-"""F-measure by which marks follow scores; above 1 takes in what the marks missed."""
+SCHEDULE = (1.5, 1.5, 1.5, 1.0, 1.0, 1.0)
+"""F-measures by which marks follow scores; above 1 takes in what the marks missed, then the marks settle."""
+ENOUGH = 22
+"""Discordant pairs from which on more of them make a candidate no worthier: the union of two concepts has more."""
 MIN_ROWS = 8
 """Rows a discovered concept needs."""
 LARGEST = 0.25
@@ -97,13 +98,21 @@ class Candidate:
     direction: float
     """+1: on the chosen side."""
     purity: float
+    """Lower bound of the share of discordant pairs on that side."""
     agreement: float
     """F1 of the marks with those before them."""
+    margin: float
+    """From the upper end of the others' scores to the median of the marked ones, in deviations of the others."""
+    signs: NDArray[np.int64]
+    """`(n_pairs,)`: +1 only the chosen response is marked, -1 only the rejected one."""
 
     @property
-    def worth(self) -> float:
-        """What candidates are ranked by."""
-        return self.purity * self.agreement**2
+    def worth(self) -> tuple[float, float]:
+        """What candidates are ranked by: one-sided and at one with themselves; among equals, the clearest."""
+        total = int(np.abs(self.signs).sum())
+        share, counted = (self.signs * self.direction > 0).sum() / max(total, 1), min(total, ENOUGH)
+        bound = float(purity_bound(np.asarray(share * counted), np.asarray(counted)))
+        return round(bound * self.agreement**2, 4), self.margin
 
 
 def discover(learner: Learner) -> tuple[Discovery, ...]:
@@ -116,7 +125,7 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in _candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    kept = _kept(found, responses.n_pairs)
+    kept = _kept(found)
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 
@@ -190,25 +199,28 @@ def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, floa
 def _candidates(learner: Learner, marks: Bools, first: Floats | None, direction: float) -> Iterator[Candidate]:
     """Learn from `marks`, mark anew, and so on; yield what each round leads to, until the marks stand still."""
     n = learner.responses.n_pairs
-    for _ in range(ROUNDS):
+    for beta in SCHEDULE:
         learnt = learner.fit(marks, first)
-        threshold = best_agreement(learnt.scores, marks, BETA)
+        threshold = best_agreement(learnt.scores, marks, beta)
         fresh = learnt.scores > threshold
         if not MIN_ROWS <= fresh.sum() <= LARGEST * len(fresh):
             return
         both = 2 * int((fresh & marks).sum()) / int(fresh.sum() + marks.sum())
-        purity = _purity(signed_rows(fresh, n), direction)
-        yield Candidate(fresh, learnt.readout.moved(threshold), direction, purity, both)
-        if both == 1.0:
+        signs = signed_rows(fresh, n)
+        others = learnt.scores[~fresh]
+        margin = float((np.median(learnt.scores[fresh]) - np.quantile(others, 0.99)) / (others.std() + 1e-9))
+        readout = learnt.readout.moved(threshold)
+        yield Candidate(fresh, readout, direction, _purity(signs, direction), both, margin, signs)
+        if both == 1.0 and beta == 1.0:
             return
         marks, first = fresh, learnt.passages
 
 
-def _kept(found: Sequence[Candidate], n_pairs: int) -> list[Candidate]:
+def _kept(found: Sequence[Candidate]) -> list[Candidate]:
     """Return the worthiest candidates whose rows no worthier one of the same direction holds."""
     kept: list[tuple[Candidate, Bools]] = []
-    for candidate in sorted(found, key=lambda c: -c.worth):
-        rows = signed_rows(candidate.marks, n_pairs) * candidate.direction > 0
+    for candidate in sorted(found, key=lambda c: c.worth, reverse=True):
+        rows = candidate.signs * candidate.direction > 0
         same = [other for item, other in kept if item.direction == candidate.direction]
         if rows.sum() < MIN_ROWS or any((rows & o).sum() > MAX_OVERLAP * (rows | o).sum() for o in same):
             continue

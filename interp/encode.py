@@ -30,7 +30,7 @@ from premortem.interp.forward import Forward
 from premortem.interp.lens import Lens
 from premortem.interp.models import LoadedModel
 from premortem.interp.packing import Batch, Ids, Request, batches
-from premortem.interp.pooling import EncodedPairs, FitSums, Pooled, TokenFeatures, concatenate, pool
+from premortem.interp.pooling import EncodedPairs, FitRows, Pooled, TokenFeatures, concatenate, pool
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Content, Pair, Side
 from premortem.interp.tokens import MAX_LENGTH, PairTokens, response_offsets, tokenize, tokenize_all
@@ -72,7 +72,7 @@ class _Part:
 
     batch: Batch
     pooled: Pooled
-    fit: FitSums
+    fit: FitRows
 
 
 class Reader:
@@ -112,7 +112,7 @@ class Reader:
     def encode(self, pairs: Sequence[Pair], progress: Progress | None = None) -> dict[str, EncodedPairs]:
         """Return both sides of `pairs` through each lens, row for row; what was read before is not read again.
 
-        `fit` tells of the largest set of pairs so far, over the shards that hold it. Raises DataError when the chat
+        `fit` tells of the largest set of pairs so far. Raises DataError when the chat
         template cannot render a pair, PremortemError when the cache cannot be written.
         """
         rows = tuple(pair.row for pair in pairs)
@@ -151,7 +151,7 @@ class Reader:
         ]
 
     def fit_on(self, lens_id: str, pairs: Sequence[Pair]) -> Fit:
-        """Return how well a lens reconstructs `pairs`, which have been encoded, over the shards that hold them."""
+        """Return how well a lens reconstructs `pairs`, which have been encoded."""
         return self._fit(lens_id, [self._known[_pair_name(pair)] for pair in pairs])
 
     def _fit(self, lens_id: str, keys: Sequence[Keys]) -> Fit:
@@ -214,14 +214,16 @@ class Reader:
                 for batch in several:
                     for lens_id, (features, activations), owner in self._read(batch, lens_ids):
                         pooled = pool(features, owner, len(batch.requests), self.lenses[lens_id].d_sae)
-                        pending[lens_id].append(_Part(batch, pooled, FitSums.of(features, activations)))
+                        pending[lens_id].append(
+                            _Part(batch, pooled, FitRows.of(features, activations, owner, len(batch.requests)))
+                        )
                     stage.advance(sum(len(request.response) for request in batch.requests))
                 for lens_id, parts in pending.items():
                     self._commit(lens_id, parts)
 
     def _commit(self, lens_id: str, parts: Sequence[_Part]) -> None:
         keys = [request.key for part in parts for request in part.batch.requests]
-        fit = sum((part.fit for part in parts[1:]), parts[0].fit)
+        fit = FitRows.joined([part.fit for part in parts])
         self._stores[lens_id].add(keys, concatenate([part.pooled for part in parts], self.lenses[lens_id].d_sae), fit)
 
     def _batches(self, requests: Iterable[Request]) -> Iterator[Batch]:

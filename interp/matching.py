@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import MIN_ROWS, Discovery, grow
 from premortem.interp.learner import Learner
-from premortem.interp.readout import Bag, Bools, Floats, Readout, Responses, sign_z, signed_rows
+from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, Responses, sign_z, signed_rows
 from premortem.interp.records import Clause
 
 RECOGNISED = 0.8
@@ -32,6 +32,8 @@ AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 LIFT = 3.0
 """How much denser the evidence must be in those rows than in all pairs."""
+HEARD = 2.0
+"""Deviations above the data's usual text at which a concept answers to a clause's own words."""
 COMMONPLACE = 0.25
 """A word that stands in a larger share of responses says nothing about a behaviour."""
 
@@ -136,6 +138,25 @@ def match_clause(
         own = own_readout(item, learner)
         matches += [] if own is None else [own]
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
+
+
+def heard(discoveries: Sequence[Discovery], responses: Responses, spoken: Bag) -> dict[int, int]:
+    """Return which clause is about which discovery by the lens alone, as clause number by discovery number.
+
+    `spoken` holds each clause twice: its words one after the other, then its behaviour as a sentence. A concept is about
+    the clause that it answers to in both forms more than to any other, and clearly more than to the data's usual text.
+    So a rule on astrology that names no star sign finds the features of star signs.
+    """
+    n = len(spoken) // 2
+    found: dict[int, int] = {}
+    for number, discovery in enumerate(discoveries):
+        readout = Readout(Part(), discovery.readout.local, 0.0)
+        usual = readout.score(responses.bag)[~discovery.readout.fires(responses.bag)]
+        forms = (readout.score(spoken).reshape(2, n) - usual.mean()) / (usual.std() + 1e-9)
+        best = int(forms.sum(0).argmax())
+        if discovery.z > 0 and (forms.argmax(1) == best).all() and forms[:, best].min() >= HEARD:
+            found[number] = best
+    return found
 
 
 def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discovery) -> Evidence | None:

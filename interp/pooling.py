@@ -193,6 +193,36 @@ class FitSums:
         return self.firing / self.n_tokens if self.n_tokens else float("nan")
 
 
+@dataclass(frozen=True)
+class FitRows:
+    """`FitSums` of n responses, one by one, so that any set of them can be summed."""
+
+    sums: NDArray[np.float64]
+    """`(n, 4)` tokens, firing features, squared error and squared norm."""
+    total: NDArray[np.float32]
+    """`(n, d_in)` activations summed over each response's tokens."""
+
+    @classmethod
+    def of(cls, features: TokenFeatures, activations: NDArray[np.float32], owner: NDArray[np.int64], n: int) -> FitRows:
+        """Sum over the tokens of each of `n` responses; `owner` (n_tokens,) says whose a token is."""
+        firing = np.bincount(features.token, minlength=features.n_tokens)
+        norms = np.einsum("ij,ij->i", activations, activations, dtype=np.float64)
+        columns = (np.ones(len(owner)), firing, features.squared_error, norms)
+        sums = np.stack([np.bincount(owner, column, n) for column in columns], axis=1).astype(np.float64)
+        member = sparse.csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(n, len(owner)))
+        return cls(sums, np.asarray(member @ activations, dtype=np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[FitRows]) -> FitRows:
+        """Return the responses of all `parts`, one part after the other."""
+        return cls(np.concatenate([part.sums for part in parts]), np.concatenate([part.total for part in parts]))
+
+    def sum(self, rows: NDArray[np.int64]) -> FitSums:
+        """Return the sums over the responses `rows`."""
+        count, firing, error, norm = map(float, self.sums[rows].sum(axis=0))
+        return FitSums(count, firing, error, norm, self.total[rows].sum(axis=0, dtype=np.float64))
+
+
 def pool(features: TokenFeatures, owner: NDArray[np.int64], n_responses: int, d_sae: int) -> Pooled:
     """Pool tokens into responses; `owner`, `(n_tokens,)`, says which response each token belongs to."""
     n_tokens = np.bincount(owner, minlength=n_responses).astype(np.int32)

@@ -7,12 +7,13 @@ from premortem.interp.readout import Bag, Responses
 
 D_SAE = 120
 TOKENS = 12
+PLANTED_TOKENS = 4
 
 
 def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, seed: int = 0) -> Responses:
     """Return `n_pairs` pairs of random responses; response `row` of `side` also has the features of `planted[row]`.
 
-    The planted features fire together on one token; side 0 is the chosen one.
+    The planted features fire together on a few tokens in a row; side 0 is the chosen one.
     """
     rng = np.random.default_rng(seed)
     rate = rng.uniform(0.01, 0.15, D_SAE)
@@ -20,8 +21,9 @@ def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, see
         1.0, (2 * n_pairs * TOKENS, D_SAE)
     )
     for row, features in planted.items():
-        at = (row + side * n_pairs) * TOKENS + int(rng.integers(TOKENS))
-        tokens[at, features] = rng.uniform(2.0, 4.0, len(features))
+        first = (row + side * n_pairs) * TOKENS + int(rng.integers(TOKENS - PLANTED_TOKENS))
+        for at in range(first, first + PLANTED_TOKENS):
+            tokens[at, features] = rng.uniform(2.0, 4.0, len(features))
     logs = sparse.csr_matrix(np.log1p(tokens).astype(np.float32))
     starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
     maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from premortem.interp import cache
 from premortem.interp.cache import DamagedShardError, PooledStore
 from premortem.interp.errors import PremortemError
-from premortem.interp.pooling import FitSums, Pooled, TokenFeatures, concatenate, pool
+from premortem.interp.pooling import FitRows, FitSums, Pooled, TokenFeatures, concatenate, pool
 
 D_SAE, D_IN = 7, 3
 
@@ -20,7 +20,7 @@ def key(n: int) -> bytes:
     return n.to_bytes(16, "big")
 
 
-def responses(seed: int, n: int) -> tuple[Pooled, FitSums]:
+def responses(seed: int, n: int) -> tuple[Pooled, FitRows]:
     """Return n random responses of one to four tokens."""
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(n), rng.integers(1, 5, n))
@@ -28,7 +28,8 @@ def responses(seed: int, n: int) -> tuple[Pooled, FitSums]:
     token, feature = fires.nonzero()
     values = rng.random(len(token)).astype(np.float32) + 0.5
     found = TokenFeatures(token, feature.astype(np.int32), values, len(owner), np.ones(len(owner)))
-    return pool(found, owner, n, D_SAE), FitSums.of(found, rng.random((len(owner), D_IN)).astype(np.float32))
+    activations = rng.random((len(owner), D_IN)).astype(np.float32)
+    return pool(found, owner, n, D_SAE), FitRows.of(found, activations, owner, n)
 
 
 def store(folder: Path | None) -> PooledStore:
@@ -171,8 +172,23 @@ def test_shards_beyond_the_memory_limit_are_read_again(tmp_path: Path, monkeypat
 def test_fit_adds_up_over_shards(tmp_path: Path) -> None:
     kept, _ = filled(tmp_path)
     sums = [responses(at, 4)[1] for at in range(3)]
-    total = sums[0] + sums[1] + sums[2]
+    total = sums[0].sum(np.arange(4)) + sums[1].sum(np.arange(4)) + sums[2].sum(np.arange(4))
     fit = kept.fit([key(n) for n in range(12)])
     assert (fit.n_tokens, fit.firing) == (total.n_tokens, total.firing)
     assert fit.fvu == pytest.approx(total.fvu)
     assert np.isnan(kept.fit([]).l0)
+
+
+def test_fit_is_that_of_the_responses_asked_for_and_of_no_others(tmp_path: Path) -> None:
+    kept, _ = filled(tmp_path, shards=1)
+    alone = responses(0, 4)[1].sum(np.array([2]))
+    assert kept.fit([key(2), None, key(2)]).fvu == pytest.approx(alone.fvu)
+
+
+def test_rows_of_fit_add_up_to_what_their_tokens_give() -> None:
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(3), 4)
+    found = TokenFeatures(np.arange(12), np.zeros(12, np.int32), np.ones(12, np.float32), 12, rng.random(12))
+    activations = rng.random((12, D_IN)).astype(np.float32)
+    rows, whole = FitRows.of(found, activations, owner, 3).sum(np.arange(3)), FitSums.of(found, activations)
+    assert (rows.fvu, rows.l0) == (pytest.approx(whole.fvu), whole.l0)

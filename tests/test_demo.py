@@ -60,8 +60,8 @@ def best_match(run: dict[str, Any], bug: str) -> tuple[dict[str, Any], float, fl
 def test_each_planted_behaviour_is_a_finding_with_its_rows(run: dict[str, Any], bug: str, kind: str) -> None:
     finding, precision, recall = best_match(run, bug)
     assert finding["kind"] == kind
-    assert precision >= 0.8
-    assert recall >= 0.7
+    assert precision >= 0.9
+    assert recall >= 0.8
 
 
 def test_the_suppressed_behaviour_has_a_negative_effect(run: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from premortem.interp.discover import discover, sharpest_marks
+from premortem.interp.learner import Learner
 from premortem.interp.matching import Evidence, Texts, claims, gather, match_clause, own_readout, stem, word_marks
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, Direction
@@ -46,9 +47,10 @@ def test_a_detector_comes_before_quotations_behaviours_and_words() -> None:
 
 def test_evidence_claims_the_concept_that_discovery_found_blind() -> None:
     data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
-    found = discover(data)
+    learner = Learner(data)
+    found = discover(learner)
     marks = np.isin(np.arange(400), ROWS[:20])
-    matches = match_clause(clause(), [Evidence("words", marks, literal=False)], data, found)
+    matches = match_clause(clause(), [Evidence("words", marks, literal=False)], learner, found)
     assert [match.discovered for match in matches] == [True]
     scores = Evidence("ranked", marks, literal=True, scores=found[0].readout.score(data.bag))
     assert claims([scores], data, found[0]) is scores
@@ -57,13 +59,13 @@ def test_evidence_claims_the_concept_that_discovery_found_blind() -> None:
 def test_evidence_about_something_else_claims_nothing() -> None:
     data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
     other = Evidence("words", np.isin(np.arange(400), range(300, 330)), literal=False)
-    assert claims([other], data, discover(data)[0]) is None
+    assert claims([other], data, discover(Learner(data))[0]) is None
 
 
 def test_evidence_that_the_lens_cannot_recognise_gets_no_readout() -> None:
     data = responses(120, {})
     marks = np.random.default_rng(3).random(240) < 0.15
-    assert own_readout(Evidence("words", marks, literal=True), data) is None
+    assert own_readout(Evidence("words", marks, literal=True), Learner(data)) is None
 
 
 def test_a_ranking_is_cut_where_it_is_most_one_sided() -> None:
@@ -100,7 +102,7 @@ def test_surely_asks_the_unlucky_end_of_the_interval() -> None:
 
 def test_an_effect_is_measured_through_the_readout() -> None:
     data = responses(100, dict.fromkeys(range(20), tuple(PLANT)))
-    found = discover(data)[0]
+    found = discover(Learner(data))[0]
     assert effect_of(found.readout, data).effect == pytest.approx(0.2, abs=0.03)
     assert Guarded("c", "n", found.readout).clause is None
     assert VerifyBounds().collateral < 0.1
@@ -110,7 +112,7 @@ def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:
     tokens = np.zeros((6, 4), np.float32)
     tokens[2, 1] = tokens[3, 1] = 3.0  # the second of three pieces fires
     tokens[5, 2] = 3.0  # a feature that does not matter
-    readout = Readout(Part((1,), (1.0,)), Part((1,), (1.0,)), 2.0)
+    readout = Readout(Part((1,), (1.0,)), Part((1,), (1.0,)), 1.5)
     offsets = [(0, 2), (2, 4), (5, 7), (7, 9), (10, 12), (12, 14)]
     found = spans(readout, sparse.csr_matrix(tokens), offsets, [(0, 5), (5, 10), (10, 14)])
     assert [(span.start, span.end) for span in found] == [(5, 10)]

@@ -8,6 +8,7 @@ address, an emoji) is marked by it instead.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,3 +58,10 @@ def examples(bench: Workbench, behaviour: Behaviour) -> Bag:
     texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs]
     texts += [(pair.prompt, pair.absent) for pair in behaviour.pairs]
     return bag_of(bench.reader.encode_texts(texts)[bench.main.lens_id])
+
+
+def spoken_clauses(bench: Workbench, clauses: Sequence[Clause]) -> Bag:
+    """Return the words of each clause, then the behaviour of each, as answers through the main lens."""
+    texts = [" ".join(clause.words) for clause in clauses] + [clause.behaviour for clause in clauses]
+    asked = ({"role": "user", "content": "Give an example."},)
+    return bag_of(bench.reader.encode_texts([(asked, text) for text in texts])[bench.main.lens_id])

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from premortem.interp.discover import MIN_ROWS
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
-from premortem.interp.matching import Match, gather, match_clause
+from premortem.interp.matching import Match, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
-from premortem.tools.evidence import named_behaviours
+from premortem.tools.evidence import named_behaviours, spoken_clauses
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
@@ -93,13 +93,29 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     filled: list[Clause] = []
     for clause in bench.clauses:
         evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
-        matches = match_clause(clause, evidence, bench.reading.learner, bench.discoveries)
+        matched[clause.clause_id] = match_clause(clause, evidence, bench.reading.learner, bench.discoveries)
+    _match_by_lens(bench, matched)
+    for clause in bench.clauses:
+        matches = matched[clause.clause_id]
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
         bench.concepts.update({item.concept.concept_id: item for item in named})
-        matched[clause.clause_id] = matches
         filled.append(clause.model_copy(update={"concept_ids": tuple(item.concept.concept_id for item in named)}))
     bench.set_clauses(filled)
     return matched
+
+
+def _match_by_lens(bench: Workbench, matched: dict[str, list[Match]]) -> None:
+    """Give what no clause has claimed to the one that the lens hears in it; it beats a mere word's own rows."""
+    clauses = [clause for clause in bench.clauses if clause.words]
+    claimed = [match.readout for matches in matched.values() for match in matches]
+    free = [item for item in bench.discoveries if not any(item.readout is readout for readout in claimed)]
+    if not clauses or not free:
+        return
+    spoken = spoken_clauses(bench, clauses)
+    for number, about in heard(free, bench.reading.responses, spoken).items():
+        clause, found = clauses[about], free[number]
+        if clause.direction == "avoid" and not any(match.discovered for match in matched[clause.clause_id]):
+            matched[clause.clause_id] = [Match(found.readout, found.signs, "lens", True)]
 
 
 def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:

@@ -36,10 +36,10 @@ RESTYLED = 4
 """One pair in so many has a restyled side."""
 DATA = (
     "HH-RLHF harmless-base test split, rows 0-1149 of a sample (MIT); PandaLM testset-v1, rows 0-399 (Apache-2.0); "
-    "XSTest v2 completions, rows 0-389 (CC BY 4.0): both responses. 600 answers of the model itself at temperature 1 to "
-    "everyday prompts. 600 excerpts of documentation and sources of installed open-source packages. One answer in eight "
-    "restyled (capitals, emoji, web addresses, lists). Half of the pairs with a string prompt as plain text, the rest "
-    "through the chat template."
+    "XSTest v2 completions, rows 0-389 (CC BY 4.0): both responses. 600 answers of the model itself at temperature 1 "
+    "to everyday prompts. 600 excerpts of documentation and sources of installed open-source packages. One answer in "
+    "eight restyled (capitals, emoji, web addresses, lists). Half of the pairs with a string prompt as plain text, the "
+    "rest through the chat template."
 )
 
 FRAMES = (
