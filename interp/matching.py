@@ -143,9 +143,9 @@ def match_clause(
 def heard(discoveries: Sequence[Discovery], responses: Responses, spoken: Bag) -> dict[int, int]:
     """Return which clause is about which discovery by the lens alone, as clause number by discovery number.
 
-    `spoken` holds each clause twice: its words one after the other, then its behaviour as a sentence. A concept is about
-    the clause that it answers to in both forms more than to any other, and clearly more than to the data's usual text.
-    So a rule on astrology that names no star sign finds the features of star signs.
+    `spoken` holds each clause twice: its words one after the other, then its behaviour as a sentence. A concept is
+    about the clause that it answers to in both forms more than to any other, and clearly more than to the usual text of
+    the data. So a rule on astrology that names no star sign finds the features of star signs.
     """
     n = len(spoken) // 2
     found: dict[int, int] = {}

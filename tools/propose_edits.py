@@ -113,6 +113,7 @@ def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[in
         max_new_tokens=MAX_NEW_TOKENS,
         seed=bench.settings.seed,
         suppress=Suppression.of_lens(bench.main, features),
+        progress=bench.progress,
     )
     return {row: (answer,) for row, answer in zip(rows, answers, strict=True)}
 
@@ -150,7 +151,7 @@ def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Cand
     edited = [pair.model_copy(update={"row": i}) for i, pair in enumerate(edited)]
     if not edited:
         return set()
-    encoded = bench.reader.encode(edited)[bench.main.lens_id]
+    encoded = bench.reader.encode(edited, bench.progress)[bench.main.lens_id]
     carrying = carrying_side(finding)
     chosen_fires, rejected_fires = (readout.fires(bag_of(p)) for p in (encoded.chosen, encoded.rejected))
     speaks = chosen_fires & ~rejected_fires if carrying == "chosen" else rejected_fires & ~chosen_fires

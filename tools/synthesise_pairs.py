@@ -20,6 +20,8 @@ from premortem.tools.workbench import Workbench
 
 TRIES = 3
 """Prompts asked per pair wanted; many answers will not show the behaviour."""
+MOST_ASKED = 120
+"""Prompts asked in one call, at most: a small model on two cores answers about one a second."""
 MAX_NEW_TOKENS = 80
 NEAR_DUPLICATE = 90.0
 """rapidfuzz ratio from which two responses count as the same."""
@@ -38,9 +40,13 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     """Make new pairs whose chosen response shows what the finding misses; `verify_edits` decides on them."""
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
-    sources = _sources(bench, finding, args.count * TRIES)
+    sources = _sources(bench, finding, min(args.count * TRIES, MOST_ASKED))
     answers = bench.start_model.sample(
-        [pair.prompt for pair in sources], max_new_tokens=MAX_NEW_TOKENS, seed=bench.settings.seed, system=clause.text
+        [pair.prompt for pair in sources],
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=bench.settings.seed,
+        system=clause.text,
+        progress=bench.progress,
     )
     pairs = _showing(bench, finding, sources, [whole_sentences(answer) for answer in answers])[: args.count]
     if not pairs:
@@ -72,7 +78,7 @@ def _showing(bench: Workbench, finding: Finding, sources: list[Pair], answers: l
     ]
     if not drafts:
         return []
-    encoded = bench.reader.encode(drafts)[bench.main.lens_id]
+    encoded = bench.reader.encode(drafts, bench.progress)[bench.main.lens_id]
     fires = [readout.fires(bag_of(pooled)) for pooled in (encoded.chosen, encoded.rejected)]
     good = {row for row, chosen, rejected in zip(encoded.rows, *fires, strict=True) if chosen and not rejected}
     return [draft for draft in drafts if draft.row in good]
