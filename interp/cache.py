@@ -28,7 +28,7 @@ from premortem.interp.errors import PremortemError
 from premortem.interp.pooling import FitRows, FitSums, Pooled, TokenRows, concatenate, from_arrays
 from premortem.interp.pooling import empty as no_response
 
-KEEP_BYTES = 512 * 2**20
+KEEP_BYTES = 128 * 2**20
 """Shards held in memory at most, in bytes, when there is a folder to read them from again."""
 
 FORMAT = "3"

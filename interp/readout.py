@@ -83,22 +83,14 @@ class Bag:
 
     x: sparse.csr_matrix
     """`(n, d_sae)`: log1p of the maximum activation."""
-    tokens: sparse.csr_matrix
-    """`(n_tokens, d_sae)`: log1p of the activations, response after response."""
+    units: sparse.csr_matrix
+    """`(n_tokens, d_sae)`: square roots of log1p of the activations, response after response, each token scaled to
+    length 1, so that none outshouts the others."""
     starts: NDArray[np.int64]
     """`(n + 1,)`: where each response's tokens begin."""
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
-
-    @cached_property
-    def units(self) -> sparse.csr_matrix:
-        """`(n_tokens, d_sae)`: the square roots of `tokens`, each token scaled to length 1, so that none outshouts."""
-        roots = np.sqrt(self.tokens.data)
-        firing = np.diff(self.tokens.indptr)
-        norms = np.sqrt(np.bincount(np.repeat(np.arange(len(firing)), firing), self.tokens.data, len(firing)))
-        roots /= np.repeat(np.maximum(norms, 1e-6), firing).astype(np.float32)
-        return sparse.csr_matrix((roots, self.tokens.indices, self.tokens.indptr), self.tokens.shape)
 
     @cached_property
     def passages(self) -> Passages:
@@ -197,6 +189,23 @@ def best_passage(values: Floats, passages: Passages) -> Floats:
     return passages.best((sums[passages.end] - sums[passages.begin]) / (passages.end - passages.begin))
 
 
+def units_of(tokens: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the rows of `tokens` (n_tokens, d_sae), log1p of activations, as `Bag.units`; indices are shared."""
+    firing = np.diff(tokens.indptr)
+    squares = np.bincount(np.repeat(np.arange(len(firing)), firing), tokens.data, len(firing))
+    scale = (1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
+    return sparse.csr_matrix(
+        (np.sqrt(tokens.data) * np.repeat(scale, firing), tokens.indices, tokens.indptr), tokens.shape
+    )
+
+
+def log_tokens(pooled: Pooled) -> sparse.csr_matrix:
+    """Return log1p of the activations on each token, `(n_tokens, d_sae)`."""
+    tokens = pooled.tokens.matrix(pooled.max.shape[1])
+    tokens.data = np.log1p(tokens.data)
+    return tokens
+
+
 def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
     """Return log1p of each feature's maximum activation, `(n, d_sae)`."""
     x = sparse.csr_matrix(pooled.max, dtype=np.float32)
@@ -207,12 +216,11 @@ def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
 def bag_of(*parts: Pooled) -> Bag:
     """Make a bag of the responses of `parts`, one part after the other."""
     x = sparse.vstack([log_maxima(part) for part in parts]).tocsr()
-    tokens = sparse.vstack([part.tokens.matrix(x.shape[1]) for part in parts]).tocsr()
-    tokens.data = np.log1p(tokens.data)
+    units = sparse.vstack([units_of(log_tokens(part)) for part in parts], format="csr")
     x.sort_indices()
-    tokens.sort_indices()
+    units.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
-    return Bag(x, tokens, np.concatenate([[0], np.cumsum(lengths)]))
+    return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from premortem.interp.readout import Bag, Readout
+from premortem.interp.readout import Bag, Readout, units_of
 from premortem.interp.records import Span
 
 
@@ -63,4 +63,4 @@ def _home(offsets: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]])
 def _score(readout: Readout, tokens: sparse.csr_matrix, kept: NDArray[np.bool_]) -> float:
     left = tokens[kept]
     x = sparse.csr_matrix(left.max(0)) if left.shape[0] else sparse.csr_matrix((1, tokens.shape[1]))
-    return float(readout.score(Bag(x.tocsr(), left, np.asarray([0, left.shape[0]])))[0])
+    return float(readout.score(Bag(x.tocsr(), units_of(left), np.asarray([0, left.shape[0]])))[0])

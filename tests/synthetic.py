@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from premortem.interp.readout import Bag, Responses
+from premortem.interp.readout import Bag, Responses, units_of
 
 D_SAE = 120
 TOKENS = 12
@@ -27,4 +27,4 @@ def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, see
     logs = sparse.csr_matrix(np.log1p(tokens).astype(np.float32))
     starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
     maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))
-    return Responses(Bag(maxima, logs, starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS))
+    return Responses(Bag(maxima, units_of(logs), starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS))

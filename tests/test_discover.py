@@ -196,4 +196,4 @@ def test_prompts_are_numbered_in_order() -> None:
 
 
 def test_every_response_has_its_tokens() -> None:
-    assert len(responses(3, {}).bag) * TOKENS == responses(3, {}).bag.tokens.shape[0]
+    assert len(responses(3, {}).bag) * TOKENS == responses(3, {}).bag.units.shape[0]
