@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from premortem.interp.learner import Learner
 from premortem.interp.readout import Bools, Floats, Readout, Responses, best_agreement, sign_z, signed_rows
@@ -133,19 +132,21 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
 def neighbourhoods(learner: Learner) -> Neighbourhoods:
     """Return the nearest passage under each of the NEIGHBOURS nearest other prompts, for ASKING passages at most."""
     passages, layout, _ = learner.points
-    unit = normalize(passages)
+    norms = np.linalg.norm(passages, axis=1) + 1e-9
     groups = np.concatenate([learner.responses.groups, learner.responses.groups])
     owner, spoken = layout.owner, layout.spoken
-    asking = np.sort(np.random.default_rng(0).permutation(len(unit))[:ASKING])
+    asking = np.sort(np.random.default_rng(0).permutation(len(passages))[:ASKING])
     by_group = np.argsort(groups[spoken], kind="stable")
     sorted_groups = groups[spoken][by_group]
     begins = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
     k = min(NEIGHBOURS, len(begins) - 1)
     nearest = np.zeros((len(asking), k), dtype=np.int64)
-    step = max(1, BLOCK // len(unit))
+    step = max(1, BLOCK // len(passages))
     for start in range(0, len(asking), step):
         rows = asking[start : start + step]
-        per_response = np.maximum.reduceat(unit[rows] @ unit.T, layout.starts[:-1][spoken], axis=1)[:, by_group]
+        likeness = passages[rows] / norms[rows, None] @ passages.T
+        likeness /= norms
+        per_response = np.maximum.reduceat(likeness, layout.starts[:-1][spoken], axis=1)[:, by_group]
         per_prompt = np.maximum.reduceat(per_response, begins, axis=1)
         per_prompt[groups[owner[rows]][:, None] == sorted_groups[begins][None]] = -2.0
         top = np.argpartition(-per_prompt, k - 1, axis=1)[:, :k]

@@ -7,7 +7,8 @@ share of features that never fire, and how much of the model's own prediction su
 the activation's place: (CE_zero - CE_sae) / (CE_zero - CE_clean) on response tokens, prompt tokens left alone.
 
 Beyond an FVU of 0.5 the lens is refused, and the usual mistakes are tried one by one on a few pairs: the one that
-brings the reconstruction back is named.
+brings the reconstruction back is named. The wrong layer hides below that, because neighbouring layers resemble each
+other: a lens that reconstructs another layer clearly better than the one it is said to read is refused as well.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ from premortem.interp.tokens import tokenize_all
 
 MOST_FVU = 0.5
 """A lens that leaves more of the variance unexplained is refused."""
+
+BETTER = 0.8
+"""A neighbouring layer whose FVU is at most this much of the own layer's is where the lens belongs."""
+FINE = 0.05
+"""A lens that leaves no more than this unexplained fits, whatever it does elsewhere."""
 
 _SPLICED = 24
 _TRIED = 24
@@ -77,7 +83,7 @@ def check_lens(
     """Measure a lens of `reader` (the first, if none is named) on `pairs`.
 
     `whole` is the model with all its layers; None loads it. Raises NoPairs when there is no response token, LensMisfit
-    beyond an FVU of 0.5.
+    beyond an FVU of 0.5, or when another layer fits clearly better.
     """
     lens = reader.lenses[lens_id] if lens_id else next(iter(reader.lenses.values()))
     encoded = reader.encode(pairs)[lens.lens_id]
@@ -90,6 +96,8 @@ def check_lens(
     fvu, l0 = reader.fit_on(lens.lens_id, pairs)
     if not fvu <= MOST_FVU:
         raise LensMisfit(_complaint(lens, fvu, n_tokens, _likely_cause(whole, lens, pairs[:_TRIED], fvu)))
+    if misplaced := _misplaced(whole, lens, requests):
+        raise LensMisfit(misplaced)
     clean, spliced, zero = splice(whole, lens, requests)
     return LensFit(
         lens_id=lens.lens_id,
@@ -157,11 +165,28 @@ def _likely_cause(whole: LoadedModel, lens: Lens, pairs: Sequence[Pair], fvu: fl
     return "No usual mistake (layer, BOS token, template, activation function) explains it: is it this model's?"
 
 
+def _misplaced(whole: LoadedModel, lens: Lens, requests: Sequence[Request]) -> str | None:
+    """Return a complaint when a neighbouring layer is reconstructed clearly better; None when the layer is right."""
+    layers = [lens.layer, *_near(whole, lens)]
+    features = FeatureReader(lens.sae, whole.device)
+    found = {layer: _fvu(x, features) for layer, x in _residuals(whole, requests, layers).items()}
+    best = min(found, key=lambda layer: found[layer])
+    if found[lens.layer] <= FINE or found[best] > BETTER * found[lens.layer]:
+        return None
+    return (
+        f"{lens.sae_ref} is read at layer {lens.layer} of {lens.model_ref} and leaves {found[lens.layer]:.2f} of the "
+        f"variance unexplained; at layer {best} it is {found[best]:.2f}. It belongs there: give --layer {best}."
+    )
+
+
+def _near(whole: LoadedModel, lens: Lens) -> list[int]:
+    return [lens.layer + step for step in _NEIGHBOURS if 0 <= lens.layer + step < len(whole.layers)]
+
+
 def _alternatives(whole: LoadedModel, lens: Lens, pairs: Sequence[Pair]) -> Iterator[tuple[str, float]]:
     requests = _requests(pairs, whole)
-    layers = [lens.layer + step for step in _NEIGHBOURS if 0 <= lens.layer + step < len(whole.layers)]
     features = FeatureReader(lens.sae, whole.device)
-    for layer, x in _residuals(whole, requests, layers).items():
+    for layer, x in _residuals(whole, requests, _near(whole, lens)).items():
         yield f"The SAE fits the output of layer {layer} rather than {lens.layer}", _fvu(x, features)
     bos = whole.tokenizer.bos_token_id
     if bos is not None:

@@ -192,11 +192,12 @@ def best_passage(values: Floats, passages: Passages) -> Floats:
 def units_of(tokens: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return the rows of `tokens` (n_tokens, d_sae), log1p of activations, as `Bag.units`; indices are shared."""
     firing = np.diff(tokens.indptr)
-    squares = np.bincount(np.repeat(np.arange(len(firing)), firing), tokens.data, len(firing))
-    scale = (1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
-    return sparse.csr_matrix(
-        (np.sqrt(tokens.data) * np.repeat(scale, firing), tokens.indices, tokens.indptr), tokens.shape
-    )
+    spoken = firing > 0
+    scale = np.zeros(len(firing), dtype=np.float32)
+    scale[spoken] = 1 / np.sqrt(np.add.reduceat(tokens.data, tokens.indptr[:-1][spoken], dtype=np.float64))
+    roots = np.sqrt(tokens.data)
+    roots *= np.repeat(scale, firing)
+    return sparse.csr_matrix((roots, tokens.indices, tokens.indptr), tokens.shape)
 
 
 def log_tokens(pooled: Pooled) -> sparse.csr_matrix:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from premortem.interp import lens_train
+from premortem.interp import lens_check, lens_train
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, LensMisfit, NoPairs
 from premortem.interp.lens import Lens, load_lens
@@ -174,7 +174,9 @@ def test_a_topk_configuration_over_relu_weights_is_named(model: LoadedModel, tmp
         check_lens(Reader(model, [lens]), some_pairs(), whole=model)
 
 
-def test_a_lens_on_the_wrong_layer_is_named(model: LoadedModel, tmp_path: Path) -> None:
+def test_a_lens_on_the_wrong_layer_is_named(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = np.load(harvest(model, texts_of(some_pairs(), model), [2], tmp_path / "acts")[2]).astype(np.float32)
     folder = write_sae(tmp_path / "sae", layer=0, architecture="standard", d_sae=2 * HIDDEN)
     axes = torch.from_numpy(np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][: HIDDEN // 3])
@@ -183,6 +185,9 @@ def test_a_lens_on_the_wrong_layer_is_named(model: LoadedModel, tmp_path: Path) 
     right, wrong = load_lens(model, str(folder), layer=2), load_lens(model, str(folder))
     assert check_lens(Reader(model, [right]), some_pairs(), whole=model).fvu < 0.3
     with pytest.raises(LensMisfit, match="layer 2 rather than 0"):
+        check_lens(Reader(model, [wrong]), some_pairs(), whole=model)
+    monkeypatch.setattr(lens_check, "MOST_FVU", 100.0)
+    with pytest.raises(LensMisfit, match="give --layer 2"):
         check_lens(Reader(model, [wrong]), some_pairs(), whole=model)
 
 
