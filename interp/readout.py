@@ -118,6 +118,60 @@ class Responses:
         """Split values per response into those of the chosen and those of the rejected side."""
         return values[: self.n_pairs], values[self.n_pairs :]
 
+    def fires(self, readout: Readout) -> Bools:
+        """Return which responses show `readout`'s concept, shape (2 * n_pairs,); worked out once for each readout."""
+        if id(readout) not in self._fires:
+            self._fires[id(readout)] = readout, readout.fires(self.bag)
+        return self._fires[id(readout)][1]
+
+    @cached_property
+    def _fires(self) -> dict[int, tuple[Readout, Bools]]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Responses after some edits: what changed is held apart, and all else is taken over from the data as it was."""
+
+    before: Responses
+    """The data as it was."""
+    kept: NDArray[np.int64]
+    """`(n_kept,)`: the pairs of `before` that no edit touches."""
+    changed: Responses | None
+    """The edited and the new pairs; their groups go on with the numbers of `before`. None: pairs were only dropped."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs after the edits."""
+        return len(self.groups)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the prompt of each pair, numbered without gaps."""
+        own = self.before.groups[self.kept]
+        both = own if self.changed is None else np.concatenate([own, self.changed.groups])
+        return np.unique(both, return_inverse=True)[1]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """`(2 * n_pairs,)`: response tokens."""
+        return self._joined(self.before.lengths, None if self.changed is None else self.changed.lengths)
+
+    def both(self, values: NDArray) -> tuple[NDArray, NDArray]:
+        """Split values per response into those of the chosen and those of the rejected side."""
+        return values[: self.n_pairs], values[self.n_pairs :]
+
+    def fires(self, readout: Readout) -> Bools:
+        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
+        return self._joined(self.before.fires(readout), None if self.changed is None else self.changed.fires(readout))
+
+    def _joined(self, old: NDArray, new: NDArray | None) -> NDArray:
+        chosen, rejected = (side[self.kept] for side in self.before.both(old))
+        if new is None or self.changed is None:
+            return np.concatenate([chosen, rejected])
+        new_chosen, new_rejected = self.changed.both(new)
+        return np.concatenate([chosen, new_chosen, rejected, new_rejected])
+
 
 @dataclass(frozen=True)
 class Part:

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from premortem.interp.effects import measure
 from premortem.interp.forecast import Reading
-from premortem.interp.readout import Readout, Responses, signed_rows
+from premortem.interp.readout import Edited, Readout, Responses, signed_rows
 from premortem.interp.records import Clause, Collateral, Record
 
 
@@ -72,9 +72,9 @@ class SetOutcome:
     """Objections to the whole set; empty: it passes."""
 
 
-def effect_of(readout: Readout, responses: Responses) -> Measured:
+def effect_of(readout: Readout, responses: Responses | Edited) -> Measured:
     """Return the effect of `readout` with its 90% interval by prompt."""
-    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)[:, None]
+    signs = signed_rows(responses.fires(readout), responses.n_pairs)[:, None]
     chosen, rejected = responses.both(responses.lengths)
     table = measure(signs, responses.groups, chosen - rejected)
     return Measured(float(table.effect[0]), float(table.low[0]), float(table.high[0]))
@@ -102,11 +102,11 @@ def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
 def judge_set(
     target: Guarded,
     before: Reading,
-    after: Responses,
+    after: Edited,
     *,
-    controls: Sequence[Responses],
+    controls: Sequence[Edited],
     others: Sequence[Guarded],
-    second: tuple[Readout, Responses, Responses] | None,
+    second: tuple[Readout, Responses, Edited] | None,
     n_edits: int,
     bounds: VerifyBounds,
 ) -> SetOutcome:
@@ -171,7 +171,7 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
 
-def _collateral(other: Guarded, before: Responses, after: Responses, allowed: float) -> Collateral:
+def _collateral(other: Guarded, before: Responses, after: Edited, allowed: float) -> Collateral:
     was, now = effect_of(other.readout, before), effect_of(other.readout, after)
     breaks = abs(now.effect) > abs(was.effect) + allowed
     if other.clause is not None:

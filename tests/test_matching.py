@@ -7,7 +7,7 @@ from scipy import sparse
 from premortem.interp.discover import discover, sharpest_marks
 from premortem.interp.learner import Learner
 from premortem.interp.matching import Evidence, Texts, claims, gather, match_clause, own_readout, stem, word_marks
-from premortem.interp.readout import Part, Readout
+from premortem.interp.readout import Edited, Part, Readout, Responses, signed_rows
 from premortem.interp.records import Clause, Direction
 from premortem.interp.trace import spans
 from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
@@ -117,3 +117,18 @@ def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:
     found = spans(readout, sparse.csr_matrix(tokens), offsets, [(0, 5), (5, 10), (10, 14)])
     assert [(span.start, span.end) for span in found] == [(5, 10)]
     assert spans(readout, sparse.csr_matrix(np.zeros((6, 4), np.float32)), offsets, [(0, 14)]) == ()
+
+
+def test_effects_after_edits_are_those_of_the_edited_data_read_whole() -> None:
+    data = responses(100, dict.fromkeys(range(20), tuple(PLANT)))
+    readout = discover(Learner(data))[0].readout
+    fresh = responses(3, {}, seed=4)
+    kept = np.arange(5, 100)
+    view = Edited(data, kept, Responses(fresh.bag, np.asarray([0, 1, 100]), fresh.lengths))
+    signs = np.concatenate([signed_rows(data.fires(readout), 100)[kept], signed_rows(fresh.fires(readout), 3)])
+    assert view.n_pairs == 98
+    assert signed_rows(view.fires(readout), 98).tolist() == signs.tolist()
+    assert effect_of(readout, view).effect == pytest.approx(signs.mean())
+    assert sorted(set(view.groups.tolist())) == list(range(98))
+    dropped = Edited(data, kept, None)
+    assert effect_of(readout, dropped).effect == pytest.approx(signed_rows(data.fires(readout), 100)[kept].mean())

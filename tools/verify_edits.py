@@ -9,13 +9,13 @@ from pydantic import Field
 
 from premortem.interp.errors import ToolError
 from premortem.interp.quality import check_text
-from premortem.interp.readout import Responses
+from premortem.interp.readout import Edited
 from premortem.interp.records import Clause, Edit, Finding, Record, Side, Verdict, content_id
 from premortem.interp.sentences import split
 from premortem.interp.tokens import tokenize
 from premortem.interp.verify import Guarded, SetOutcome, judge_set, random_rows
 from premortem.tools.tracing import finding_spans
-from premortem.tools.workbench import Workbench, responses_for
+from premortem.tools.workbench import Workbench
 
 CONTROL_DRAWS = 2
 """Random sets of edits of the same kinds that the forecast is made on."""
@@ -66,16 +66,15 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
     named = bench.concept(finding.concept_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
     target = Guarded(finding.concept_id, finding.name, named.readout, clause)
-    pairs, encoded = bench.with_edits(edits)
-    after = responses_for(pairs, encoded[bench.main.lens_id])
+    after = bench.edited(edits)
     taught, second = bench.taught(named), bench.second_reading
     second_view = None
     if taught is not None and second is not None and bench.second is not None:
-        second_view = (taught, second.responses, responses_for(pairs, encoded[bench.second.lens_id]))
+        second_view = (taught, second.responses, after[bench.second.lens_id])
     return judge_set(
         target,
         bench.reading,
-        after,
+        after[bench.main.lens_id],
         controls=_controls(bench, finding, edits),
         others=_others(bench, finding),
         second=second_view,
@@ -106,14 +105,13 @@ def _others(bench: Workbench, finding: Finding) -> list[Guarded]:
     ]
 
 
-def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list[Responses]:
+def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list[Edited]:
     """Return the data with as many random edits of the same kinds in rows that the finding does not hold."""
-    draws: list[Responses] = []
+    draws: list[Edited] = []
     for draw in range(CONTROL_DRAWS):
         random_edits = _random_edits(bench, finding, edits, bench.settings.seed + draw)
         if random_edits:
-            pairs, encoded = bench.with_edits(random_edits)
-            draws.append(responses_for(pairs, encoded[bench.main.lens_id]))
+            draws.append(bench.edited(random_edits)[bench.main.lens_id])
     return draws
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+import numpy as np
+
 from premortem.interp.discover import Discovery
-from premortem.interp.edits import apply_edits
+from premortem.interp.edits import apply_edits, edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
 from premortem.interp.forecast import NamedReadout, Reading, discovered, group_concepts, read
@@ -21,7 +23,7 @@ from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
-from premortem.interp.readout import Readout, Responses, prompt_groups, responses_of
+from premortem.interp.readout import Edited, Readout, responses_of
 from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Record
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
@@ -181,6 +183,27 @@ class Workbench:
         pairs = tuple(apply_edits(self.readable, edits))
         return pairs, self.reader.encode(pairs)
 
+    def edited(self, edits: Sequence[Edit]) -> dict[str, Edited]:
+        """Return the responses with `edits` applied, by lens id; only what changed is encoded and measured anew."""
+        by_row = edits_by_row(edits)
+        touched = [i for i, pair in enumerate(self.readable) if pair.row in by_row]
+        kept = np.setdiff1d(np.arange(len(self.readable)), touched)
+        after = [(i, edit_pair(self.readable[i], by_row[self.readable[i].row])) for i in touched]
+        groups = self.reading.responses.groups
+        known = {pair.prompt_text(): int(group) for pair, group in zip(self.readable, groups, strict=True)}
+        changed = [(int(groups[i]), pair) for i, pair in after if pair is not None]
+        for pair in new_pairs(edits):
+            changed.append((known.setdefault(pair.prompt_text(), len(known)), pair))
+        encoded = self.reader.encode([pair for _, pair in changed], self.progress) if changed else {}
+        numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
+        readings = {self.main.lens_id: self.reading}
+        if self.second is not None and self.second_reading is not None:
+            readings[self.second.lens_id] = self.second_reading
+        return {
+            lens_id: Edited(reading.responses, kept, responses_of(encoded[lens_id], numbers) if changed else None)
+            for lens_id, reading in readings.items()
+        }
+
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens."""
         if self.second_reading is None:
@@ -204,8 +227,3 @@ class Workbench:
     def tokens_encoded(self) -> int:
         """Return how many tokens went through the model since the bench was built."""
         return self.reader.tokens_encoded
-
-
-def responses_for(pairs: Sequence[Pair], encoded: EncodedPairs) -> Responses:
-    """Stack an encoding of `pairs` for measuring, prompts numbered anew."""
-    return responses_of(encoded, prompt_groups([pair.prompt_text() for pair in pairs]))
