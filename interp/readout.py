@@ -177,8 +177,8 @@ class Edited:
 class Part:
     """Weights on features, and what makes its score comparable: a mean and a deviation."""
 
-    features: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
+    features: Sequence[int] | NDArray[np.int32] = ()
+    weights: Sequence[float] | NDArray[np.float32] = ()
     mean: float = 0.0
     deviation: float = 1.0
     """The smaller, the more this part counts beside the other."""
@@ -187,15 +187,15 @@ class Part:
     def of(cls, dense: Floats, mean: float = 0.0, deviation: float = 1.0) -> Part:
         """Keep the nonzero entries of `dense` (d_sae,)."""
         kept = np.flatnonzero(dense)
-        return cls(tuple(kept.tolist()), tuple(dense[kept].tolist()), mean, deviation)
+        return cls(kept.astype(np.int32), dense[kept].astype(np.float32), mean, deviation)
 
     def __bool__(self) -> bool:
-        return bool(self.features)
+        return len(self.features) > 0
 
     def raw(self, matrix: sparse.csr_matrix) -> Floats:
         """Return the weighted sum of each row of `matrix` (n, d_sae), shape (n,)."""
         dense = np.zeros(matrix.shape[1], dtype=np.float32)
-        dense[list(self.features)] = self.weights
+        dense[np.asarray(self.features, dtype=np.int64)] = self.weights
         return np.asarray(matrix @ dense, dtype=np.float64).ravel()
 
     def standardised(self, values: Floats) -> Floats:
@@ -216,7 +216,7 @@ class Readout:
         total: dict[int, float] = {}
         for part in (self.whole, self.local):
             for feature, weight in zip(part.features, part.weights, strict=True):
-                total[feature] = total.get(feature, 0.0) + weight / part.deviation
+                total[int(feature)] = total.get(int(feature), 0.0) + float(weight) / part.deviation
         return sorted(total.items(), key=lambda item: (-abs(item[1]), item[0]))[:n]
 
     def score(self, bag: Bag) -> Floats:
