@@ -40,6 +40,7 @@ class Reading:
     lens_id: str
     pairs: tuple[Pair, ...]
     encoded: EncodedPairs
+    """Without the tokens, which `responses` holds."""
     responses: Responses
     vocabulary: Vocabulary
     topics: tuple[Topic, ...]
@@ -48,6 +49,10 @@ class Reading:
     def learner(self) -> Learner:
         """What learns readouts from the responses."""
         return Learner(self.responses)
+
+    def forget_learner(self) -> None:
+        """Let go of what learning needs, when all readouts are learnt; asked for again, it is made again."""
+        self.__dict__.pop("learner", None)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -76,7 +81,9 @@ def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str) -> Reading:
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    return Reading(lens_id, tuple(pairs), encoded, responses_of(encoded, groups), vocabulary, topics)
+    responses = responses_of(encoded, groups)
+    rows = EncodedPairs(encoded.rows, encoded.chosen.without_tokens(), encoded.rejected.without_tokens())
+    return Reading(lens_id, tuple(pairs), rows, responses, vocabulary, topics)
 
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:

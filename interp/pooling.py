@@ -10,7 +10,7 @@ Nothing here knows where activations come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,11 @@ class Pooled:
 
     def __len__(self) -> int:
         return len(self.n_tokens)
+
+    def without_tokens(self) -> Pooled:
+        """Return the rows alone, once nobody asks for their tokens any more: those are the larger part."""
+        none = np.zeros(0, dtype=np.float16)
+        return replace(self, tokens=TokenRows(np.zeros(1, dtype=np.int64), none.astype(np.uint16), none))
 
     def take(self, index: NDArray[np.int64] | Sequence[int]) -> Pooled:
         """Return the rows `index`, in that order."""

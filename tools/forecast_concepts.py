@@ -86,6 +86,7 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     findings = _clause_findings(bench, forecaster)
     findings += _surprises(bench, surprises, findings, forecaster)
     bench.findings = {finding.finding_id: finding for finding in findings}
+    bench.reading.forget_learner()
 
 
 def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:

@@ -99,20 +99,20 @@ class Workbench:
 
     @cached_property
     def encoded(self) -> dict[str, EncodedPairs]:
-        """The readable pairs through every lens, by lens id."""
+        """The readable pairs through every lens, by lens id, until a reading takes them over."""
         return self.reader.encode(self.readable, self.progress)
 
     @cached_property
     def reading(self) -> Reading:
         """The dataset as the main lens reads it."""
-        return read(self.readable, self.encoded[self.main.lens_id], self.main.lens_id)
+        return read(self.readable, self.encoded.pop(self.main.lens_id), self.main.lens_id)
 
     @cached_property
     def second_reading(self) -> Reading | None:
         """The dataset as the second lens reads it."""
         if self.second is None:
             return None
-        return read(self.readable, self.encoded[self.second.lens_id], self.second.lens_id)
+        return read(self.readable, self.encoded.pop(self.second.lens_id), self.second.lens_id)
 
     @cached_property
     def discoveries(self) -> tuple[Discovery, ...]:
