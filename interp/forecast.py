@@ -9,7 +9,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -81,9 +81,17 @@ def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str) -> Reading:
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    responses = responses_of(encoded, groups)
-    rows = EncodedPairs(encoded.rows, encoded.chosen.without_tokens(), encoded.rejected.without_tokens())
-    return Reading(lens_id, tuple(pairs), rows, responses, vocabulary, topics)
+    return Reading(lens_id, tuple(pairs), _rows(encoded), responses_of(encoded, groups), vocabulary, topics)
+
+
+def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:
+    """Return the same pairs, encoded through another lens; their words and topics are shared."""
+    responses = responses_of(encoded, reading.responses.groups)
+    return replace(reading, lens_id=lens_id, encoded=_rows(encoded), responses=responses)
+
+
+def _rows(encoded: EncodedPairs) -> EncodedPairs:
+    return EncodedPairs(encoded.rows, encoded.chosen.without_tokens(), encoded.rejected.without_tokens())
 
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:

@@ -16,7 +16,7 @@ from premortem.interp.discover import Discovery
 from premortem.interp.edits import apply_edits, edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
-from premortem.interp.forecast import NamedReadout, Reading, discovered, group_concepts, read
+from premortem.interp.forecast import NamedReadout, Reading, discovered, group_concepts, read, reread
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
@@ -112,7 +112,7 @@ class Workbench:
         """The dataset as the second lens reads it."""
         if self.second is None:
             return None
-        return read(self.readable, self.encoded.pop(self.second.lens_id), self.second.lens_id)
+        return reread(self.reading, self.encoded.pop(self.second.lens_id), self.second.lens_id)
 
     @cached_property
     def discoveries(self) -> tuple[Discovery, ...]:
