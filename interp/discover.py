@@ -91,19 +91,20 @@ class Neighbourhoods:
 class Candidate:
     """Marks that a beginning has led to."""
 
-    marks: Bools
-    """`(2 * n_pairs,)`."""
     readout: Readout
     direction: float
     """+1: on the chosen side."""
-    purity: float
-    """Lower bound of the share of discordant pairs on that side."""
     agreement: float
     """F1 of the marks with those before them."""
     margin: float
     """From the upper end of the others' scores to the median of the marked ones, in deviations of the others."""
     signs: NDArray[np.int64]
     """`(n_pairs,)`: +1 only the chosen response is marked, -1 only the rejected one."""
+
+    @property
+    def purity(self) -> float:
+        """Lower bound of the share of discordant pairs on that side."""
+        return _purity(self.signs, self.direction)
 
     @property
     def worth(self) -> tuple[float, float]:
@@ -211,7 +212,7 @@ def _candidates(learner: Learner, marks: Bools, first: Floats | None, direction:
         others = learnt.scores[~fresh]
         margin = float((np.median(learnt.scores[fresh]) - np.quantile(others, 0.99)) / (others.std() + 1e-9))
         readout = learnt.readout.moved(threshold)
-        yield Candidate(fresh, readout, direction, _purity(signs, direction), both, margin, signs)
+        yield Candidate(readout, direction, both, margin, signs)
         if both == 1.0 and beta == 1.0:
             return
         marks, first = fresh, learnt.passages

@@ -112,8 +112,8 @@ class Reader:
     def encode(self, pairs: Sequence[Pair], progress: Progress | None = None) -> dict[str, EncodedPairs]:
         """Return both sides of `pairs` through each lens, row for row; what was read before is not read again.
 
-        `fit` tells of the largest set of pairs so far. Raises DataError when the chat
-        template cannot render a pair, PremortemError when the cache cannot be written.
+        `fit` tells of the largest set of pairs so far. Raises DataError when the chat template cannot render a pair,
+        PremortemError when the cache cannot be written.
         """
         rows = tuple(pair.row for pair in pairs)
         for _ in range(3):

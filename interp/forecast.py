@@ -96,8 +96,9 @@ def _rows(encoded: EncodedPairs) -> EncodedPairs:
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:
     """Name `readout` in the words of the data."""
-    name, tested, score = reading.vocabulary.name(readout.fires(reading.responses.bag))
-    fires = np.packbits(readout.fires(reading.responses.bag)).tobytes().hex()
+    shown = reading.responses.fires(readout)
+    name, tested, score = reading.vocabulary.name(shown)
+    fires = np.packbits(shown).tobytes().hex()
     strongest = sorted(readout.strongest(FEATURES_SHOWN))
     concept = Concept(
         concept_id=content_id("concept", reading.lens_id, origin, [feature for feature, _ in strongest], fires),

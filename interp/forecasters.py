@@ -36,7 +36,7 @@ Values = NDArray[np.float64]
 
 def mean_difference(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:
     """Return the sign per pair and concept, `(n_pairs, n_concepts)`."""
-    return np.stack([signed_rows(r.fires(responses.bag), responses.n_pairs) for r in readouts], 1).astype(float)
+    return np.stack([signed_rows(responses.fires(r), responses.n_pairs) for r in readouts], 1).astype(float)
 
 
 def disparity(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:

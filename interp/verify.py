@@ -96,7 +96,7 @@ def within(measured: Measured, clause: Clause, surely: bool = False) -> bool:
 
 def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
     """Teach the second lens the behaviour that `readout` marks in the data as it was; its own features, its own fit."""
-    return second.learner.fit(readout.fires(first.responses.bag)).readout
+    return second.learner.fit(first.responses.fires(readout)).readout
 
 
 def judge_set(

@@ -66,15 +66,14 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
     named = bench.concept(finding.concept_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
     target = Guarded(finding.concept_id, finding.name, named.readout, clause)
-    after = bench.edited(edits)
     taught, second = bench.taught(named), bench.second_reading
     second_view = None
-    if taught is not None and second is not None and bench.second is not None:
-        second_view = (taught, second.responses, after[bench.second.lens_id])
+    if taught is not None and second is not None:
+        second_view = (taught, second.responses, bench.edited(edits, second))
     return judge_set(
         target,
         bench.reading,
-        after[bench.main.lens_id],
+        bench.edited(edits, bench.reading),
         controls=_controls(bench, finding, edits),
         others=_others(bench, finding),
         second=second_view,
@@ -111,7 +110,7 @@ def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list
     for draw in range(CONTROL_DRAWS):
         random_edits = _random_edits(bench, finding, edits, bench.settings.seed + draw)
         if random_edits:
-            draws.append(bench.edited(random_edits)[bench.main.lens_id])
+            draws.append(bench.edited(random_edits, bench.reading))
     return draws
 
 

@@ -183,26 +183,22 @@ class Workbench:
         pairs = tuple(apply_edits(self.readable, edits))
         return pairs, self.reader.encode(pairs)
 
-    def edited(self, edits: Sequence[Edit]) -> dict[str, Edited]:
-        """Return the responses with `edits` applied, by lens id; only what changed is encoded and measured anew."""
+    def edited(self, edits: Sequence[Edit], reading: Reading) -> Edited:
+        """Return the responses of `reading` with `edits` applied; only what changed is encoded and measured anew."""
         by_row = edits_by_row(edits)
         touched = [i for i, pair in enumerate(self.readable) if pair.row in by_row]
         kept = np.setdiff1d(np.arange(len(self.readable)), touched)
         after = [(i, edit_pair(self.readable[i], by_row[self.readable[i].row])) for i in touched]
-        groups = self.reading.responses.groups
+        groups = reading.responses.groups
         known = {pair.prompt_text(): int(group) for pair, group in zip(self.readable, groups, strict=True)}
         changed = [(int(groups[i]), pair) for i, pair in after if pair is not None]
         for pair in new_pairs(edits):
             changed.append((known.setdefault(pair.prompt_text(), len(known)), pair))
-        encoded = self.reader.encode([pair for _, pair in changed], self.progress) if changed else {}
+        if not changed:
+            return Edited(reading.responses, kept, None)
+        encoded = self.reader.encode([pair for _, pair in changed], self.progress)[reading.lens_id]
         numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
-        readings = {self.main.lens_id: self.reading}
-        if self.second is not None and self.second_reading is not None:
-            readings[self.second.lens_id] = self.second_reading
-        return {
-            lens_id: Edited(reading.responses, kept, responses_of(encoded[lens_id], numbers) if changed else None)
-            for lens_id, reading in readings.items()
-        }
+        return Edited(reading.responses, kept, responses_of(encoded, numbers))
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens."""
