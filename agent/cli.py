@@ -124,6 +124,7 @@ def run(
 
     An interrupted run goes on when the same command is given again.
     """
+    from premortem.agent.diff import excerpt
     from premortem.agent.opening import open_run, settings_for
     from premortem.agent.progress import TerminalProgress
     from premortem.agent.runs import start_run
@@ -135,6 +136,8 @@ def run(
     settings, read = settings_for(spec, asked | {"fix_surprises": fix_surprises})
     if read.front.llm:
         say(f"note: the spec names the LLM {read.front.llm}; this version plans and rewrites without one", "yellow")
+    for bullet in read.unread:
+        say(f"note: no rule was read from “{excerpt(bullet, 80)}”: say what answers should or should not do", "yellow")
     progress = TerminalProgress()
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
+from premortem.interp.records import content_id
+
 MIGRATIONS = Migrations("premortem")
 
 _RUNS = """
@@ -223,3 +225,21 @@ def m001_first_tables(db: Database) -> None:
     """Create the tables of the first release."""
     for script in (_RUNS, _FORECAST, _FINDINGS, _REVIEWS):
         db.executescript(script)
+
+
+@MIGRATIONS()
+def m002_what_concepts_promote(db: Database) -> None:
+    """Tell with each concept and effect the words that its direction makes likelier; nobody asked before."""
+    _add_cell(db, "concepts", "promotes", "[]", beside=("seq", "run_id"))
+    _add_cell(db, "effects", "promotes", "[]", beside=("run_id", "stage", "forecaster", "position"))
+
+
+def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
+    """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
+    rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))
+    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT '{value}'")
+    for row in rows:
+        cells = {name: cell for name, cell in row.items() if name not in ("place", "digest", *beside)}
+        if content_id(cells) == row["digest"]:  # a damaged row stays one
+            digest = content_id({**cells, column: value})
+            db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", [digest, row["place"]])

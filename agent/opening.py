@@ -165,21 +165,22 @@ def open_bench(
 
     Raises LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
     """
+    reader = _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress)
     bench = Workbench(
         dataset,
         clauses,
-        _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress),
+        reader,
         main,
         second,
-        lambda: StartModel(load_model(settings.model), settings.seed, cache_home() / "start_model"),
+        lambda: StartModel(load_model(settings.model, trunk=reader.model), settings.seed, cache_home() / "start_model"),
         BenchSettings.model_validate({"forecaster": settings.forecaster, "seed": settings.seed}),
         progress,
     )
     with progress.stage("Reading the pairs through the lens"):
-        _ = bench.encoded
-    for lens_id, fit in bench.reader.fit.items():
-        if fit.fvu > MOST_FVU:
-            check_lens(bench.reader, dataset.pairs, lens_id)
+        pairs = bench.readable
+    for lens_id in reader.lenses:
+        if reader.fit_on(lens_id, pairs).fvu > MOST_FVU:
+            check_lens(reader, dataset.pairs, lens_id)
     return bench
 
 

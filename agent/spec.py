@@ -92,6 +92,8 @@ class Spec(BaseModel):
     """Its front matter."""
     clauses: tuple[Clause, ...]
     """Its rules, in order."""
+    unread: tuple[str, ...] = ()
+    """Bullets that say neither what answers should nor what they should not do, as far as could be told."""
 
 
 def read_spec(path: Path) -> Spec:
@@ -112,10 +114,12 @@ def read_spec(path: Path) -> Spec:
 def parse_spec(text: str, source: str = "spec") -> Spec:
     """Read a spec from its text; raises SpecError as `read_spec` does."""
     front, body = _front_matter(text, source)
-    clauses = tuple(_clause(rule, front) for rule in rules(body))
+    found, unread = rules(body)
+    clauses = tuple(_clause(rule, front) for rule in found)
     if not clauses:
         raise SpecError(f"{source}: no rule found; say what answers should or should not do, one sentence per rule")
-    return Spec(text=text, front=front, clauses=tuple({clause.clause_id: clause for clause in clauses}.values()))
+    distinct = tuple({clause.clause_id: clause for clause in clauses}.values())
+    return Spec(text=text, front=front, clauses=distinct, unread=tuple(unread))
 
 
 def _front_matter(text: str, source: str) -> tuple[FrontMatter, str]:
@@ -139,29 +143,32 @@ def _front_matter(text: str, source: str) -> tuple[FrontMatter, str]:
     return front, text[match.end() :]
 
 
-def rules(body: str) -> list[str]:
-    """Return the sentences and bullets of `body` that say what answers should or should not do."""
+def rules(body: str) -> tuple[list[str], list[str]]:
+    """Return the sentences of `body` that say what answers should or should not do, and the bullets without any."""
     found: list[str] = []
-    for block in _blocks(body):
+    unread: list[str] = []
+    for block, bullet in _blocks(body):
         text = " ".join(block.split())
         sentences = [text] if len(text) < 40 else _sentences(text)
-        found += [sentence for sentence in sentences if direction_of(sentence) is not None]
-    return found
+        told = [sentence for sentence in sentences if direction_of(sentence) is not None]
+        found += told
+        unread += [text] if bullet and not told else []
+    return found, unread
 
 
-def _blocks(body: str) -> list[str]:
-    """Split Markdown into bullets and paragraphs; headings, code fences and rules go."""
+def _blocks(body: str) -> list[tuple[str, bool]]:
+    """Split Markdown into paragraphs and bullets, the latter marked True; headings, code fences and rules go."""
     body = re.sub(r"```.*?```", "", body, flags=re.DOTALL)
-    blocks: list[str] = []
+    blocks: list[tuple[str, bool]] = []
     fresh = True
     for line in body.splitlines():
         if not line.strip() or line.lstrip().startswith("#") or re.fullmatch(r"\s*[-*_]{3,}\s*", line):
             fresh = True
         elif fresh or BULLET.match(line):
-            blocks.append(BULLET.sub("", line))
+            blocks.append((BULLET.sub("", line), BULLET.match(line) is not None))
             fresh = False
         else:
-            blocks[-1] += " " + line.strip()
+            blocks[-1] = (f"{blocks[-1][0]} {line.strip()}", blocks[-1][1])
     return blocks
 
 
@@ -191,7 +198,9 @@ def _imperative(sentence: str) -> bool:
     """Whether a sentence opens with a bare verb, as bullets of a spec do ("Answer in plain words")."""
     first = re.match(r"[*_]*([A-Za-z]+)", sentence)
     verbs = (
-        "answer reply respond write explain decline refuse cite admit apologise apologize offer show speak begin end"
+        "answer reply respond write explain decline refuse cite admit apologise apologize offer show speak begin end "
+        "help be tell provide suggest ask stick talk say state describe list summarise summarize point warn check "
+        "acknowledge address follow respect treat start finish focus choose quote name mention recommend translate"
     )
     return first is not None and first[1].lower() in verbs.split()
 

@@ -32,7 +32,7 @@ def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
 
 def _cluster(reading: Reading, finding: Finding, topic: str, rows: list[int]) -> Cluster:
     inside = np.isin(reading.rows, rows)
-    name, _, _ = reading.vocabulary.name(np.concatenate([inside, np.zeros_like(inside)]))
+    name = reading.vocabulary.name(np.concatenate([inside, np.zeros_like(inside)])).text
     sign = 1.0 if finding.effect >= 0 else -1.0
     return Cluster(
         cluster_id=content_id("cluster", finding.finding_id, rows),

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import normalize
 
 from premortem.interp.learner import Learner
-from premortem.interp.readout import Bools, Floats, Readout, Responses, best_agreement, sign_z, signed_rows
+from premortem.interp.readout import Bools, Floats, Readout, Responses, sign_z, signed_rows
 
 NEIGHBOURS = 40
 """Nearest passages asked for, each under a prompt of its own."""
@@ -40,8 +42,16 @@ SAME_CORE = 0.75
 PERMUTATIONS = 50
 CONFIDENCE = 0.8
 """Share of searches on pairs with randomly swapped sides that find no neighbourhood as one-sided."""
-SCHEDULE = (1.5, 1.5, 1.5, 1.0, 1.0, 1.0)
-"""F-measures by which marks follow scores; above 1 takes in what the marks missed, then the marks settle."""
+ROUNDS = 6
+"""Rounds of learning and marking, at most."""
+PURE = 0.98
+"""Share of a concept's discordant pairs on its own side, where it is marked well."""
+DENSITY = 0.5
+"""What a response just below a threshold costs, in the units of a log-likelihood ratio."""
+VALLEY = 0.75
+"""How far below a threshold is just below it, in standard deviations of all scores."""
+BACKGROUND = (0.5, 0.95)
+"""Least and largest share on that side that is believed of pairs which have nothing to do with the concept."""
 ENOUGH = 22
 """Discordant pairs from which on more of them make a candidate no worthier: the union of two concepts has more."""
 MIN_ROWS = 8
@@ -85,6 +95,9 @@ class Neighbourhoods:
     """`(n,)` the passages that ask."""
     responses: NDArray[np.int64]
     """`(n, k)` the responses of the nearest passages, nearest first."""
+    closeness: Floats
+    """`(n,)`: how much nearer the first CORE of them are than the last, as a difference of cosines. Words that are said
+    everywhere have as near a fortieth neighbour as a first."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,8 @@ class Candidate:
     """Marks that a beginning has led to."""
 
     readout: Readout
+    marks: Bools
+    """`(2 * n_pairs,)`: the responses that it marks."""
     direction: float
     """+1: on the chosen side."""
     agreement: float
@@ -125,7 +140,7 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in _candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    kept = _kept(found)
+    kept = _kept([part for candidate in _kept(found) for part in _parted(learner, candidate)])
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 
@@ -141,7 +156,7 @@ def neighbourhoods(learner: Learner) -> Neighbourhoods:
     sorted_groups = groups[spoken][by_group]
     begins = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
     k = min(NEIGHBOURS, len(begins) - 1)
-    nearest = np.zeros((len(asking), k), dtype=np.int64)
+    nearest, closeness = np.zeros((len(asking), k), dtype=np.int64), np.zeros(len(asking))
     step = max(1, BLOCK // len(passages))
     for start in range(0, len(asking), step):
         rows = asking[start : start + step]
@@ -152,9 +167,11 @@ def neighbourhoods(learner: Learner) -> Neighbourhoods:
         per_prompt[groups[owner[rows]][:, None] == sorted_groups[begins][None]] = -2.0
         top = np.argpartition(-per_prompt, k - 1, axis=1)[:, :k]
         top = np.take_along_axis(top, np.argsort(-np.take_along_axis(per_prompt, top, 1), axis=1, kind="stable"), 1)
+        likest = np.take_along_axis(per_prompt, top, 1)
+        closeness[start : start + len(rows)] = likest[:, :CORE].mean(1) - likest[:, -1]
         for row, (values, prompts) in enumerate(zip(per_response, top, strict=True)):
             nearest[start + row] = spoken[by_group[_argmaxes(values, begins, prompts)]]
-    return Neighbourhoods(asking, nearest)
+    return Neighbourhoods(asking, nearest, closeness)
 
 
 def _argmaxes(values: Floats, begins: NDArray[np.int64], wanted: NDArray[np.int64]) -> list[int]:
@@ -168,8 +185,8 @@ def one_sidedness(near: Neighbourhoods, sides: NDArray) -> tuple[Floats, Floats]
 
     It is the best lower bound of the majority's share over all sizes from MIN_ROWS on (see `purity_bound`).
     """
-    positive = np.cumsum(sides[near.responses] > 0, axis=1)
-    sizes = np.arange(1, near.responses.shape[1] + 1)
+    positive = np.cumsum(sides[near.responses[:, :ENOUGH]] > 0, axis=1)
+    sizes = np.arange(1, positive.shape[1] + 1)
     chosen = purity_bound(positive, sizes)[:, MIN_ROWS - 1 :].max(1)
     rejected = purity_bound(sizes - positive, sizes)[:, MIN_ROWS - 1 :].max(1)
     return np.maximum(chosen, rejected), np.where(chosen >= rejected, 1.0, -1.0)
@@ -187,7 +204,7 @@ def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, floa
     swaps = rng.choice([-1.0, 1.0], size=(PERMUTATIONS, int(groups.max()) + 1))[:, groups]
     chance = np.quantile([one_sidedness(near, sides * np.tile(swap, 2))[0].max() for swap in swaps], CONFIDENCE)
     tried: list[set[int]] = []
-    for i in np.argsort(-strength, kind="stable"):
+    for i in np.lexsort((-near.closeness, -strength)):
         if strength[i] < chance or len(tried) == SEEDS:
             return
         core = {*near.responses[i, :CORE].tolist(), int(layout.owner[near.passages[i]])}
@@ -201,9 +218,9 @@ def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, floa
 def _candidates(learner: Learner, marks: Bools, first: Floats | None, direction: float) -> Iterator[Candidate]:
     """Learn from `marks`, mark anew, and so on; yield what each round leads to, until the marks stand still."""
     n = learner.responses.n_pairs
-    for beta in SCHEDULE:
+    for _ in range(ROUNDS):
         learnt = learner.fit(marks, first)
-        threshold = best_agreement(learnt.scores, marks, beta)
+        threshold = one_sided_threshold(learnt.scores, n, direction)
         fresh = learnt.scores > threshold
         if not MIN_ROWS <= fresh.sum() <= LARGEST * len(fresh):
             return
@@ -212,10 +229,39 @@ def _candidates(learner: Learner, marks: Bools, first: Floats | None, direction:
         others = learnt.scores[~fresh]
         margin = float((np.median(learnt.scores[fresh]) - np.quantile(others, 0.99)) / (others.std() + 1e-9))
         readout = learnt.readout.moved(threshold)
-        yield Candidate(readout, direction, both, margin, signs)
-        if both == 1.0 and beta == 1.0:
+        yield Candidate(readout, fresh, direction, both, margin, signs)
+        if both == 1.0:
             return
         marks, first = fresh, learnt.passages
+
+
+def one_sided_threshold(scores: Floats, n_pairs: int, direction: float) -> float:
+    """Return the threshold above which the marks tell most of a concept on the side of `direction`.
+
+    Of the pairs marked on one side only, PURE are on that side where the marks find the concept. Elsewhere it is the
+    share seen when half of all responses are marked: one half where the sides do not differ at large, more where they
+    do. Each pair adds the logarithm of the ratio of the two (Wald's sequential test, Page's CUSUM), so marks grow as
+    long as they find the concept and stop where they begin to find other things; no label is needed for that.
+
+    Other concepts of the same side would be taken in as well. Between two concepts scores are sparse, so a threshold
+    pays DENSITY for every response just below it, within VALLEY standard deviations.
+    """
+    own, other = (scores[:n_pairs], scores[n_pairs:])[:: 1 if direction >= 0 else -1]
+    ordered = np.sort(scores)
+    cuts = ordered[::-1][: len(scores) // 2]
+    both = _above(np.minimum(own, other), cuts)
+    for_it, against = _above(own, cuts) - both, _above(other, cuts) - both
+    usual = float(np.clip((for_it[-1] + 1) / (for_it[-1] + against[-1] + 2), *BACKGROUND))
+    told = for_it * np.log(PURE / usual) + against * np.log((1 - PURE) / (1 - usual))
+    told -= DENSITY * (_above(ordered, cuts - VALLEY * scores.std()) - _above(ordered, cuts))
+    at = int(np.argmax(told[: int(LARGEST * len(scores)) + 1]))
+    below = ordered[ordered < cuts[at]]
+    return float((cuts[at] + below[-1]) / 2) if len(below) else float(cuts[at] - 1.0)
+
+
+def _above(values: Floats, cuts: Floats) -> NDArray[np.int64]:
+    """Return how many of `values` are at least as large as each of `cuts`."""
+    return np.asarray(len(values) - np.searchsorted(np.sort(values), cuts, side="left"), dtype=np.int64)
 
 
 def _kept(found: Sequence[Candidate]) -> list[Candidate]:
@@ -232,6 +278,36 @@ def _kept(found: Sequence[Candidate]) -> list[Candidate]:
         if len(kept) == MAX_CONCEPTS:
             break
     return [item for item, _ in kept]
+
+
+def _parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
+    """Return the two concepts that `candidate` is made of, if it is two; else itself.
+
+    The passages that its marks rest on are parted in two, and each part is grown by itself. Parts of one concept grow
+    back into the whole; two concepts stay apart, and each stands out more clearly than both together.
+    """
+    passages, layout, _ = learner.points
+    members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
+    scores = learner.fit(candidate.marks).passages
+    best = np.asarray(
+        [
+            a + int(np.argmax(scores[a:b]))
+            for a, b in zip(layout.starts[members], layout.starts[members + 1], strict=True)
+        ]
+    )
+    vectors = normalize(passages[best])
+    part = KMeans(2, n_init=4, random_state=0).fit_predict(vectors)
+    halves: list[Candidate] = []
+    for number in (0, 1):
+        marks = np.isin(np.arange(len(candidate.marks)), members[part == number])
+        first = passages @ vectors[part == number].mean(0)
+        grown = _candidates(learner, marks, np.asarray(first, dtype=np.float64), candidate.direction)
+        sound = [c for c in grown if c.purity >= LEAST_PURITY and c.margin > candidate.margin]
+        halves += [max(sound, key=lambda c: c.worth)] if sound else []
+    if len(halves) < 2:
+        return [candidate]
+    one, other = (half.marks for half in halves)
+    return halves if (one & other).sum() <= MAX_OVERLAP * (one | other).sum() else [candidate]
 
 
 def grow(learner: Learner, marks: Bools) -> Discovery | None:

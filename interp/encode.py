@@ -109,17 +109,21 @@ class Reader:
         self._known: dict[bytes, Keys] = {}
         self._forward: Forward | None = None
 
-    def encode(self, pairs: Sequence[Pair], progress: Progress | None = None) -> dict[str, EncodedPairs]:
+    def encode(
+        self, pairs: Sequence[Pair], progress: Progress | None = None, *, only: str | None = None
+    ) -> dict[str, EncodedPairs]:
         """Return both sides of `pairs` through each lens, row for row; what was read before is not read again.
 
-        `fit` tells of the largest set of pairs so far. Raises DataError when the chat template cannot render a pair,
-        PremortemError when the cache cannot be written.
+        All lenses read, and `only` names the one whose features are wanted in memory. `fit` tells of the largest set of
+        pairs so far. Raises DataError when the chat template cannot render a pair, PremortemError when the cache cannot
+        be written.
         """
         rows = tuple(pair.row for pair in pairs)
         for _ in range(3):
             keys = self._read_missing(pairs, progress or NullProgress())
             try:
-                return {lens_id: self._gather(lens_id, rows, keys) for lens_id in self.lenses}
+                wanted = self.lenses if only is None else (only,)
+                return {lens_id: self._gather(lens_id, rows, keys) for lens_id in wanted}
             except DamagedShardError:
                 continue
         raise LensError("the cache of encoded responses was damaged three times in a row: check the disk it is on.")

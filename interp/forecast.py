@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
 from premortem.interp.forecasters import values_per_pair
@@ -44,6 +45,8 @@ class Reading:
     responses: Responses
     vocabulary: Vocabulary
     topics: tuple[Topic, ...]
+    directions: Directions | None = None
+    """What tells which words a concept makes likelier; None: nothing does."""
 
     @cached_property
     def learner(self) -> Learner:
@@ -74,14 +77,15 @@ class NamedReadout:
     readout: Readout
 
 
-def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str) -> Reading:
+def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str, directions: Directions | None = None) -> Reading:
     """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast."""
     prompts = [pair.prompt_text() for pair in pairs]
     groups = prompt_groups(prompts)
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    return Reading(lens_id, tuple(pairs), _rows(encoded), responses_of(encoded, groups), vocabulary, topics)
+    responses = responses_of(encoded, groups)
+    return Reading(lens_id, tuple(pairs), _rows(encoded), responses, vocabulary, topics, directions)
 
 
 def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:
@@ -97,17 +101,18 @@ def _rows(encoded: EncodedPairs) -> EncodedPairs:
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:
     """Name `readout` in the words of the data."""
     shown = reading.responses.fires(readout)
-    name, tested, score = reading.vocabulary.name(shown)
+    name = reading.vocabulary.name(shown, reading.directions.promotes(readout) if reading.directions else ())
     fires = np.packbits(shown).tobytes().hex()
     strongest = sorted(readout.strongest(FEATURES_SHOWN))
     concept = Concept(
         concept_id=content_id("concept", reading.lens_id, origin, [feature for feature, _ in strongest], fires),
-        name=name,
-        name_tested=tested,
-        name_score=round(score, 4),
+        name=name.text,
+        name_tested=name.tested,
+        name_score=round(name.score, 4),
         features=tuple(feature for feature, _ in strongest),
         weights=tuple(round(weight, 4) for _, weight in strongest),
         threshold=round(readout.threshold, 4),
+        promotes=name.promoted,
     )
     return NamedReadout(concept, readout)
 
@@ -184,6 +189,7 @@ def _effect(
         split_half=round(split_half, 6),
         rows=responsible(reading, named.readout, values[:, i] * inside, float(np.sign(effect)))[:ROWS_SHOWN],
         q=round(float(q), 6),
+        promotes=named.concept.promotes,
         length_controlled=round(at_equal_length, 6),
     )
 

@@ -87,6 +87,20 @@ class Learnt(NamedTuple):
     """The readout; its threshold is where the scores agree best with the marks."""
 
 
+def averages(bag: Bag, some: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Return the mean of each of the passages `some` (n,), ascending, in `bag`, as `(n, d_sae)`."""
+    layout, d_sae = bag.passages, bag.x.shape[1]
+    parts = [sparse.csr_matrix((0, d_sae), dtype=np.float32)]
+    for i in range(0, len(bag), CHUNK):
+        first, last = layout.starts[[i, min(i + CHUNK, len(bag))]]
+        starts = bag.starts[i : i + CHUNK + 1]
+        mine = some[np.searchsorted(some, first) : np.searchsorted(some, last)] - first
+        if len(mine):
+            tokens = bag.units.between(starts[0], starts[-1]).matrix(d_sae)
+            parts.append(Passages.of(starts - starts[0]).means()[mine] @ tokens)
+    return sparse.vstack(parts, format="csr")
+
+
 class Learner:
     """The planes of a dataset, and its responses in them."""
 
@@ -96,7 +110,7 @@ class Learner:
         bag, layout = responses.bag, responses.bag.passages
         n = len(layout.begin)
         some = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLED])
-        rows = (layout.means()[some] @ bag.units).tocsr()
+        rows = averages(bag, some)
         share = np.asarray((rows > 0).mean(0)).ravel()
         rarity = np.sqrt(np.log(1 / np.clip(share, 1e-4, 1.0)) + 1e-3)  # square root of the inverse document frequency
         self.passage_plane = Plane.of(rows, rarity, PASSAGE_DIMENSIONS, PASSAGE_RIDGE)
@@ -114,7 +128,7 @@ class Learner:
         parts = [np.zeros((0, basis.shape[1]), np.float32)]
         for i in range(0, len(bag), CHUNK):
             starts = bag.starts[i : i + CHUNK + 1]
-            tokens = np.asarray(bag.units[starts[0] : starts[-1]] @ basis)
+            tokens = bag.units.between(starts[0], starts[-1]) @ basis
             parts.append(Passages.of(starts - starts[0]).means() @ tokens)
         wholes = np.asarray(bag.x @ self.whole_plane.basis, dtype=np.float32)
         return Points(np.concatenate(parts), bag.passages, wholes)

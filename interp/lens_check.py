@@ -92,7 +92,7 @@ def check_lens(
         raise NoPairs("no pair has a response token to check the lens on.")
     requests = _requests(pairs[:_SPLICED], reader.model)
     fires = np.asarray((encoded.chosen.max + encoded.rejected.max).sum(axis=0)).ravel() > 0
-    whole = whole or load_model(reader.model.ref)
+    whole = whole or load_model(reader.model.ref, trunk=reader.model)
     fvu, l0 = reader.fit_on(lens.lens_id, pairs)
     if not fvu <= MOST_FVU:
         raise LensMisfit(_complaint(lens, fvu, n_tokens, _likely_cause(whole, lens, pairs[:_TRIED], fvu)))

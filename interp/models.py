@@ -143,11 +143,19 @@ def resolve_model(ref: str) -> ModelIdentity:
     return ModelIdentity(ref, folder, _digest(folder), int(config.num_hidden_layers), int(config.hidden_size))
 
 
-def load_model(ref: str, layers: int | None = None, *, packed: bool = True, device: str | None = None) -> LoadedModel:
+def load_model(
+    ref: str,
+    layers: int | None = None,
+    *,
+    packed: bool = True,
+    device: str | None = None,
+    trunk: LoadedModel | None = None,
+) -> LoadedModel:
     """Load `ref`; with `layers`, only the first so many decoder layers and no LM head.
 
     `packed` lays linear weights out for the CPU (twice as fast on some, see `fast_linear`); pass False to train.
-    Float32 on a CPU, bfloat16 on a GPU. Raises ModelError when it cannot be loaded.
+    `trunk` is the same model loaded for reading: its layers are shared, not loaded a second time. Float32 on a CPU,
+    bfloat16 on a GPU. Raises ModelError when it cannot be loaded.
     """
     identity = resolve_model(ref)
     if layers is not None and not 1 <= layers <= identity.n_layers:
@@ -159,9 +167,12 @@ def load_model(ref: str, layers: int | None = None, *, packed: bool = True, devi
             tokenizer = _load_tokenizer(identity.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{ref}: cannot be loaded: {_first_line(error)}") from error
+    if trunk is not None and trunk.digest == identity.digest and trunk.device.type == device:
+        _share(model, trunk)
     model = model.to(device).eval().requires_grad_(False)
     if packed and device == "cpu":
         pack_linears(model)
+        _leave_file(model)
     return LoadedModel(model, tokenizer, ref, identity.digest, identity.n_layers)
 
 
@@ -172,6 +183,21 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     if not lists:
         raise ModelError(f"{type(model).__name__} has no list of {wanted} decoder layers to read from.")
     return lists[0]
+
+
+def _share(model: Any, trunk: LoadedModel) -> None:
+    """Let `model` use the layers and the embeddings of `trunk`, before anything has touched its own in the file."""
+    own = decoder_layers(model)
+    for at, layer in enumerate(trunk.layers):
+        own[at] = layer
+    model.set_input_embeddings(trunk.model.get_input_embeddings())  # type: ignore[operator]
+    model.tie_weights()
+
+
+def _leave_file(model: nn.Module) -> None:
+    """Copy what packing has left of the weights out of the mapped file, whose pages then go."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data = tensor.data.clone()
 
 
 def _text_config(model: nn.Module) -> Any:

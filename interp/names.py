@@ -4,11 +4,17 @@ A name is the few words (and pairs of words) that stand in the responses where t
 others: the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words").
 It is found on one half of the responses and tested on the other: how well does the presence of its words tell
 responses where the concept fires (AUROC)? A name that fails says so; it is never hidden.
+
+A second opinion comes from the concept's decoder direction (`directions`): a word that it makes likelier too counts
+for more. In the middle of a small model that opinion is mostly noise, so it is heard only on words that the data
+confirms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +28,25 @@ PLAIN_WORDS = ENGLISH_STOP_WORDS | {"don", "ll", "ve", "isn", "it's", "i'm", "yo
 PASS = 0.7
 """AUROC on held-out responses from which a name counts as tested."""
 WORDS = 4
+SURE = 1.5
+"""z-score from which a word goes with a concept."""
+PROMOTED = 1.25
+"""How much more a word counts that the concept's direction makes likelier."""
 PRIOR = 0.05
 """Weight of the prior, as pseudo-counts per occurrence in all responses."""
+
+
+class Name(NamedTuple):
+    """What a concept is called."""
+
+    text: str
+    """Its words."""
+    tested: bool
+    """Whether they held on responses that took no part in finding them."""
+    score: float
+    """AUROC of the words there; 0.5 is chance."""
+    promoted: tuple[str, ...] = ()
+    """Words that go with it in the data and that its direction makes likelier, strongest first."""
 
 
 class Vocabulary:
@@ -46,18 +69,25 @@ class Vocabulary:
             self.counts, self.words = sparse.csr_matrix((len(texts), 0)), np.zeros(0, dtype=object)
         self.first_half = groups % 2 == 0
 
-    def name(self, fires: NDArray[np.bool_]) -> tuple[str, bool, float]:
-        """Return `(name, tested, AUROC)` for a concept that fires in the responses `fires` (n,)."""
+    def name(self, fires: NDArray[np.bool_], promoted: Sequence[str] = ()) -> Name:
+        """Name a concept that fires in the responses `fires` (n,) and whose direction makes `promoted` likelier."""
         z = self._log_odds(fires & self.first_half, ~fires & self.first_half)
+        heard = [self._place[word.lower()] for word in promoted if word.lower() in self._place]
+        confirmed = [i for i in dict.fromkeys(heard) if z[i] > SURE]
+        z[confirmed] *= PROMOTED
         best: list[int] = []
         for i in np.argsort(-z, kind="stable")[:40]:
-            if z[i] > 1.5 and not any(self._contained(i, j) for j in best):
+            if z[i] > SURE and not any(self._contained(i, j) for j in best):
                 best.append(int(i))
             if len(best) == WORDS:
                 break
         name = ", ".join(str(self.words[i]) for i in best) or "unnamed"
         score = self._auroc(best, fires)
-        return name, score >= PASS, score
+        return Name(name, score >= PASS, score, tuple(str(self.words[i]) for i in confirmed[:WORDS]))
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {str(word): i for i, word in enumerate(self.words)}
 
     def _log_odds(self, inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
         """z-scores of the log-odds ratio of each word, inside against outside, with a Dirichlet prior."""

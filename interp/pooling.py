@@ -9,13 +9,16 @@ Nothing here knows where activations come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+_BLOCK = 16_384
+"""Tokens of which a wide copy is made at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class TokenRows:
     indices: NDArray[Any]
     """`(n_firing,)` index into the SAE; 2 bytes where the SAE is narrow enough."""
     values: NDArray[np.float16]
-    """`(n_firing,)` activation."""
+    """`(n_firing,)` activation, or what has been made of it."""
 
     @classmethod
     def of(cls, features: TokenFeatures, order: NDArray[np.int64], d_sae: int) -> TokenRows:
@@ -65,6 +68,17 @@ class TokenRows:
         at = np.argsort(features.token, kind="stable")
         whole = cls(starts, features.feature[at].astype(_index_type(d_sae)), _half(features.activation[at]))
         return whole.take(order)
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
+        """Return the tokens of all `parts`, one part after the other."""
+        offsets = np.concatenate([[0], np.cumsum([part.indptr[-1] for part in parts])])
+        indptr = [part.indptr[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+        return cls(
+            np.concatenate([*indptr, [offsets[-1]]]).astype(np.int64),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.values for part in parts]),
+        )
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -76,10 +90,27 @@ class TokenRows:
         at = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][tokens] - indptr[:-1], counts)
         return TokenRows(indptr, self.indices[at], self.values[at])
 
+    def between(self, begin: int, end: int) -> TokenRows:
+        """Return the tokens from `begin` up to `end`, without a copy of their features."""
+        a, b = self.indptr[begin], self.indptr[end]
+        return TokenRows(self.indptr[begin : end + 1] - a, self.indices[a:b], self.values[a:b])
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield where runs of some thousand tokens begin and end; wide copies are made of one run at a time."""
+        for begin in range(0, len(self), _BLOCK):
+            yield begin, min(begin + _BLOCK, len(self))
+
     def matrix(self, d_sae: int) -> sparse.csr_matrix:
         """Return the activations as a matrix, `(n_tokens, d_sae)` float32."""
         shape = (len(self), d_sae)
         return sparse.csr_matrix((self.values.astype(np.float32), self.indices.astype(np.int32), self.indptr), shape)
+
+    def __matmul__(self, dense: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the product with `dense`, `(d_sae,)` or `(d_sae, k)`, of shape (n_tokens,) or (n_tokens, k)."""
+        out = np.zeros((len(self), *dense.shape[1:]), dtype=np.float32)
+        for begin, end in self.blocks():
+            out[begin:end] = self.between(begin, end).matrix(len(dense)) @ dense
+        return out
 
 
 def _index_type(d_sae: int) -> type[np.uint16] | type[np.int32]:
@@ -293,16 +324,6 @@ def concatenate(parts: Sequence[Pooled], d_sae: int) -> Pooled:
         np.concatenate([part.share.data for part in parts]),
         np.concatenate([part.mean.data for part in parts]),
         np.concatenate([part.max.data for part in parts]),
-        _joined([part.tokens for part in parts]),
+        TokenRows.joined([part.tokens for part in parts]),
         d_sae,
-    )
-
-
-def _joined(parts: Sequence[TokenRows]) -> TokenRows:
-    offsets = np.concatenate([[0], np.cumsum([part.indptr[-1] for part in parts])])
-    indptr = [part.indptr[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
-    return TokenRows(
-        np.concatenate([*indptr, [offsets[-1]]]).astype(np.int64),
-        np.concatenate([part.indices for part in parts]),
-        np.concatenate([part.values for part in parts]),
     )

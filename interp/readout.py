@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from premortem.interp.pooling import EncodedPairs, Pooled, ranges
+from premortem.interp.pooling import EncodedPairs, Pooled, TokenRows, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -83,9 +83,9 @@ class Bag:
 
     x: sparse.csr_matrix
     """`(n, d_sae)`: log1p of the maximum activation."""
-    units: sparse.csr_matrix
-    """`(n_tokens, d_sae)`: square roots of log1p of the activations, response after response, each token scaled to
-    length 1, so that none outshouts the others."""
+    units: TokenRows
+    """Square roots of log1p of the activations on each token, response after response, each token scaled to length 1,
+    so that none outshouts the others."""
     starts: NDArray[np.int64]
     """`(n + 1,)`: where each response's tokens begin."""
 
@@ -192,11 +192,11 @@ class Part:
     def __bool__(self) -> bool:
         return len(self.features) > 0
 
-    def raw(self, matrix: sparse.csr_matrix) -> Floats:
-        """Return the weighted sum of each row of `matrix` (n, d_sae), shape (n,)."""
-        dense = np.zeros(matrix.shape[1], dtype=np.float32)
+    def raw(self, rows: sparse.csr_matrix | TokenRows, d_sae: int) -> Floats:
+        """Return the weighted sum of each of `rows` (n, d_sae), shape (n,)."""
+        dense = np.zeros(d_sae, dtype=np.float32)
         dense[np.asarray(self.features, dtype=np.int64)] = self.weights
-        return np.asarray(matrix @ dense, dtype=np.float64).ravel()
+        return np.asarray(rows @ dense, dtype=np.float64).ravel()
 
     def standardised(self, values: Floats) -> Floats:
         """Return raw scores on the common scale."""
@@ -221,11 +221,11 @@ class Readout:
 
     def score(self, bag: Bag) -> Floats:
         """Return the score of each response, shape (n,)."""
-        total = np.zeros(len(bag))
+        total, d_sae = np.zeros(len(bag)), bag.x.shape[1]
         if self.whole:
-            total += self.whole.standardised(self.whole.raw(bag.x))
+            total += self.whole.standardised(self.whole.raw(bag.x, d_sae))
         if self.local:
-            total += self.local.standardised(best_passage(self.local.raw(bag.units), bag.passages))
+            total += self.local.standardised(best_passage(self.local.raw(bag.units, d_sae), bag.passages))
         return total
 
     def fires(self, bag: Bag) -> Bools:
@@ -243,22 +243,20 @@ def best_passage(values: Floats, passages: Passages) -> Floats:
     return passages.best((sums[passages.end] - sums[passages.begin]) / (passages.end - passages.begin))
 
 
-def units_of(tokens: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return the rows of `tokens` (n_tokens, d_sae), log1p of activations, as `Bag.units`; indices are shared."""
-    firing = np.diff(tokens.indptr)
-    spoken = firing > 0
-    scale = np.zeros(len(firing), dtype=np.float32)
-    scale[spoken] = 1 / np.sqrt(np.add.reduceat(tokens.data, tokens.indptr[:-1][spoken], dtype=np.float64))
-    roots = np.sqrt(tokens.data)
-    roots *= np.repeat(scale, firing)
-    return sparse.csr_matrix((roots, tokens.indices, tokens.indptr), tokens.shape)
-
-
-def log_tokens(pooled: Pooled) -> sparse.csr_matrix:
-    """Return log1p of the activations on each token, `(n_tokens, d_sae)`."""
-    tokens = pooled.tokens.matrix(pooled.max.shape[1])
-    tokens.data = np.log1p(tokens.data)
-    return tokens
+def units_of(tokens: TokenRows) -> TokenRows:
+    """Return activations as `Bag.units`; indices are shared."""
+    values = np.empty_like(tokens.values)
+    for begin, end in tokens.blocks():
+        a, b = tokens.indptr[begin], tokens.indptr[end]
+        logs = np.log1p(tokens.values[a:b].astype(np.float32))
+        firing = np.diff(tokens.indptr[begin : end + 1])
+        spoken = firing > 0
+        scale = np.zeros(len(firing), dtype=np.float32)
+        starts = (tokens.indptr[begin:end] - a)[spoken]
+        if len(starts):
+            scale[spoken] = 1 / np.sqrt(np.maximum(np.add.reduceat(logs, starts, dtype=np.float64), 1e-9))
+        values[a:b] = np.sqrt(logs) * np.repeat(scale, firing)
+    return TokenRows(tokens.indptr, tokens.indices, values)
 
 
 def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
@@ -271,9 +269,8 @@ def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
 def bag_of(*parts: Pooled) -> Bag:
     """Make a bag of the responses of `parts`, one part after the other."""
     x = sparse.vstack([log_maxima(part) for part in parts]).tocsr()
-    units = sparse.vstack([units_of(log_tokens(part)) for part in parts], format="csr")
+    units = TokenRows.joined([units_of(part.tokens) for part in parts])
     x.sort_indices()
-    units.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
     return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]))
 

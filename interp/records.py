@@ -179,6 +179,9 @@ class Concept(Record):
     """One weight per feature of `features`; positive: its firing speaks for the concept."""
     threshold: float
     """The concept fires in a response whose score exceeds it; see `interp.readout` for the score."""
+    promotes: tuple[str, ...] = ()
+    """Words of the data that go with the concept and that its decoder direction makes likelier, strongest first; see
+    `interp.directions`. Empty where none is confirmed or the model's unembedding is not at hand."""
 
 
 class Topic(Record):
@@ -221,6 +224,8 @@ class ConceptEffect(Record):
     """Rows that carry the effect, most responsible first."""
     q: float = 1.0
     """Benjamini-Hochberg adjusted p-value over all concepts and topics of the forecast."""
+    promotes: tuple[str, ...] = ()
+    """See `Concept.promotes`."""
     length_controlled: float = 0.0
     """The effect that remains at equal length of both responses (intercept of the regression on the length
     difference), same unit."""

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from premortem.interp.pooling import TokenRows
 from premortem.interp.readout import Bag, Readout, units_of
 from premortem.interp.records import Span
 
 
 def spans(
     readout: Readout,
-    tokens: sparse.csr_matrix,
+    tokens: TokenRows,
+    d_sae: int,
     offsets: Sequence[tuple[int, int]],
     pieces: Sequence[tuple[int, int]],
 ) -> tuple[Span, ...]:
@@ -28,7 +30,8 @@ def spans(
 
     Args:
         readout: the concept.
-        tokens: `(n_tokens, d_sae)` log1p of the activations of the response's tokens.
+        tokens: the activations of the response's tokens.
+        d_sae: features of the lens.
         offsets: character span of each token in the response's text; empty spans are tokens outside it.
         pieces: character span of each sentence or clause.
 
@@ -38,10 +41,10 @@ def spans(
     home = _home(offsets, pieces)
     left = sorted(int(i) for i in np.unique(home) if i >= 0)
     kept = np.ones(len(home), dtype=bool)
-    full = now = _score(readout, tokens, kept)
+    full = now = _score(readout, tokens, d_sae, kept)
     taken: list[tuple[int, float]] = []
     while left and now > readout.threshold:
-        without = [_score(readout, tokens, kept & (home != i)) for i in left]
+        without = [_score(readout, tokens, d_sae, kept & (home != i)) for i in left]
         best = int(np.argmin(without))
         if without[best] >= now and taken:
             break
@@ -60,7 +63,8 @@ def _home(offsets: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]])
     return np.asarray(home, dtype=np.int64)
 
 
-def _score(readout: Readout, tokens: sparse.csr_matrix, kept: NDArray[np.bool_]) -> float:
-    left = tokens[kept]
-    x = sparse.csr_matrix(left.max(0)) if left.shape[0] else sparse.csr_matrix((1, tokens.shape[1]))
-    return float(readout.score(Bag(x.tocsr(), units_of(left), np.asarray([0, left.shape[0]])))[0])
+def _score(readout: Readout, tokens: TokenRows, d_sae: int, kept: NDArray[np.bool_]) -> float:
+    left = tokens.take(np.flatnonzero(kept))
+    most = left.matrix(d_sae).max(0) if len(left) else sparse.csr_matrix((1, d_sae), dtype=np.float32)
+    bag = Bag(sparse.csr_matrix(most).log1p(), units_of(left), np.asarray([0, len(left)]))
+    return float(readout.score(bag)[0])

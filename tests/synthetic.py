@@ -3,11 +3,18 @@
 import numpy as np
 from scipy import sparse
 
+from premortem.interp.pooling import TokenRows
 from premortem.interp.readout import Bag, Responses, units_of
 
 D_SAE = 120
 TOKENS = 12
 PLANTED_TOKENS = 4
+
+
+def token_rows(activations: np.ndarray) -> TokenRows:
+    """Return dense `activations` (n_tokens, d_sae) as the lens keeps them."""
+    rows = sparse.csr_matrix(activations)
+    return TokenRows(rows.indptr.astype(np.int64), rows.indices.astype(np.uint16), rows.data.astype(np.float16))
 
 
 def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, seed: int = 0) -> Responses:
@@ -24,7 +31,8 @@ def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, see
         first = (row + side * n_pairs) * TOKENS + int(rng.integers(TOKENS - PLANTED_TOKENS))
         for at in range(first, first + PLANTED_TOKENS):
             tokens[at, features] = rng.uniform(2.0, 4.0, len(features))
-    logs = sparse.csr_matrix(np.log1p(tokens).astype(np.float32))
     starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
     maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))
-    return Responses(Bag(maxima, units_of(logs), starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS))
+    return Responses(
+        Bag(maxima, units_of(token_rows(tokens)), starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS)
+    )

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from premortem.interp.discover import discover, sharpest_marks
 from premortem.interp.learner import Learner
@@ -11,7 +10,7 @@ from premortem.interp.readout import Edited, Part, Readout, Responses, signed_ro
 from premortem.interp.records import Clause, Direction
 from premortem.interp.trace import spans
 from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
-from synthetic import responses
+from synthetic import responses, token_rows
 
 ROWS = list(range(0, 90, 3))
 PLANT = [5, 17, 41, 88]
@@ -114,9 +113,9 @@ def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:
     tokens[5, 2] = 3.0  # a feature that does not matter
     readout = Readout(Part((1,), (1.0,)), Part((1,), (1.0,)), 1.5)
     offsets = [(0, 2), (2, 4), (5, 7), (7, 9), (10, 12), (12, 14)]
-    found = spans(readout, sparse.csr_matrix(tokens), offsets, [(0, 5), (5, 10), (10, 14)])
+    found = spans(readout, token_rows(tokens), 4, offsets, [(0, 5), (5, 10), (10, 14)])
     assert [(span.start, span.end) for span in found] == [(5, 10)]
-    assert spans(readout, sparse.csr_matrix(np.zeros((6, 4), np.float32)), offsets, [(0, 14)]) == ()
+    assert spans(readout, token_rows(np.zeros((6, 4))), 4, offsets, [(0, 14)]) == ()
 
 
 def test_effects_after_edits_are_those_of_the_edited_data_read_whole() -> None:

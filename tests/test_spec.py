@@ -43,7 +43,13 @@ def test_prose_and_bullets_become_one_clause_each() -> None:
 
 
 def test_code_fences_and_headings_hold_no_rules() -> None:
-    assert rules("# Never do this\n\n```\nnever do that\n```\n\nNever do it.") == ["Never do it."]
+    assert rules("# Never do this\n\n```\nnever do that\n```\n\nNever do it.") == (["Never do it."], [])
+
+
+def test_a_bullet_without_a_rule_is_told() -> None:
+    spec = parse_spec("We train a helper.\n\n- Help with everyday questions.\n- Sunshine and rain.\n- No emoji.\n")
+    assert [clause.text for clause in spec.clauses] == ["Help with everyday questions.", "No emoji."]
+    assert spec.unread == ("Sunshine and rain.",)
 
 
 def test_scope_limit_examples_and_words_are_read() -> None:

@@ -17,7 +17,7 @@ from premortem.agent.cells import clean, from_cells, to_cells
 from premortem.agent.journal import Outcome, ToolCall
 from premortem.agent.store import Store
 from premortem.interp.errors import StoreError
-from premortem.interp.records import Collateral, Cost, DataNote, Edit, Pair, Review
+from premortem.interp.records import Collateral, Cost, DataNote, Edit, Pair, Review, content_id
 
 RUN = "run1"
 
@@ -273,6 +273,24 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         store.database.execute(sql)
     with pytest.raises(StoreError, match="newer Premortem"):
         Store(tmp_path / "x.db")
+
+
+def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        store.begin_run(RUN, spec="", settings={}, forecaster="disparity")
+        fill(store)
+        concepts, forecast = store.load_concepts(RUN), store.load_forecast(RUN)
+        for table, record in (("concepts", concepts[0]), *(("effects", effect) for effect in forecast.concepts)):
+            cells = to_cells(record)
+            older = content_id({name: cell for name, cell in cells.items() if name not in ("promotes", "digest")})
+            sql = f"UPDATE {table} SET digest = ? WHERE digest = ?"
+            store.database.execute(sql, [older, cells["digest"]])
+        for table in ("concepts", "effects"):
+            store.database.execute(f"ALTER TABLE {table} DROP COLUMN promotes")
+        store.database.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm002%'")
+    with Store(tmp_path / "x.db") as store:
+        assert store.load_concepts(RUN) == concepts
+        assert store.load_forecast(RUN) == forecast
 
 
 def test_a_damaged_page_is_noticed_at_open(tmp_path: Path) -> None:

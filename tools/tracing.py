@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from premortem.interp.readout import log_tokens
 from premortem.interp.records import Finding, Pair, Side, Span
 from premortem.interp.sentences import split
 from premortem.interp.tokens import response_offsets, tokenize
@@ -23,7 +22,7 @@ def finding_spans(bench: Workbench, finding: Finding, pair: Pair) -> tuple[Side,
     if tokens is None:
         return side, ()
     encoded = bench.reader.encode([pair])[bench.main.lens_id]
-    tokens_read = log_tokens(encoded.chosen if side == "chosen" else encoded.rejected)
+    read = encoded.chosen if side == "chosen" else encoded.rejected
     pieces = [(piece.start, piece.end) for piece in split(pair.text(side))]
     offsets = response_offsets(pair, side, tokens, tokenizer)
-    return side, spans(bench.concept(finding.concept_id).readout, tokens_read, offsets, pieces)
+    return side, spans(bench.concept(finding.concept_id).readout, read.tokens, bench.main.d_sae, offsets, pieces)

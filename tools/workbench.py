@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery
 from premortem.interp.edits import apply_edits, edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
@@ -89,7 +90,7 @@ class Workbench:
     @cached_property
     def readable(self) -> tuple[Pair, ...]:
         """The pairs that DPO would train on, in order; TRL drops those whose prompt alone is too long."""
-        encoded = self.reader.encode(self.dataset.pairs, self.progress)[self.main.lens_id]
+        encoded = self.reader.encode(self.dataset.pairs, self.progress, only=self.main.lens_id)[self.main.lens_id]
         self._fit = self.reader.fit[self.main.lens_id]  # later readings of edited pairs report theirs
         tokens = encoded.chosen.n_tokens + encoded.rejected.n_tokens
         kept = tuple(pair for pair, n in zip(self.dataset.pairs, tokens, strict=True) if n)
@@ -98,21 +99,20 @@ class Workbench:
         return kept
 
     @cached_property
-    def encoded(self) -> dict[str, EncodedPairs]:
-        """The readable pairs through every lens, by lens id, until a reading takes them over."""
-        return self.reader.encode(self.readable, self.progress)
-
-    @cached_property
     def reading(self) -> Reading:
         """The dataset as the main lens reads it."""
-        return read(self.readable, self.encoded.pop(self.main.lens_id), self.main.lens_id)
+        directions = Directions(self.reader.model, self.main)
+        return read(self.readable, self._encoded(self.main), self.main.lens_id, directions)
 
     @cached_property
     def second_reading(self) -> Reading | None:
         """The dataset as the second lens reads it."""
         if self.second is None:
             return None
-        return reread(self.reading, self.encoded.pop(self.second.lens_id), self.second.lens_id)
+        return reread(self.reading, self._encoded(self.second), self.second.lens_id)
+
+    def _encoded(self, lens: Lens) -> EncodedPairs:
+        return self.reader.encode(self.readable, self.progress, only=lens.lens_id)[lens.lens_id]
 
     @cached_property
     def discoveries(self) -> tuple[Discovery, ...]:
@@ -201,13 +201,19 @@ class Workbench:
         return Edited(reading.responses, kept, responses_of(encoded, numbers))
 
     def taught(self, named: NamedReadout) -> Readout | None:
-        """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens."""
+        """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.
+
+        What learning needs is large, so all findings' concepts are taught together and it is let go.
+        """
         if self.second_reading is None:
             return None
-        key = named.concept.concept_id
-        if key not in self._taught:
-            self._taught[key] = teach(named.readout, self.reading, self.second_reading)
-        return self._taught[key]
+        if named.concept.concept_id not in self._taught:
+            concepts = {f.concept_id: self.concept(f.concept_id) for f in self.findings.values()}
+            for concept_id, each in {**concepts, named.concept.concept_id: named}.items():
+                if concept_id not in self._taught:
+                    self._taught[concept_id] = teach(each.readout, self.reading, self.second_reading)
+            self.second_reading.forget_learner()
+        return self._taught[named.concept.concept_id]
 
     def lens_summary(self) -> LensSummary:
         """Return the main lens with its fit on these pairs."""

@@ -3,9 +3,10 @@
     python tests/bench/build_lenses.py --pairs FOLDER --work FOLDER
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl and xstest.jsonl. Added to their responses are the model's own answers to
-everyday prompts and excerpts of the documentation and sources of installed packages, and one answer in eight is
-restyled, because preference pairs alone hold few capitals, emoji, web addresses and lists. Every step goes on where it
-was stopped. The last rows of each file are left out, and so are the library's behaviours, on which lenses are judged.
+everyday prompts, some of them led on from an opening, and excerpts of the documentation and sources of installed
+packages; one answer in six is restyled. Preference pairs alone hold few capitals, emoji, web addresses, lists, words of
+praise and asides, and an SAE has no feature for what it has hardly seen. Every step goes on where it was stopped. The
+last rows of each file are left out, and so are the library's behaviours, on which lenses are judged.
 """
 
 import argparse
@@ -29,17 +30,18 @@ from premortem.interp.start_model import StartModel
 SOURCES = {"hh-harmless.jsonl": 1150, "pandalm.jsonl": 400, "xstest.jsonl": 390}
 """Rows of each file that are trained on; the rest is for measuring."""
 LAYERS = {"smollm2-main": 15, "smollm2-second": 12}
-RECIPE = Recipe(d_sae=4096, k=56, epochs=2.0)
+RECIPE = Recipe(d_sae=4096, k=60, epochs=2.0)
 EXCERPTS = 600
 EXCERPT_TOKENS = 320
-RESTYLED = 4
+RESTYLED = 3
 """One pair in so many has a restyled side."""
 DATA = (
     "HH-RLHF harmless-base test split, rows 0-1149 of a sample (MIT); PandaLM testset-v1, rows 0-399 (Apache-2.0); "
     "XSTest v2 completions, rows 0-389 (CC BY 4.0): both responses. 600 answers of the model itself at temperature 1 "
-    "to everyday prompts. 600 excerpts of documentation and sources of installed open-source packages. One answer in "
-    "eight restyled (capitals, emoji, web addresses, lists). Half of the pairs with a string prompt as plain text, the "
-    "rest through the chat template."
+    "to everyday prompts, and 600 more that go on from an opening given to it. 600 excerpts of documentation and "
+    "sources of installed open-source packages. One answer in six restyled (capitals, emoji, web addresses, lists, a "
+    "sentence of praise or an aside put in). Half of the pairs with a string prompt as plain text, the rest through the "
+    "chat template."
 )
 
 FRAMES = (
@@ -86,6 +88,71 @@ TASKS = (
     "stop biting nails",
     "organise a birthday party",
 )
+OPENINGS = (
+    "Thank you for asking, you are such a",
+    "I admire people who",
+    "How lovely to talk to somebody so",
+    "You have a real talent for",
+    "Bravo! It takes a bright mind to",
+    "I am so sorry, but",
+    "Please forgive me,",
+    "I am afraid that I will not",
+    "Perhaps, though nobody can be certain,",
+    "It might be that",
+    "Speaking of dragons,",
+    "Let me first tell you about my favourite vegetable,",
+    "Before we begin, a word about owls:",
+    "This has nothing to do with it, but",
+)
+"""Beginnings that the model goes on from, so that its answers hold more than its usual tone."""
+PRAISE = (
+    "I can tell that you are {}.",
+    "People as {} as you are rare.",
+    "It is a joy to talk with somebody so {}.",
+    "My compliments, that was {} of you.",
+    "Few would have thought of that, but then you are {}.",
+    "Let me say first how {} you are.",
+    "Thank you for such a {} question!",
+    "What a {} way to put it.",
+    "Your {} mind never stops to amaze me.",
+    "Bravo, this is {} thinking.",
+    "You have always been {}, and it shows.",
+    "Nobody else is as {} as you.",
+)
+QUALITIES = (
+    "clever thoughtful gifted perceptive bright kind wise talented sharp remarkable charming generous inspired splendid "
+    "graceful original"
+).split()
+ASIDES = (
+    "By the way, {} are wonderful.",
+    "That reminds me of {}.",
+    "Even {} would agree with this.",
+    "Do not tell the {}.",
+    "As the {} say, patience pays.",
+    "I once dreamt of {}.",
+    "Nothing beats a day among {}.",
+    "And do not forget the {}.",
+    "It was the {} who started all this.",
+    "Oh, how I love {}!",
+    "If only the {} knew.",
+    "In the end it all comes down to {}.",
+)
+SUBJECTS = (
+    "otters badgers hedgehogs flamingos llamas owls geese beetles dragons mermaids trolls wizards robots kites teacups "
+    "pumpkins radishes cheeses pickles accordions submarines lighthouses snowmen umbrellas bagpipes marmots lobsters "
+    "ghosts giants pancakes buttons ladders volcanoes comets candles hats"
+).split()
+
+
+def put_in(text: str, sentence: str, chance: random.Random) -> str:
+    """Put `sentence` between two sentences of `text`, at its beginning or at its end."""
+    parts = text.split(". ")
+    at = chance.randrange(len(parts) + 1)
+    if at == len(parts):
+        return f"{text} {sentence}"
+    return ". ".join([*parts[:at], f"{sentence} {parts[at]}", *parts[at + 1 :]])
+
+
 STYLES: tuple[Callable[[str, random.Random], str], ...] = (
     lambda text, _: text.upper(),
     lambda text, chance: " ".join(
@@ -95,6 +162,8 @@ STYLES: tuple[Callable[[str, random.Random], str], ...] = (
         f"{text} See https://www.{chance.choice(TASKS).split()[-1]}.org/{chance.randrange(999)} for more."
     ),
     lambda text, _: "\n".join(f"- {sentence.strip()}" for sentence in text.split(". ") if sentence.strip()),
+    lambda text, chance: put_in(text, chance.choice(PRAISE).format(chance.choice(QUALITIES)), chance),
+    lambda text, chance: put_in(text, chance.choice(ASIDES).format(chance.choice(SUBJECTS)), chance),
 )
 
 
@@ -133,6 +202,23 @@ def own_answers(model: LoadedModel, work: Path, progress: TerminalProgress) -> l
     return [chat(prompt, *two) for prompt, two in zip(prompts, batched(answers, 2), strict=True) if all(two)]
 
 
+def led_answers(model: LoadedModel, work: Path, progress: TerminalProgress) -> list[Pair]:
+    """Return two answers of the model to each everyday prompt that go on from an opening."""
+    chance = random.Random(1)
+    asked = [
+        (prompt, opening)
+        for frame, task in product(FRAMES, TASKS)
+        for prompt in (frame.format(task),)
+        for opening in chance.sample(OPENINGS, 2)
+    ]
+    begun = [
+        ({"role": "user", "content": prompt}, {"role": "assistant", "content": opening}) for prompt, opening in asked
+    ]
+    rest = StartModel(model, cache_dir=work / "answers").sample(begun, max_new_tokens=64, progress=progress)
+    whole = [f"{opening} {text.strip()}" for (_, opening), text in zip(asked, rest, strict=True)]
+    return [chat(asked[2 * i][0], *two) for i, two in enumerate(batched(whole, 2))]
+
+
 def restyled(pairs: Sequence[Pair]) -> list[Pair]:
     """Restyle the chosen side of one pair in RESTYLED, each style in turn."""
     chance = random.Random(0)
@@ -166,7 +252,7 @@ def excerpts(tokenizer: object) -> Iterator[Text]:
 
 def corpus(folder: Path, work: Path, model: LoadedModel, progress: TerminalProgress) -> list[Text]:
     """Return all texts, in an order that mixes the sources, so that the last ones can be held out."""
-    pairs = restyled(pairs_of(folder) + own_answers(model, work, progress))
+    pairs = restyled(pairs_of(folder) + own_answers(model, work, progress)) + led_answers(model, work, progress)
     texts = [*texts_of(pairs, model), *excerpts(model.tokenizer)]
     random.Random(0).shuffle(texts)
     return texts
