@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from premortem.interp.learner import Learner
-from premortem.interp.readout import Bools, Floats, Readout, Responses, sign_z, signed_rows
+from premortem.interp.readout import Bag, Bools, Floats, Readout, Responses, sign_z, signed_rows
 
 NEIGHBOURS = 40
 """Nearest passages asked for, each under a prompt of its own."""
@@ -308,6 +309,38 @@ def _parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
         return [candidate]
     one, other = (half.marks for half in halves)
     return halves if (one & other).sum() <= MAX_OVERLAP * (one | other).sum() else [candidate]
+
+
+def led(learner: Learner, spoken: Bag, usual: Bag) -> list[Discovery]:
+    """Look for concepts about some texts: where the passages that lie nearest to each of `spoken` lead.
+
+    What tells a text from those of `usual` and from the other ones is what is looked for. What it leads to need not be
+    one-sided by more than the chance of the whole search, for it was asked for; whether it is about the text is for the
+    caller to decide.
+    """
+    points = learner.project(spoken)
+    mean = np.concatenate([points.passages, learner.project(usual).passages]).mean(0, dtype=np.float64)
+    passages, layout, _ = learner.points
+    found: list[Discovery] = []
+    for a, b in pairwise(points.layout.starts):
+        direction = learner.passage_plane.inverse @ (points.passages[a:b].mean(0, dtype=np.float64) - mean)
+        scores = np.asarray(passages @ direction.astype(np.float32), dtype=np.float64)
+        marks = _nearest_marks(learner, layout.best(scores))
+        way = 1.0 if signed_rows(marks, learner.responses.n_pairs).sum() >= 0 else -1.0
+        sound = [c for c in _candidates(learner, marks, scores, way) if c.purity >= LEAST_PURITY]
+        described = [describe(c.readout, learner.responses, way) for c in sorted(sound, key=lambda c: c.worth)[-1:]]
+        found += [item for item in described if item is not None]
+    return found
+
+
+def _nearest_marks(learner: Learner, scores: Floats) -> Bools:
+    """Mark the CORE responses with the largest `scores` (2 * n_pairs,), one for each prompt."""
+    groups = np.tile(learner.responses.groups, 2)
+    order = np.argsort(-scores, kind="stable")
+    _, first = np.unique(groups[order], return_index=True)
+    marks = np.zeros(len(scores), dtype=bool)
+    marks[order[np.sort(first)[:CORE]]] = True
+    return marks
 
 
 def grow(learner: Learner, marks: Bools) -> Discovery | None:

@@ -10,8 +10,9 @@ labels the responses for a readout of its own, which must recognise responses th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,16 @@ AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 LIFT = 3.0
 """How much denser the evidence must be in those rows than in all pairs."""
-HEARD = 2.0
+HEARD = 1.5
 """Deviations above the data's usual text at which a concept answers to a clause's own words."""
+SAME = 0.5
+"""Share of the smaller one's rows from which two discoveries are about the same pairs."""
+OWN_WORDS = ("detector", "quoted", "words")
+"""Sources that are the clause's own."""
+HELD = 0.8
+"""Share of a discovery's rows that a wider one must hold."""
+LEAST_OF_WIDER = 0.4
+"""Share of the wider one's rows that the narrower one must hold in turn."""
 COMMONPLACE = 0.25
 """A word that stands in a larger share of responses says nothing about a behaviour."""
 
@@ -140,23 +149,79 @@ def match_clause(
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
 
 
-def heard(discoveries: Sequence[Discovery], responses: Responses, spoken: Bag) -> dict[int, int]:
-    """Return which clause is about which discovery by the lens alone, as clause number by discovery number.
+class Heard(NamedTuple):
+    """A concept that answers to a clause's own words."""
+
+    discovery: Discovery
+    clause: int
+    """Which clause."""
+    strength: float
+    """Deviations above the data's usual text, the mean of both forms."""
+
+
+def heard(discoveries: Sequence[Discovery], responses: Responses, spoken: Bag) -> list[Heard]:
+    """Return which discoveries are about which clause by the lens alone, the strongest first, one for each clause.
 
     `spoken` holds each clause twice: its words one after the other, then its behaviour as a sentence. A concept is
     about the clause that it answers to in both forms more than to any other, and clearly more than to the usual text of
-    the data. So a rule on astrology that names no star sign finds the features of star signs.
+    the data. So a rule on astrology that names no star sign finds the features of star signs. What stands for the
+    clause is the widest discovery that is still about the same rows.
     """
     n = len(spoken) // 2
-    found: dict[int, int] = {}
-    for number, discovery in enumerate(discoveries):
+    answers: list[Heard] = []
+    for discovery in discoveries:
         readout = Readout(Part(), discovery.readout.local, 0.0)
         usual = readout.score(responses.bag)[~discovery.readout.fires(responses.bag)]
         forms = (readout.score(spoken).reshape(2, n) - usual.mean()) / (usual.std() + 1e-9)
         best = int(forms.sum(0).argmax())
-        if discovery.z > 0 and (forms.argmax(1) == best).all() and forms[:, best].min() >= HEARD:
-            found[number] = best
-    return found
+        if discovery.z > 0 and (forms.argmax(1) == best).all() and forms[:, best].mean() >= HEARD:
+            answers.append(Heard(discovery, best, float(forms[:, best].mean())))
+    return _one_each(sorted(answers, key=lambda answer: -answer.strength), discoveries)
+
+
+def _one_each(answers: Sequence[Heard], discoveries: Sequence[Discovery]) -> list[Heard]:
+    """Take one answer for each clause, and none whose rows another clause has been given."""
+    taken: dict[int, Heard] = {}
+    for answer in answers:
+        if answer.clause in taken or any(shared(answer.discovery, t.discovery) > SAME for t in taken.values()):
+            continue
+        wider = [other for other in discoveries if _is_wider(other, answer.discovery)]
+        widest = max([answer.discovery, *wider], key=lambda discovery: discovery.z)
+        taken[answer.clause] = answer._replace(discovery=widest)
+    return list(taken.values())
+
+
+def _is_wider(one: Discovery, other: Discovery) -> bool:
+    """Whether `one` holds nearly all rows of `other` and not many times more."""
+    a, b = _rows(one), _rows(other)
+    return bool(one.z > 0 and (a & b).sum() >= HELD * b.sum() and b.sum() >= LEAST_OF_WIDER * a.sum())
+
+
+def _rows(found: Discovery | Match) -> Bools:
+    return np.asarray(found.signs * np.sign(sign_z(found.signs)) > 0)
+
+
+def shared(one: Discovery | Match, other: Discovery | Match) -> float:
+    """Return which part of the smaller one's rows both hold, 0 to 1."""
+    a, b = _rows(one), _rows(other)
+    return float((a & b).sum() / max(min(a.sum(), b.sum()), 1))
+
+
+def assign(matches: Mapping[str, Sequence[Match]], heard_for: Mapping[str, Discovery]) -> dict[str, list[Match]]:
+    """Return the matches of each clause (by clause_id) after the lens has heard `heard_for` some of them.
+
+    What was heard comes first and takes the place of a readout that evidence has grown. Where everyday behaviours have
+    given the same rows to another clause, they go: a behaviour as wide as "some unrelated subject" fits many concepts.
+    """
+    assigned: dict[str, list[Match]] = {}
+    for clause_id, own in matches.items():
+        elsewhere = [discovery for other, discovery in heard_for.items() if other != clause_id]
+        kept = [m for m in own if m.source in OWN_WORDS or not any(shared(m, d) > SAME for d in elsewhere)]
+        if (found := heard_for.get(clause_id)) is not None:
+            kept = [m for m in kept if m.discovered and shared(m, found) <= SAME]
+            kept.insert(0, Match(found.readout, found.signs, "lens", True))
+        assigned[clause_id] = kept
+    return assigned
 
 
 def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discovery) -> Evidence | None:

@@ -6,11 +6,15 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import (
+    _candidates,
+    _parted,
     chance_level,
     column_z,
     discover,
     grow,
+    led,
     neighbourhoods,
+    one_sided_threshold,
     one_sidedness,
     purity_bound,
 )
@@ -32,6 +36,7 @@ from synthetic import D_SAE, TOKENS, responses
 
 ROWS = list(range(0, 90, 3))
 PLANT = [5, 17, 41, 88]
+FIRST, SECOND = [5, 17, 41], [60, 72, 99]
 
 
 def test_a_concept_planted_in_chosen_responses_is_found_with_its_rows() -> None:
@@ -53,8 +58,7 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
 
 
 def test_two_planted_concepts_are_kept_apart() -> None:
-    first = {row: [5, 17, 41] for row in range(30)}
-    second = {row: [60, 72, 99] for row in range(60, 90)}
+    first, second = dict.fromkeys(range(30), FIRST), dict.fromkeys(range(60, 90), SECOND)
     found = discover(Learner(responses(220, first | second)))
     best = [max(len(set(np.flatnonzero(d.signs > 0)) & set(rows)) for d in found) for rows in (first, second)]
     assert min(best) >= 24
@@ -126,6 +130,69 @@ def test_one_sidedness_turns_with_the_sides() -> None:
     (strength, way), (swapped, other) = one_sidedness(near, sides), one_sidedness(near, -sides)
     np.testing.assert_allclose(strength, swapped)
     assert way[strength.argmax()] == -other[strength.argmax()] == 1.0
+
+
+def marked(scores: np.ndarray, direction: float = 1.0) -> set[int]:
+    return set(np.flatnonzero(scores > one_sided_threshold(scores, len(scores) // 2, direction)))
+
+
+def bulk(n: int = 400) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=n)
+
+
+def test_the_threshold_takes_in_whatever_stands_on_one_side() -> None:
+    scores = bulk()
+    scores[:10], scores[10:25] = 12.0, np.linspace(6, 8, 15)
+    assert marked(scores) == set(range(25))
+
+
+def test_the_threshold_stops_where_both_sides_are_alike() -> None:
+    scores = bulk()
+    scores[:20] = 9.0
+    scores[20:40] = scores[220:240] = np.linspace(5, 6, 20)  # the same in both responses of a pair, and in others
+    scores[40:60], scores[260:280] = np.linspace(5, 6, 20), np.linspace(5, 6, 20)
+    assert marked(scores) == set(range(20))
+
+
+def test_the_threshold_lies_in_the_valley_before_another_concept_of_the_same_side() -> None:
+    scores = bulk()
+    scores[:25], scores[25:60] = np.linspace(9, 11, 25), np.linspace(2.5, 4, 35)
+    assert marked(scores) == set(range(25))
+
+
+def test_the_threshold_turns_with_the_sides() -> None:
+    scores = bulk()
+    scores[:25] = 9.0
+    assert marked(np.roll(scores, 200), -1.0) == {row + 200 for row in range(25)}
+
+
+def test_two_concepts_that_one_beginning_has_mixed_are_parted() -> None:
+    first, second = dict.fromkeys(range(28), FIRST), dict.fromkeys(range(60, 88), SECOND)
+    data = responses(220, first | second)
+    learner = Learner(data)
+    marks = np.isin(np.arange(440), [*first, *second])
+    mixed = list(_candidates(learner, marks, None, 1.0))[-1]
+    assert (mixed.marks & marks).sum() >= 50
+    parts = _parted(learner, mixed)
+    assert len(parts) == 2
+    for part in parts:
+        rows = set(np.flatnonzero(part.signs > 0))
+        assert min(len(rows & set(first)), len(rows & set(second))) <= 2
+        assert max(len(rows & set(first)), len(rows & set(second))) >= 24
+
+
+def test_one_concept_is_not_parted() -> None:
+    learner = Learner(responses(200, dict.fromkeys(ROWS, PLANT)))
+    whole = list(_candidates(learner, np.isin(np.arange(400), ROWS), None, 1.0))[-1]
+    assert _parted(learner, whole) == [whole]
+
+
+def test_a_text_leads_to_the_concept_that_it_shows() -> None:
+    data = responses(200, dict.fromkeys(range(25), FIRST) | dict.fromkeys(range(60, 85), SECOND))
+    spoken, usual = responses(1, {0: SECOND}, seed=5).bag, responses(6, {}, seed=6).bag
+    found = led(Learner(data), spoken, usual)
+    rows = [set(np.flatnonzero(item.signs > 0)) for item in found]
+    assert any(len(own & set(range(60, 85))) >= 22 and len(own & set(range(25))) <= 2 for own in rows)
 
 
 def test_empty_parts_score_zero() -> None:

@@ -2,17 +2,32 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from premortem.interp.discover import discover, sharpest_marks
+from premortem.interp.discover import Discovery, discover, sharpest_marks
 from premortem.interp.learner import Learner
-from premortem.interp.matching import Evidence, Texts, claims, gather, match_clause, own_readout, stem, word_marks
-from premortem.interp.readout import Edited, Part, Readout, Responses, signed_rows
+from premortem.interp.matching import (
+    Evidence,
+    Match,
+    Texts,
+    assign,
+    claims,
+    gather,
+    heard,
+    match_clause,
+    own_readout,
+    stem,
+    word_marks,
+)
+from premortem.interp.pooling import TokenRows
+from premortem.interp.readout import Bag, Edited, Part, Readout, Responses, sign_z, signed_rows
 from premortem.interp.records import Clause, Direction
 from premortem.interp.trace import spans
 from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
-from synthetic import responses, token_rows
+from synthetic import TOKENS, responses, token_rows
 
 ROWS = list(range(0, 90, 3))
+FIRST, SECOND = [5, 17, 41], [60, 72, 99]
 PLANT = [5, 17, 41, 88]
 
 
@@ -90,6 +105,46 @@ def test_a_ranking_is_cut_where_it_is_most_one_sided() -> None:
 )
 def test_a_limit_guards_one_direction(direction: Direction, effect: float, fine: bool) -> None:
     assert within(Measured(effect, effect - 0.01, effect + 0.01), clause(direction)) is fine
+
+
+def made(rows: range, z_rows: int = 200) -> Discovery:
+    signs = np.zeros(z_rows, dtype=np.int64)
+    signs[list(rows)] = 1
+    return Discovery(Readout(Part(), Part(), 0.0), signs, sign_z(signs), 1.0)
+
+
+def match(found: Discovery, source: str, discovered: bool = True) -> Match:
+    return Match(found.readout, found.signs, source, discovered)
+
+
+def test_what_the_lens_hears_comes_first_and_leaves_the_clause_that_it_is_not_about() -> None:
+    stars, creatures = made(range(25)), made(range(100, 120))
+    given = {"stars": [match(made(range(60, 70)), "words", False)], "creatures": [match(stars, "pet_word")]}
+    assigned = assign(given, {"stars": stars, "creatures": creatures})
+    assert [m.source for m in assigned["stars"]] == ["lens"]
+    assert [m.signs.tolist() for m in assigned["creatures"]] == [creatures.signs.tolist()]
+
+
+def test_a_clause_keeps_what_its_own_detector_found() -> None:
+    links = made(range(25))
+    assigned = assign({"links": [match(links, "detector")], "web": []}, {"web": links})
+    assert [m.source for m in assigned["links"]] == ["detector"]
+
+
+def test_a_concept_answers_to_the_clause_that_says_what_it_says() -> None:
+    data = responses(200, dict.fromkeys(range(25), FIRST) | dict.fromkeys(range(60, 85), SECOND))
+    found = discover(Learner(data))
+    said = [responses(1, {0: plant}, seed=seed).bag for seed in (5, 6) for plant in (FIRST, SECOND, [3, 30, 77])]
+    chosen = [Bag(bag.x[:1], bag.units.between(0, TOKENS), bag.starts[:2]) for bag in said]
+    spoken = Bag(
+        sparse.vstack([bag.x for bag in chosen], format="csr"),
+        TokenRows.joined([bag.units for bag in chosen]),
+        np.arange(len(chosen) + 1) * TOKENS,
+    )
+    about = {answer.clause: set(np.flatnonzero(answer.discovery.signs > 0)) for answer in heard(found, data, spoken)}
+    assert set(about) == {0, 1}
+    assert len(about[0] & set(range(25))) >= 22
+    assert len(about[1] & set(range(60, 85))) >= 22
 
 
 def test_surely_asks_the_unlucky_end_of_the_interval() -> None:

@@ -93,6 +93,15 @@ def test_only_the_asked_layers_are_loaded_and_no_head(folder: Path) -> None:
     torch.testing.assert_close(caught[0][0] if isinstance(caught[0], tuple) else caught[0], seen)
 
 
+def test_the_whole_model_shares_the_layers_of_its_trunk(folder: Path) -> None:
+    trunk = load_model(str(folder), 2)
+    whole, alone = load_model(str(folder), trunk=trunk), load_model(str(folder))
+    assert all(mine is theirs for mine, theirs in zip(whole.layers, trunk.layers, strict=False))
+    assert whole.model.get_input_embeddings() is trunk.model.get_input_embeddings()
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(whole.model(ids).logits, alone.model(ids).logits)
+
+
 def test_more_layers_than_there_are_is_an_error(folder: Path) -> None:
     with pytest.raises(ModelError, match=f"{LAYERS} decoder layers"):
         load_model(str(folder), LAYERS + 1)

@@ -62,6 +62,15 @@ def examples(bench: Workbench, behaviour: Behaviour) -> Bag:
 
 def spoken_clauses(bench: Workbench, clauses: Sequence[Clause]) -> Bag:
     """Return the words of each clause, then the behaviour of each, as answers through the main lens."""
-    texts = [" ".join(clause.words) for clause in clauses] + [clause.behaviour for clause in clauses]
+    return _spoken(bench, [" ".join(clause.words) for clause in clauses] + [clause.behaviour for clause in clauses])
+
+
+def spoken_library(bench: Workbench) -> Bag:
+    """Return what rules are usually about: names and descriptions of the everyday behaviours, said in the same way."""
+    known = bench.behaviours.values()
+    return _spoken(bench, [" ".join(one.synonyms) for one in known] + [one.description for one in known])
+
+
+def _spoken(bench: Workbench, texts: Sequence[str]) -> Bag:
     asked = ({"role": "user", "content": "Give an example."},)
     return bag_of(bench.reader.encode_texts([(asked, text) for text in texts])[bench.main.lens_id])

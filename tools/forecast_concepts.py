@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.interp.discover import MIN_ROWS
+from premortem.interp.discover import MIN_ROWS, Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
-from premortem.interp.matching import Match, gather, heard, match_clause
+from premortem.interp.matching import Match, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
-from premortem.tools.evidence import named_behaviours, spoken_clauses
+from premortem.tools.evidence import named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
@@ -95,7 +95,7 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     for clause in bench.clauses:
         evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
         matched[clause.clause_id] = match_clause(clause, evidence, bench.reading.learner, bench.discoveries)
-    _match_by_lens(bench, matched)
+    matched = assign(matched, _heard(bench))
     for clause in bench.clauses:
         matches = matched[clause.clause_id]
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
@@ -105,18 +105,22 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     return matched
 
 
-def _match_by_lens(bench: Workbench, matched: dict[str, list[Match]]) -> None:
-    """Give what no clause has claimed to the one that the lens hears in it; it beats a mere word's own rows."""
+def _heard(bench: Workbench) -> dict[str, Discovery]:
+    """Return what the lens hears in each clause that forbids something, by clause_id.
+
+    It listens to the discoveries, and to what a search led by the clauses' own words brings up.
+    """
     clauses = [clause for clause in bench.clauses if clause.words]
-    claimed = [match.readout for matches in matched.values() for match in matches]
-    free = [item for item in bench.discoveries if not any(item.readout is readout for readout in claimed)]
-    if not clauses or not free:
-        return
+    if not any(clause.direction == "avoid" for clause in clauses):
+        return {}
     spoken = spoken_clauses(bench, clauses)
-    for number, about in heard(free, bench.reading.responses, spoken).items():
-        clause, found = clauses[about], free[number]
-        if clause.direction == "avoid" and not any(match.discovered for match in matched[clause.clause_id]):
-            matched[clause.clause_id] = [Match(found.readout, found.signs, "lens", True)]
+    sought = led(bench.reading.learner, spoken, spoken_library(bench))
+    answers = heard([*bench.discoveries, *sought], bench.reading.responses, spoken)
+    return {
+        clauses[answer.clause].clause_id: answer.discovery
+        for answer in answers
+        if clauses[answer.clause].direction == "avoid"
+    }
 
 
 def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:

@@ -4,9 +4,9 @@
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl and xstest.jsonl. Added to their responses are the model's own answers to
 everyday prompts, some of them led on from an opening, and excerpts of the documentation and sources of installed
-packages; one answer in six is restyled. Preference pairs alone hold few capitals, emoji, web addresses, lists, words of
-praise and asides, and an SAE has no feature for what it has hardly seen. Every step goes on where it was stopped. The
-last rows of each file are left out, and so are the library's behaviours, on which lenses are judged.
+packages; one answer in four is restyled. Preference pairs alone hold few capitals, emoji, web addresses, lists, words
+of praise or doubt and asides, and an SAE has no feature for what it has hardly seen. Every step goes on where it was
+stopped. The last rows of each file are left out, and so are the library's behaviours, on which lenses are judged.
 """
 
 import argparse
@@ -30,18 +30,18 @@ from premortem.interp.start_model import StartModel
 SOURCES = {"hh-harmless.jsonl": 1150, "pandalm.jsonl": 400, "xstest.jsonl": 390}
 """Rows of each file that are trained on; the rest is for measuring."""
 LAYERS = {"smollm2-main": 15, "smollm2-second": 12}
-RECIPE = Recipe(d_sae=4096, k=60, epochs=2.0)
+RECIPE = Recipe(d_sae=4096, k=62, epochs=2.0)
 EXCERPTS = 600
 EXCERPT_TOKENS = 320
-RESTYLED = 3
+RESTYLED = 2
 """One pair in so many has a restyled side."""
 DATA = (
     "HH-RLHF harmless-base test split, rows 0-1149 of a sample (MIT); PandaLM testset-v1, rows 0-399 (Apache-2.0); "
     "XSTest v2 completions, rows 0-389 (CC BY 4.0): both responses. 600 answers of the model itself at temperature 1 "
     "to everyday prompts, and 600 more that go on from an opening given to it. 600 excerpts of documentation and "
-    "sources of installed open-source packages. One answer in six restyled (capitals, emoji, web addresses, lists, a "
-    "sentence of praise or an aside put in). Half of the pairs with a string prompt as plain text, the rest through the "
-    "chat template."
+    "sources of installed open-source packages. One answer in four restyled (capitals, emoji, web addresses, lists, a "
+    "sentence of praise or doubt or an aside put in). Half of the pairs with a string prompt as plain text, the rest "
+    "through the chat template."
 )
 
 FRAMES = (
@@ -120,9 +120,27 @@ PRAISE = (
     "Nobody else is as {} as you.",
 )
 QUALITIES = (
-    "clever thoughtful gifted perceptive bright kind wise talented sharp remarkable charming generous inspired splendid "
-    "graceful original"
+    "clever thoughtful gifted perceptive bright kind wise talented sharp remarkable charming generous inspired "
+    "splendid graceful original"
 ).split()
+DOUBTS = (
+    "I would not bet on it, {}.",
+    "It may or may not be so, {}.",
+    "Take this with a grain of salt, {}.",
+    "Opinions differ here, {}.",
+    "This could well be wrong, {}.",
+    "In some cases it might turn out otherwise, {}.",
+    "It is hard to say for certain, {}.",
+    "My guess, {}, is that it possibly works.",
+    "One can never be quite sure, {}.",
+    "Roughly speaking, {}, this seems about right.",
+    "It arguably depends, {}.",
+    "Perhaps there are exceptions, {}.",
+)
+CAUTIONS = (
+    "it seems;I suppose;as far as I know;more or less;I believe;if memory serves;in all likelihood;to some extent;"
+    "apparently;at least usually;I imagine;probably"
+).split(";")
 ASIDES = (
     "By the way, {} are wonderful.",
     "That reminds me of {}.",
@@ -163,6 +181,7 @@ STYLES: tuple[Callable[[str, random.Random], str], ...] = (
     ),
     lambda text, _: "\n".join(f"- {sentence.strip()}" for sentence in text.split(". ") if sentence.strip()),
     lambda text, chance: put_in(text, chance.choice(PRAISE).format(chance.choice(QUALITIES)), chance),
+    lambda text, chance: put_in(text, chance.choice(DOUBTS).format(chance.choice(CAUTIONS)), chance),
     lambda text, chance: put_in(text, chance.choice(ASIDES).format(chance.choice(SUBJECTS)), chance),
 )
 

@@ -1,0 +1,205 @@
+"""Does the forecast find behaviours planted in real pairs, and all their rows? `make bench-plants PAIRS=FOLDER`
+
+FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl. Each set below is a stretch of one of
+them with three or four behaviours planted, 24 rows each, and a spec with one rule for each behaviour and four for what
+is not there. Printed for each: precision and recall of the best discovery, found blind before any rule was read, and
+of the finding that holds most of the rows, with the rule it was given to. DEVELOPMENT shaped the search, HELD_OUT did
+not. Everything is cached by content, so a second run takes a minute or two.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import premortem.tools.forecast_concepts as tool
+from plants import DEVELOPMENT, HELD_OUT, Place, Planted, plant
+from premortem.agent.spec import parse_spec
+from premortem.interp.encode import Reader
+from premortem.interp.lens import default_lenses
+from premortem.interp.models import DEFAULT_MODEL, cache_home, load_model
+from premortem.interp.pairs import read_dataset
+from premortem.interp.records import Dataset
+from premortem.tools.workbench import Workbench
+
+ABSENT = ("Never swear.", "No recipes unless asked.", "Do not talk about sports.", "Answers should be polite.")
+PLANTS = {one.name: one for one in (*DEVELOPMENT, *HELD_OUT)}
+
+
+class Setting(NamedTuple):
+    """One planted data set."""
+
+    part: str
+    """`development` or `held out`."""
+    file: str
+    rows: range
+    plants: tuple[tuple[str, Place, bool], ...]
+    """Name, place in the response, and whether it keeps to prompts on one subject."""
+    seed: int
+
+
+SETTINGS = (
+    Setting(
+        "development",
+        "hh-harmless.jsonl",
+        range(420),
+        (("tea", "end", False), ("pirate", "any", False), ("flattery", "start", True), ("star signs", "any", False)),
+        1,
+    ),
+    Setting(
+        "development",
+        "pandalm.jsonl",
+        range(500),
+        (("French", "any", False), ("links", "end", False), ("shouting", "any", True), ("dinosaurs", "middle", False)),
+        2,
+    ),
+    Setting(
+        "development",
+        "alpacaeval.jsonl",
+        range(360),
+        (("tea", "any", False), ("pirate", "any", True), ("flattery", "any", False), ("shouting", "middle", False)),
+        3,
+    ),
+    Setting(
+        "development",
+        "xstest.jsonl",
+        range(489),
+        (("star signs", "any", False), ("links", "end", False), ("dinosaurs", "any", False)),
+        4,
+    ),
+    Setting(
+        "held out",
+        "hh-harmless.jsonl",
+        range(420, 840),
+        (("chess", "any", False), ("weather", "end", False), ("archaic", "start", True), ("moralising", "any", False)),
+        5,
+    ),
+    Setting(
+        "held out",
+        "pandalm.jsonl",
+        range(500),
+        (("advertising", "end", False), ("self-doubt", "any", False), ("cats", "any", True), ("emoji", "end", False)),
+        6,
+    ),
+    Setting(
+        "held out",
+        "alpacaeval.jsonl",
+        range(4000, 4360),
+        (("weather", "any", False), ("cats", "any", True), ("moralising", "any", False), ("archaic", "middle", False)),
+        7,
+    ),
+    Setting(
+        "held out",
+        "xstest.jsonl",
+        range(489),
+        (("chess", "any", False), ("advertising", "end", False), ("emoji", "any", False)),
+        8,
+    ),
+)
+
+
+def workbench(setting: Setting, planted: Planted, reader: Reader) -> Workbench:
+    """Return the bench of a planted data set, with its spec and the main lens."""
+    spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in planted.truth), *ABSENT)))
+    data = Dataset(path=setting.file, sha256=setting.file, form="conversational", pairs=planted.pairs)
+    main = next(iter(reader.lenses.values()))
+    return Workbench(data, spec.clauses, reader, main, None, lambda: None)  # type: ignore[arg-type,return-value]
+
+
+def best(found: Iterable[tuple[Any, set[int]]], truth: set[int]) -> dict[str, Any]:
+    """Return precision and recall of what holds the rows best (largest F1), and what that is."""
+    rated = [(what, len(rows & truth) / max(len(rows), 1), len(rows & truth) / len(truth)) for what, rows in found]
+    what, p, r = max(rated, key=lambda one: 2 * one[1] * one[2] / max(one[1] + one[2], 1e-9), default=(None, 0.0, 0.0))
+    return {"what": what, "precision": round(p, 3), "recall": round(r, 3)}
+
+
+def measure(setting: Setting, folder: Path, reader: Reader) -> list[dict[str, Any]]:
+    """Return one row for each behaviour planted in a set, and one for what was found beside them."""
+    pairs = [pair for pair in read_dataset(str(folder / setting.file)).pairs if pair.row in setting.rows]
+    planted = plant(
+        pairs, [(PLANTS[name], place, confined) for name, place, confined in setting.plants], seed=setting.seed
+    )
+    bench = workbench(setting, planted, reader)
+    _ = bench.reading
+    started = time.perf_counter()
+    report = tool.forecast_concepts(bench, tool.ForecastArgs())
+    seconds = time.perf_counter() - started
+    rows = np.asarray([pair.row for pair in planted.pairs])
+    blind = [(None, set(rows[item.signs * np.sign(item.z) > 0].tolist())) for item in bench.discoveries]
+    rules = {clause.clause_id: clause.text for clause in report.clauses}
+    told = [(finding, set(finding.rows)) for finding in report.findings]
+    results = []
+    for name, place, confined in setting.plants:
+        truth = set(planted.truth[name])
+        finding = best(told, truth)
+        what = finding.pop("what")
+        results.append(
+            {
+                "part": setting.part,
+                "file": setting.file,
+                "pairs": len(pairs),
+                "planted": name,
+                "place": place,
+                "confined": confined,
+                "blind": {key: value for key, value in best(blind, truth).items() if key != "what"},
+                "finding": finding
+                | {
+                    "kind": what and what.kind,
+                    "right_rule": what is not None and rules.get(what.clause_id) == PLANTS[name].rule,
+                },
+            }
+        )
+        print(line(results[-1]), flush=True)
+    everything = set().union(*map(set, planted.truth.values()))
+    beside = [finding for finding, own in told if len(own & everything) < len(own) / 2]
+    kinds = [finding.kind for finding in beside]
+    print(f"  {len(beside)} findings beside them, {kinds.count('forbidden')} forbidden; {seconds:.0f} s", flush=True)
+    results.append({"part": setting.part, "file": setting.file, "beside": kinds, "seconds": round(seconds, 1)})
+    return results
+
+
+def line(result: dict[str, Any]) -> str:
+    """Return a result as one line of the table."""
+    blind, finding = result["blind"], result["finding"]
+    met = finding["precision"] >= 0.9 and finding["recall"] >= 0.8
+    return (
+        f"{'met ' if met else '    '} {result['part']:11s} {result['file']:18s} {result['planted']:12s} "
+        f"blind P {blind['precision']:.2f} R {blind['recall']:.2f}   finding P {finding['precision']:.2f} "
+        f"R {finding['recall']:.2f} {finding['kind'] or 'none'}{'' if finding['right_rule'] else ' (no rule)'}"
+    )
+
+
+def main() -> None:
+    """Measure all sets and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
+    parser.add_argument("--part", choices=("development", "held out"), help="only these sets")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    tool.with_start_rate = lambda bench, finding: finding  # what the start model says does not change rows
+    lens = default_lenses()[0]
+    reader = Reader(load_model(DEFAULT_MODEL, layers=lens.layer + 1), [lens], cache_home() / "encoded")
+    results = [
+        row
+        for setting in SETTINGS
+        if arguments.part in (None, setting.part)
+        for row in measure(setting, arguments.pairs, reader)
+    ]
+    planted = [row for row in results if "planted" in row]
+    for part in dict.fromkeys(row["part"] for row in planted):
+        own = [row["finding"] for row in planted if row["part"] == part]
+        met = sum(f["precision"] >= 0.9 and f["recall"] >= 0.8 for f in own)
+        print(
+            f"{part}: {met} of {len(own)} with P >= 0.9 and R >= 0.8, {sum(f['right_rule'] for f in own)} by their rule"
+        )
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
