@@ -24,7 +24,7 @@ from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
-from premortem.interp.readout import Readout, Responses, prompt_groups, responses_of
+from premortem.interp.readout import Edited, Readout, Responses, Sides, prompt_groups, responses_of
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
 from premortem.interp.topics import group_prompts
 
@@ -40,9 +40,8 @@ class Reading:
 
     lens_id: str
     pairs: tuple[Pair, ...]
-    encoded: EncodedPairs
-    """Without the tokens, which `responses` holds."""
-    responses: Responses
+    responses: Sides
+    """What the lens has read of them, or of what edits make of them."""
     vocabulary: Vocabulary
     topics: tuple[Topic, ...]
     directions: Directions | None = None
@@ -50,8 +49,8 @@ class Reading:
 
     @cached_property
     def learner(self) -> Learner:
-        """What learns readouts from the responses."""
-        return Learner(self.responses)
+        """What learns readouts from the responses, which must be those of the data as it is."""
+        return Learner(self.whole)
 
     def forget_learner(self) -> None:
         """Let go of what learning needs, when all readouts are learnt; asked for again, it is made again."""
@@ -63,10 +62,11 @@ class Reading:
         return np.asarray([pair.row for pair in self.pairs], dtype=np.int64)
 
     @property
-    def length_difference(self) -> NDArray[np.int64]:
-        """`(n_pairs,)`: chosen minus rejected response, in tokens."""
-        chosen, rejected = self.responses.both(self.responses.lengths)
-        return chosen - rejected
+    def whole(self) -> Responses:
+        """The responses, held by themselves; raises TypeError where edits are told as a difference."""
+        if not isinstance(self.responses, Responses):
+            raise TypeError("this reading tells what edits make of another one")
+        return self.responses
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,17 @@ def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str, directions:
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    responses = responses_of(encoded, groups)
-    return Reading(lens_id, tuple(pairs), _rows(encoded), responses, vocabulary, topics, directions)
+    return Reading(lens_id, tuple(pairs), responses_of(encoded, groups), vocabulary, topics, directions)
 
 
 def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:
     """Return the same pairs, encoded through another lens; their words and topics are shared."""
-    responses = responses_of(encoded, reading.responses.groups)
-    return replace(reading, lens_id=lens_id, encoded=_rows(encoded), responses=responses)
+    return replace(reading, lens_id=lens_id, responses=responses_of(encoded, reading.responses.groups))
 
 
-def _rows(encoded: EncodedPairs) -> EncodedPairs:
-    return EncodedPairs(encoded.rows, encoded.chosen.without_tokens(), encoded.rejected.without_tokens())
+def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Reading:
+    """Return `reading` as `edited` changes it; `pairs` are those after the edits, in the order of `edited`."""
+    return replace(reading, pairs=tuple(pairs), responses=edited)
 
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:
@@ -119,8 +118,8 @@ def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadou
 
 def group_concepts(reading: Reading) -> list[NamedReadout]:
     """Return the groups of co-firing features as named concepts."""
-    groups = group_features(reading.responses)
-    return [name_readout(reading, group_readout(reading.responses, features), "group") for features in groups]
+    groups = group_features(reading.whole)
+    return [name_readout(reading, group_readout(reading.whole, features), "group") for features in groups]
 
 
 def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Discovery, ...]:
@@ -131,7 +130,7 @@ def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Disc
 
 def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str) -> Forecast:
     """Measure the effect of every concept, everywhere and within topics; strongest first."""
-    values = values_per_pair(forecaster, reading.encoded, reading.responses, [c.readout for c in concepts])
+    values = values_per_pair(forecaster, reading.responses, [c.readout for c in concepts])
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
@@ -151,7 +150,7 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
 
 def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_]) -> EffectTable:
     _, groups = np.unique(reading.responses.groups[inside], return_inverse=True)
-    return measure(values[inside], groups, reading.length_difference[inside])
+    return measure(values[inside], groups, reading.responses.length_difference[inside])
 
 
 def _stands_out(values: NDArray, inside: NDArray[np.bool_], table: EffectTable, q: NDArray) -> NDArray[np.bool_]:
@@ -196,7 +195,7 @@ def _effect(
 
 def responsible(reading: Reading, readout: Readout, values: NDArray, direction: float) -> tuple[int, ...]:
     """Return the rows whose value has the sign `direction`, the widest gap between the sides' scores first."""
-    chosen, rejected = reading.responses.both(readout.score(reading.responses.bag))
+    chosen, rejected = reading.responses.both(reading.responses.scores(readout))
     gap = direction * (chosen - rejected)
     carriers = np.flatnonzero(values * direction > 0)
     return tuple(int(reading.rows[i]) for i in carriers[np.argsort(-gap[carriers], kind="stable")])

@@ -22,8 +22,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from premortem.interp.groups import TAU
-from premortem.interp.pooling import EncodedPairs
-from premortem.interp.readout import Readout, Responses, signed_rows
+from premortem.interp.readout import Readout, Sides, signed_rows
 
 ForecasterName = Literal["mean-difference", "disparity", "logit"]
 FORECASTERS: tuple[str, ...] = get_args(ForecasterName)
@@ -34,14 +33,15 @@ RIDGE = 1.0
 Values = NDArray[np.float64]
 
 
-def mean_difference(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:
+def mean_difference(responses: Sides, readouts: Sequence[Readout]) -> Values:
     """Return the sign per pair and concept, `(n_pairs, n_concepts)`."""
     return np.stack([signed_rows(responses.fires(r), responses.n_pairs) for r in readouts], 1).astype(float)
 
 
-def disparity(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:
+def disparity(responses: Sides, readouts: Sequence[Readout]) -> Values:
     """Return u per pair and concept, `(n_pairs, n_concepts)`, over the features that speak for the concept."""
-    chosen, rejected = (encoded.chosen.share > TAU).tocsc(), (encoded.rejected.share > TAU).tocsc()
+    fires = (responses.shares > TAU).tocsc()
+    chosen, rejected = fires[: responses.n_pairs], fires[responses.n_pairs :]
 
     def u(readout: Readout) -> Values:
         features = [feature for feature, weight in readout.strongest(FEATURES) if weight > 0]
@@ -51,9 +51,9 @@ def disparity(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Re
     return np.stack([u(readout) for readout in readouts], 1)
 
 
-def logit(encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:
+def logit(responses: Sides, readouts: Sequence[Readout]) -> Values:
     """Return the sign per pair times the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`."""
-    signs = mean_difference(encoded, responses, readouts)
+    signs = mean_difference(responses, readouts)
     chosen, rejected = responses.both(responses.lengths)
     beta = bradley_terry(signs, np.log1p(chosen) - np.log1p(rejected))
     return np.abs(signs) * (2 * expit(beta) - 1)
@@ -74,15 +74,15 @@ def bradley_terry(signs: Values, log_length: Values) -> Values:
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
 
 
-_TABLE: dict[str, Callable[[EncodedPairs, Responses, Sequence[Readout]], Values]] = {
+_TABLE: dict[str, Callable[[Sides, Sequence[Readout]], Values]] = {
     "mean-difference": mean_difference,
     "disparity": disparity,
     "logit": logit,
 }
 
 
-def values_per_pair(name: str, encoded: EncodedPairs, responses: Responses, readouts: Sequence[Readout]) -> Values:
+def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout]) -> Values:
     """Return what each pair adds to each concept's effect under forecaster `name`; the effect is the column mean."""
     if not readouts:
         return np.zeros((responses.n_pairs, 0))
-    return _TABLE[name](encoded, responses, readouts)
+    return _TABLE[name](responses, readouts)

@@ -11,6 +11,7 @@ How readouts are learnt stands in `learner`. Nothing here knows what a concept i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,16 +99,11 @@ class Bag:
         return Passages.of(self.starts)
 
 
-@dataclass(frozen=True)
-class Responses:
-    """All responses of a dataset: chosen first, rejected below."""
+class Sides(ABC):
+    """What is told of the responses of a dataset, chosen first, rejected below, whoever holds them."""
 
-    bag: Bag
-    """`2 * n_pairs` responses."""
     groups: NDArray[np.int64]
-    """`(n_pairs,)`: pairs with the same number share a prompt."""
-    lengths: NDArray[np.int64]
-    """`(2 * n_pairs,)`: response tokens."""
+    """`(n_pairs,)`: pairs with the same number share a prompt; numbered without gaps."""
 
     @property
     def n_pairs(self) -> int:
@@ -118,48 +114,93 @@ class Responses:
         """Split values per response into those of the chosen and those of the rejected side."""
         return values[: self.n_pairs], values[self.n_pairs :]
 
+    @property
+    def length_difference(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: chosen minus rejected response, in tokens."""
+        chosen, rejected = self.both(self.lengths)
+        return chosen - rejected
+
+    @property
+    @abstractmethod
+    def lengths(self) -> NDArray[np.int64]:
+        """`(2 * n_pairs,)`: response tokens."""
+
+    @property
+    @abstractmethod
+    def shares(self) -> sparse.csr_matrix:
+        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
+
+    @abstractmethod
+    def scores(self, readout: Readout) -> Floats:
+        """Return each response's score, shape (2 * n_pairs,)."""
+
+    @abstractmethod
+    def fires(self, readout: Readout) -> Bools:
+        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
+
+
+class Responses(Sides):
+    """All responses of a dataset as the lens has read them."""
+
+    def __init__(self, bag: Bag, groups: NDArray[np.int64], shares: sparse.csr_matrix | None = None) -> None:
+        """Hold `2 * n_pairs` responses; without `shares`, nothing can be asked that needs them."""
+        self.bag, self.groups = bag, groups
+        self._shares = shares
+        self._fires: dict[int, tuple[Readout, Bools]] = {}
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """`(2 * n_pairs,)`: response tokens."""
+        return np.diff(self.bag.starts)
+
+    @property
+    def shares(self) -> sparse.csr_matrix:
+        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
+        if self._shares is None:
+            raise ValueError("the shares of tokens were not kept")
+        return self._shares
+
+    def scores(self, readout: Readout) -> Floats:
+        """Return each response's score, shape (2 * n_pairs,)."""
+        return readout.score(self.bag)
+
     def fires(self, readout: Readout) -> Bools:
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,); worked out once for each readout."""
         if id(readout) not in self._fires:
             self._fires[id(readout)] = readout, readout.fires(self.bag)
         return self._fires[id(readout)][1]
 
-    @cached_property
-    def _fires(self) -> dict[int, tuple[Readout, Bools]]:
-        return {}
 
-
-@dataclass(frozen=True)
-class Edited:
+class Edited(Sides):
     """Responses after some edits: what changed is held apart, and all else is taken over from the data as it was."""
 
-    before: Responses
-    """The data as it was."""
-    kept: NDArray[np.int64]
-    """`(n_kept,)`: the pairs of `before` that no edit touches."""
-    changed: Responses | None
-    """The edited and the new pairs; their groups go on with the numbers of `before`. None: pairs were only dropped."""
+    def __init__(self, before: Responses, kept: NDArray[np.int64], changed: Responses | None) -> None:
+        """Hold the pairs `kept` (n_kept,) of `before`, which no edit touches, and then the edited and new ones.
 
-    @property
-    def n_pairs(self) -> int:
-        """Number of pairs after the edits."""
-        return len(self.groups)
-
-    @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """`(n_pairs,)`: the prompt of each pair, numbered without gaps."""
-        own = self.before.groups[self.kept]
-        both = own if self.changed is None else np.concatenate([own, self.changed.groups])
-        return np.unique(both, return_inverse=True)[1]
+        The groups of `changed` go on with the numbers of `before`; None: pairs were only dropped.
+        """
+        self.before, self.kept, self.changed = before, kept, changed
+        own = before.groups[kept]
+        both = own if changed is None else np.concatenate([own, changed.groups])
+        self.groups = np.unique(both, return_inverse=True)[1]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """`(2 * n_pairs,)`: response tokens."""
         return self._joined(self.before.lengths, None if self.changed is None else self.changed.lengths)
 
-    def both(self, values: NDArray) -> tuple[NDArray, NDArray]:
-        """Split values per response into those of the chosen and those of the rejected side."""
-        return values[: self.n_pairs], values[self.n_pairs :]
+    @property
+    def shares(self) -> sparse.csr_matrix:
+        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
+        chosen, rejected = (side[self.kept] for side in self.before.both(self.before.shares))
+        if self.changed is None:
+            return sparse.vstack([chosen, rejected], format="csr")
+        new_chosen, new_rejected = self.changed.both(self.changed.shares)
+        return sparse.vstack([chosen, new_chosen, rejected, new_rejected], format="csr")
+
+    def scores(self, readout: Readout) -> Floats:
+        """Return each response's score, shape (2 * n_pairs,)."""
+        return self._joined(self.before.scores(readout), None if self.changed is None else self.changed.scores(readout))
 
     def fires(self, readout: Readout) -> Bools:
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
@@ -277,8 +318,8 @@ def bag_of(*parts: Pooled) -> Bag:
 
 def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:
     """Stack both sides of `encoded`."""
-    bag = bag_of(encoded.chosen, encoded.rejected)
-    return Responses(bag, groups, np.diff(bag.starts))
+    shares = sparse.vstack([encoded.chosen.share, encoded.rejected.share], format="csr")
+    return Responses(bag_of(encoded.chosen, encoded.rejected), groups, shares)
 
 
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from premortem.interp.effects import measure
 from premortem.interp.forecast import Reading
-from premortem.interp.readout import Edited, Readout, Responses, signed_rows
+from premortem.interp.readout import Edited, Readout, Sides, signed_rows
 from premortem.interp.records import Clause, Collateral, Record
 
 
@@ -72,11 +72,10 @@ class SetOutcome:
     """Objections to the whole set; empty: it passes."""
 
 
-def effect_of(readout: Readout, responses: Responses | Edited) -> Measured:
+def effect_of(readout: Readout, responses: Sides) -> Measured:
     """Return the effect of `readout` with its 90% interval by prompt."""
     signs = signed_rows(responses.fires(readout), responses.n_pairs)[:, None]
-    chosen, rejected = responses.both(responses.lengths)
-    table = measure(signs, responses.groups, chosen - rejected)
+    table = measure(signs, responses.groups, responses.length_difference)
     return Measured(float(table.effect[0]), float(table.low[0]), float(table.high[0]))
 
 
@@ -106,7 +105,7 @@ def judge_set(
     *,
     controls: Sequence[Edited],
     others: Sequence[Guarded],
-    second: tuple[Readout, Responses, Edited] | None,
+    second: tuple[Readout, Sides, Edited] | None,
     n_edits: int,
     bounds: VerifyBounds,
 ) -> SetOutcome:
@@ -171,7 +170,7 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
 
-def _collateral(other: Guarded, before: Responses, after: Edited, allowed: float) -> Collateral:
+def _collateral(other: Guarded, before: Sides, after: Edited, allowed: float) -> Collateral:
     was, now = effect_of(other.readout, before), effect_of(other.readout, after)
     breaks = abs(now.effect) > abs(was.effect) + allowed
     if other.clause is not None:

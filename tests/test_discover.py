@@ -114,7 +114,7 @@ def test_minimal_pairs_teach_a_ranking_of_the_dataset() -> None:
 
 def test_neighbours_lie_under_other_prompts_and_each_under_its_own() -> None:
     data = responses(60, dict.fromkeys(range(20), PLANT))
-    shared = Responses(data.bag, np.arange(60) // 2, data.lengths)
+    shared = Responses(data.bag, np.arange(60) // 2)
     near = neighbourhoods(Learner(shared))
     owner = shared.bag.passages.owner[near.passages]
     groups = np.concatenate([shared.groups, shared.groups])

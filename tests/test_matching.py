@@ -178,7 +178,7 @@ def test_effects_after_edits_are_those_of_the_edited_data_read_whole() -> None:
     readout = discover(Learner(data))[0].readout
     fresh = responses(3, {}, seed=4)
     kept = np.arange(5, 100)
-    view = Edited(data, kept, Responses(fresh.bag, np.asarray([0, 1, 100]), fresh.lengths))
+    view = Edited(data, kept, Responses(fresh.bag, np.asarray([0, 1, 100])))
     signs = np.concatenate([signed_rows(data.fires(readout), 100)[kept], signed_rows(fresh.fires(readout), 3)])
     assert view.n_pairs == 98
     assert signed_rows(view.fires(readout), 98).tolist() == signs.tolist()

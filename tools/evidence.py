@@ -46,7 +46,7 @@ def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
         pattern = re.compile(behaviour.pattern)
         marks = np.asarray([bool(pattern.search(text)) for text in bench.texts.responses])
         return Evidence(behaviour.id, marks, literal=True, examples=examples(bench, behaviour))
-    responses = bench.reading.responses
+    responses = bench.reading.whole
     pairs = examples(bench, behaviour)
     scores = bench.reading.learner.fit_pairs(pairs).score(responses.bag)
     marks = sharpest_marks(scores, responses, TOP_SHARE)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from premortem.interp.discover import MIN_ROWS, Discovery, led
-from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, read, responsible
+from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
 from premortem.interp.matching import Match, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
@@ -53,8 +53,7 @@ def forecast_concepts(bench: Workbench, args: ForecastArgs) -> ForecastReport:
     _prepare(bench, forecaster)
     if not args.edits:
         return _report(bench, bench.reading, forecaster, tuple(bench.findings.values()))
-    pairs, encoded = bench.with_edits(bench.edits_of(args.edits))
-    after = read(pairs, encoded[bench.main.lens_id], bench.main.lens_id)
+    after = bench.reading_after(bench.edits_of(args.edits))
     remaining = [_remeasured(bench, after, finding, forecaster) for finding in bench.findings.values()]
     return _report(bench, after, forecaster, tuple(finding for finding in remaining if finding is not None))
 
@@ -115,7 +114,7 @@ def _heard(bench: Workbench) -> dict[str, Discovery]:
         return {}
     spoken = spoken_clauses(bench, clauses)
     sought = led(bench.reading.learner, spoken, spoken_library(bench))
-    answers = heard([*bench.discoveries, *sought], bench.reading.responses, spoken)
+    answers = heard([*bench.discoveries, *sought], bench.reading.whole, spoken)
     return {
         clauses[answer.clause].clause_id: answer.discovery
         for answer in answers
@@ -164,7 +163,7 @@ def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[Con
 
 def _rows(named: NamedReadout, reading: Reading, forecaster: str, effect: ConceptEffect) -> tuple[int, ...]:
     """Return all rows that carry `effect`, most responsible first."""
-    values = values_per_pair(forecaster, reading.encoded, reading.responses, [named.readout])[:, 0]
+    values = values_per_pair(forecaster, reading.responses, [named.readout])[:, 0]
     return responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
 
 

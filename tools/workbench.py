@@ -14,10 +14,10 @@ import numpy as np
 
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery
-from premortem.interp.edits import apply_edits, edit_pair, edits_by_row, new_pairs
+from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
-from premortem.interp.forecast import NamedReadout, Reading, discovered, group_concepts, read, reread
+from premortem.interp.forecast import NamedReadout, Reading, after_edits, discovered, group_concepts, read, reread
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
@@ -178,13 +178,16 @@ class Workbench:
             raise ToolError(f"no edit {unknown[0]!r} was proposed in this run")
         return [self.edits[edit_id] for edit_id in edit_ids]
 
-    def with_edits(self, edits: Sequence[Edit]) -> tuple[tuple[Pair, ...], dict[str, EncodedPairs]]:
-        """Return the pairs with `edits` applied and their encodings; only what changed is encoded."""
-        pairs = tuple(apply_edits(self.readable, edits))
-        return pairs, self.reader.encode(pairs)
-
     def edited(self, edits: Sequence[Edit], reading: Reading) -> Edited:
         """Return the responses of `reading` with `edits` applied; only what changed is encoded and measured anew."""
+        return self._edited(edits, reading)[1]
+
+    def reading_after(self, edits: Sequence[Edit]) -> Reading:
+        """Return the main reading with `edits` applied."""
+        return after_edits(self.reading, *self._edited(edits, self.reading))
+
+    def _edited(self, edits: Sequence[Edit], reading: Reading) -> tuple[list[Pair], Edited]:
+        """Return the pairs that no edit touches, then the changed and the new ones, and what the lens sees in them."""
         by_row = edits_by_row(edits)
         touched = [i for i, pair in enumerate(self.readable) if pair.row in by_row]
         kept = np.setdiff1d(np.arange(len(self.readable)), touched)
@@ -194,11 +197,12 @@ class Workbench:
         changed = [(int(groups[i]), pair) for i, pair in after if pair is not None]
         for pair in new_pairs(edits):
             changed.append((known.setdefault(pair.prompt_text(), len(known)), pair))
+        pairs = [self.readable[i] for i in kept] + [pair for _, pair in changed]
         if not changed:
-            return Edited(reading.responses, kept, None)
-        encoded = self.reader.encode([pair for _, pair in changed], self.progress)[reading.lens_id]
+            return pairs, Edited(reading.whole, kept, None)
+        encoded = self.reader.encode([pair for _, pair in changed], self.progress, only=reading.lens_id)
         numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
-        return Edited(reading.responses, kept, responses_of(encoded, numbers))
+        return pairs, Edited(reading.whole, kept, responses_of(encoded[reading.lens_id], numbers))
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.

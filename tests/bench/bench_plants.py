@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from plants import DEVELOPMENT, HELD_OUT, Place, Planted, plant
 
 import premortem.tools.forecast_concepts as tool
-from plants import DEVELOPMENT, HELD_OUT, Place, Planted, plant
 from premortem.agent.spec import parse_spec
 from premortem.interp.encode import Reader
 from premortem.interp.lens import default_lenses
