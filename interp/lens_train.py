@@ -30,7 +30,7 @@ from premortem.interp.features import FeatureReader
 from premortem.interp.forward import Forward
 from premortem.interp.models import LoadedModel
 from premortem.interp.packing import Ids, Request, batches
-from premortem.interp.pooling import FitSums
+from premortem.interp.pooling import OUTLIER, FitSums
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Pair
 from premortem.interp.sae_files import find_sae
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = 1024
 _NOTE_EVERY = 32
 _HELD_OUT = 20_000
-_OUTLIER = 6.0
-"""Activations whose norm exceeds this many times the mean are not trained on."""
 
 
 class Text(NamedTuple):
@@ -220,7 +218,7 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     steps = max(1, int(len(activations) * recipe.epochs) // recipe.batch_size)
     sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
     norms = np.linalg.norm(sample, axis=1)
-    scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), _OUTLIER * float(norms.mean())
+    scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), OUTLIER * float(np.median(norms))
     sae = QuickTopK(
         TopKTrainingSAEConfig(
             d_in=activations.shape[1], d_sae=recipe.d_sae, k=recipe.k, decoder_init_norm=recipe.decoder_norm

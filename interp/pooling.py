@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+OUTLIER = 6.0
+"""A token whose activation is so many times as long as the median of those read with it tells nothing of a lens; the
+paper's recipe leaves such tokens out too (arXiv 2606.12360, appendix B)."""
 _BLOCK = 16_384
 """Tokens of which a wide copy is made at a time."""
 
@@ -205,15 +208,9 @@ class FitSums:
 
     @classmethod
     def of(cls, features: TokenFeatures, activations: NDArray[np.float32]) -> FitSums:
-        """Sum over the tokens whose activations, `(n_tokens, d_in)`, gave these features."""
-        wide = activations.astype(np.float64)
-        return cls(
-            float(features.n_tokens),
-            float(len(features.token)),
-            float(features.squared_error.sum()),
-            float(np.einsum("ij,ij->", wide, wide)),
-            wide.sum(axis=0),
-        )
+        """Sum over the tokens whose activations, `(n_tokens, d_in)`, gave these features; see `FitRows.of`."""
+        owner = np.zeros(len(activations), dtype=np.int64)
+        return FitRows.of(features, activations, owner, 1).sum(owner[:1])
 
     @property
     def fvu(self) -> float:
@@ -240,12 +237,17 @@ class FitRows:
 
     @classmethod
     def of(cls, features: TokenFeatures, activations: NDArray[np.float32], owner: NDArray[np.int64], n: int) -> FitRows:
-        """Sum over the tokens of each of `n` responses; `owner` (n_tokens,) says whose a token is."""
-        firing = np.bincount(features.token, minlength=features.n_tokens)
+        """Sum over the tokens of each of `n` responses; `owner` (n_tokens,) says whose a token is.
+
+        Outliers are left out: a token that the model parks its attention on may be a hundred times as long as the
+        others, and is then all that a sum of squares sees.
+        """
         norms = np.einsum("ij,ij->i", activations, activations, dtype=np.float64)
-        columns = (np.ones(len(owner)), firing, features.squared_error, norms)
+        usual = (norms <= OUTLIER**2 * np.median(norms)).astype(np.float64) if len(norms) else norms
+        firing = np.bincount(features.token, minlength=features.n_tokens)
+        columns = (usual, firing * usual, features.squared_error * usual, norms * usual)
         sums = np.stack([np.bincount(owner, column, n) for column in columns], axis=1).astype(np.float64)
-        member = sparse.csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(n, len(owner)))
+        member = sparse.csr_matrix((usual, (owner, np.arange(len(owner)))), shape=(n, len(owner)))
         return cls(sums, np.asarray(member @ activations, dtype=np.float32))
 
     @classmethod

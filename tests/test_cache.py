@@ -192,3 +192,19 @@ def test_rows_of_fit_add_up_to_what_their_tokens_give() -> None:
     activations = rng.random((12, D_IN)).astype(np.float32)
     rows, whole = FitRows.of(found, activations, owner, 3).sum(np.arange(3)), FitSums.of(found, activations)
     assert (rows.fvu, rows.l0) == (pytest.approx(whole.fvu), whole.l0)
+
+
+def test_a_token_that_outshouts_the_others_tells_nothing_of_the_fit() -> None:
+    rng = np.random.default_rng(0)
+    activations = rng.normal(size=(40, D_IN)).astype(np.float32)
+    error = np.full(40, 0.1)
+    quiet = FitSums.of(
+        TokenFeatures(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 40, error), activations
+    )
+    activations[7] *= 100
+    error[7] = 1e4
+    loud = FitSums.of(
+        TokenFeatures(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 40, error), activations
+    )
+    assert loud.n_tokens == 39
+    assert loud.fvu == pytest.approx(quiet.fvu, rel=0.1)
