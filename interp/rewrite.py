@@ -2,7 +2,8 @@
 
 The lens says where in a response the concept fires (`Span`s). From that come, least change first: the response without
 those sentences or clauses; with sentences of another text in their place; a fresh sample of the start model; the same
-sentences given to the other side, so that the pair no longer teaches them; the sides exchanged; the pair left out.
+sentences given to the other side, so that the pair no longer teaches them; a counter-pair beside it, in which what
+shows the concept is the rejected response; the sides exchanged; the pair left out.
 These are candidates. Which of them is good is not decided here: `quality` reads the text, `verify` the forecast.
 
 All functions are pure. A text is laid out as the pieces of `sentences.split`, each piece's body is kept, changed or
@@ -45,11 +46,11 @@ class Candidate(NamedTuple):
     """One way to change a pair, not yet scored."""
 
     kind: EditKind
-    """`rewrite`, `neutralise`, `flip` or `drop`."""
+    """`rewrite`, `neutralise`, `synthesise` (a counter-pair), `flip` or `drop`."""
     side: Side | None
-    """The side whose text changes; None for `flip` and `drop`."""
+    """The side whose text changes; None for the last three."""
     text: str
-    """That side's new text; for `flip` the new chosen response; empty for `drop`."""
+    """That side's new text; for `synthesise` and `flip` the new chosen response; empty for `drop`."""
     how: str
     """What was done, for the edit's rationale."""
 
@@ -119,6 +120,8 @@ def candidates(pair: Pair, side: Side, spans: Sequence[Span], samples: Sequence[
         *[("rewrite", side, swap, "sentences of a fresh sample stand instead") for swap in swaps],
         *[("rewrite", side, sample, "answered anew by the start model") for sample in fresh],
         ("neutralise", other, transplant(text, spans, other_text), "the other response gets the same sentences"),
+        *[("synthesise", None, sample, "a counter-pair prefers a fresh answer to it") for sample in fresh],
+        ("synthesise", None, other_text, "a counter-pair prefers the other response to it"),
         ("flip", None, pair.text("rejected"), "the preference is turned round"),
         ("drop", None, "", "the pair is left out"),
     ]

@@ -179,6 +179,8 @@ def test_candidates_come_least_change_first_and_without_repeats() -> None:
         ("rewrite", "chosen", "Steep the leaves well. Then add the leaves and wait for a while."),
         ("rewrite", "chosen", "Steep the leaves well."),
         ("neutralise", "rejected", "Boil the water for ten minutes, like a teapot. Heat it up slowly. Drink it."),
+        ("synthesise", None, "Steep the leaves well."),
+        ("synthesise", None, "Heat it up slowly. Drink it."),
         ("flip", None, "Heat it up slowly. Drink it."),
         ("drop", None, ""),
     ]

@@ -2,9 +2,11 @@
 
 import pytest
 
-from premortem.interp.records import Clause, ConceptEffect, Direction, Finding
+from premortem.interp.edits import apply_edits
+from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
+from premortem.interp.rewrite import Candidate
 from premortem.tools.forecast_concepts import breach
-from premortem.tools.propose_edits import dose
+from premortem.tools.propose_edits import _edit, dose
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import implied_clause
 
@@ -88,3 +90,12 @@ def test_a_rise_is_carried_by_the_chosen_side_and_a_fall_by_the_rejected_one() -
 def test_a_surprise_is_judged_as_if_no_change_were_wanted() -> None:
     assert implied_clause(finding(0.1, 3)).direction == "avoid"
     assert implied_clause(finding(-0.1, 3)).direction == "keep"
+
+
+def test_a_counter_pair_prefers_what_lacks_the_concept() -> None:
+    pair = Pair(row=3, prompt="Why?", chosen="Because, teapot.", rejected="Because.", extra={"source": "here"})
+    candidate = Candidate("synthesise", None, "Because of the rain.", "a counter-pair prefers a fresh answer to it")
+    edit = _edit(finding(0.1, 20), pair, candidate, 40)
+    assert (edit.row, edit.kind, edit.side, edit.before, edit.after) == (40, "synthesise", None, "", candidate.text)
+    assert edit.pair == Pair(row=40, prompt="Why?", chosen=candidate.text, rejected="Because, teapot.")
+    assert apply_edits([pair], [edit]) == [pair, edit.pair]

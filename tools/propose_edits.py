@@ -2,9 +2,10 @@
 
 For each responsible pair, most responsible first, the built-in rewriter offers candidates from the least change to the
 greatest: cut the part where the concept fires, put other sentences in its place, answer anew with the concept's
-features switched off (from the second attempt on), let both sides carry it, turn the preference round, leave the pair
-out. The lens reads the candidates and the first one in which the concept is quiet is taken. Pairs are added until the
-forecast meets the limit at the upper end of its interval, so the set is as small as certainty allows.
+features switched off (from the second attempt on), let both sides carry it, put a counter-pair beside it, turn the
+preference round, leave the pair out. The lens reads the candidates and the first one in which the concept is quiet is
+taken. Pairs are added until the forecast meets the limit at the upper end of its interval, so the set is as small as
+certainty allows.
 """
 
 from __future__ import annotations
@@ -90,12 +91,14 @@ def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: Pr
     """Return the best candidate for each of `rows`, in their order."""
     samples = _samples(bench, finding, rows) if args.attempt else {}
     offers = {row: _offers(bench, finding, bench.pair(row), args, samples.get(row, ())) for row in rows}
-    quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row] if candidate.side])
+    quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row]])
     chosen: list[Edit] = []
+    fresh = bench.next_row
     for row in rows:
         for candidate in offers[row]:
-            if candidate.side is None or (row, candidate.text) in quiet:
-                edit = _edit(finding, bench.pair(row), candidate)
+            if candidate.kind in ("flip", "drop") or (row, candidate.text) in quiet:
+                added = sum(edit.kind == "synthesise" for edit in chosen)
+                edit = _edit(finding, bench.pair(row), candidate, fresh + added)
                 if edit.edit_id not in args.refused:
                     chosen.append(edit)
                     break
@@ -128,7 +131,8 @@ def _offers(
     if side == "rejected":  # the data prefers what lacks the concept: changing the rejected text would hide it only
         order: tuple[EditKind, ...] = ("flip", "neutralise", "drop")
     else:
-        order = ("rewrite", "flip", "drop") if args.attempt == 0 else ("rewrite", "neutralise", "flip", "drop")
+        later: tuple[EditKind, ...] = ("rewrite", "neutralise", "synthesise", "flip", "drop")
+        order = ("rewrite", "flip", "drop") if args.attempt == 0 else later
     if "rewrite" in tried and args.attempt > 1:
         order = tuple(kind for kind in order if kind != "rewrite")
     kept = [c for kind in order for c in offered if c.kind == kind]
@@ -145,9 +149,10 @@ def _reads_well(bench: Workbench, pair: Pair, candidate: Candidate, carrying: Si
 
 
 def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Candidate]]) -> set[tuple[int, str]]:
-    """Return the candidates after which the pair no longer speaks for the concept, read by the main lens."""
+    """Return the candidates after which the pair, or the counter-pair, does not speak for the concept."""
     readout = bench.concept(finding.concept_id).readout
-    edited = [bench.pair(row).with_text(c.side, c.text) for row, c in offered if c.side]
+    offered = [(row, c) for row, c in offered if c.kind not in ("flip", "drop")]
+    edited = [bench.pair(row).with_text(c.side or "chosen", c.text) for row, c in offered]
     edited = [pair.model_copy(update={"row": i}) for i, pair in enumerate(edited)]
     if not edited:
         return set()
@@ -159,18 +164,26 @@ def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Cand
     return {(row, c.text) for i, (row, c) in enumerate(offered) if not by_row.get(i, True)}
 
 
-def _edit(finding: Finding, pair: Pair, candidate: Candidate) -> Edit:
-    before = pair.text(candidate.side or "chosen")
+def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int) -> Edit:
+    counter = _counter_pair(pair, candidate.text, new_row) if candidate.kind == "synthesise" else None
+    before = "" if counter else pair.text(candidate.side or "chosen")
     return Edit(
         edit_id=content_id("edit", finding.finding_id, pair.row, candidate.kind, candidate.side, candidate.text),
         finding_id=finding.finding_id,
-        row=pair.row,
+        row=new_row if counter else pair.row,
         kind=candidate.kind,
         side=candidate.side,
         before=before,
         after=candidate.text,
         rationale=f"{_why(finding)}; {candidate.how}",
+        pair=counter,
     )
+
+
+def _counter_pair(pair: Pair, chosen: str, row: int) -> Pair:
+    """Return a new pair with the prompt of `pair` that prefers `chosen` to what `pair` prefers."""
+    shown = pair.text("chosen")
+    return pair.with_text("chosen", chosen).with_text("rejected", shown).model_copy(update={"row": row, "extra": {}})
 
 
 def _why(finding: Finding) -> str:

@@ -51,9 +51,7 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     pairs = _showing(bench, finding, sources, [whole_sentences(answer) for answer in answers])[: args.count]
     if not pairs:
         raise ToolError(f"the start model never showed '{finding.name}' when told to: {clause.text}")
-    first = (
-        max(pair.row for pair in bench.dataset.pairs) + 1 + sum(e.kind == "synthesise" for e in bench.edits.values())
-    )
+    first = bench.next_row
     edits = tuple(_edit(finding, pair.model_copy(update={"row": first + i})) for i, pair in enumerate(pairs))
     bench.remember(edits)
     return edits

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from premortem.interp.errors import ToolError
 from premortem.interp.quality import check_text
 from premortem.interp.readout import Edited
-from premortem.interp.records import Clause, Edit, Finding, Record, Side, Verdict, content_id
+from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, Span, Verdict, content_id
 from premortem.interp.sentences import split
 from premortem.interp.tokens import tokenize
 from premortem.interp.verify import Guarded, SetOutcome, judge_set, random_rows
@@ -136,42 +135,49 @@ def _random_edit(bench: Workbench, edit: Edit, row: int, rng: np.random.Generato
 
 
 def _quality(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> dict[str, tuple[str, ...]]:
-    """Return what speaks against each edited text on its own."""
-    texts = [edit for edit in edits if edit.side is not None]
-    before = _log_likelihoods(bench, [(edit.row, edit.side, edit.before) for edit in texts if edit.side])
-    after = _log_likelihoods(bench, [(edit.row, edit.side, edit.after) for edit in texts if edit.side])
+    """Return what speaks against each edited text on its own; a new pair's chosen response is held to its rejected."""
+    texts = [(edit, *_text_of(bench, edit)) for edit in edits if edit.side is not None or edit.pair is not None]
+    before = _log_likelihoods(bench, [(pair, side, pair.text(side)) for _, pair, side in texts])
+    after = _log_likelihoods(bench, [(pair, side, edit.after) for edit, pair, side in texts])
     return {
-        edit.edit_id: _objections(bench, finding, edit, old, new)
-        for edit, old, new in zip(texts, before, after, strict=True)
+        edit.edit_id: _objections(bench, finding, edit, pair, side, old, new)
+        for (edit, pair, side), old, new in zip(texts, before, after, strict=True)
     }
 
 
+def _text_of(bench: Workbench, edit: Edit) -> tuple[Pair, Side]:
+    """Return the pair as it is before `edit`, and the side whose text it changes."""
+    if edit.pair is not None:
+        return edit.pair.with_text("chosen", edit.pair.text("rejected")), "chosen"
+    return bench.pair(edit.row), edit.side or "chosen"
+
+
 def _objections(
-    bench: Workbench, finding: Finding, edit: Edit, old: float | None, new: float | None
+    bench: Workbench, finding: Finding, edit: Edit, pair: Pair, side: Side, old: float | None, new: float | None
 ) -> tuple[str, ...]:
-    if edit.side is None:
-        raise ToolError(f"edit {edit.edit_id} changes no text")
-    pair = bench.pair(edit.row)
-    carrying, spans = finding_spans(bench, finding, pair)
-    fresh_answer = edit.kind == "neutralise" or carrying != edit.side or "anew" in edit.rationale
-    other: Side = "rejected" if edit.side == "chosen" else "chosen"
+    other: Side = "rejected" if side == "chosen" else "chosen"
     return check_text(
         pair,
-        edit.side,
+        side,
         edit.after,
         old,
         new,
         pair.text(other),
-        spans=None if fresh_answer else spans,
+        spans=None if edit.pair is not None else _spans_to_keep_around(bench, finding, edit, pair),
         bounds=bench.settings.quality,
     )
 
 
-def _log_likelihoods(bench: Workbench, items: Sequence[tuple[int, Side, str]]) -> list[float | None]:
-    """Return the mean log-likelihood of each text as the response of its row and side; None where it is too long."""
-    tokens = [
-        tokenize(bench.pair(row).with_text(side, text), bench.reader.model.tokenizer) for row, side, text in items
-    ]
+def _spans_to_keep_around(bench: Workbench, finding: Finding, edit: Edit, pair: Pair) -> tuple[Span, ...] | None:
+    """Return where the concept fires in the old text; None for a new answer, which owes the old one nothing."""
+    carrying, spans = finding_spans(bench, finding, pair)
+    fresh_answer = edit.kind == "neutralise" or carrying != edit.side or "anew" in edit.rationale
+    return None if fresh_answer else spans
+
+
+def _log_likelihoods(bench: Workbench, items: Sequence[tuple[Pair, Side, str]]) -> list[float | None]:
+    """Return the mean log-likelihood of each text as the response of its pair and side; None where it is too long."""
+    tokens = [tokenize(pair.with_text(side, text), bench.reader.model.tokenizer) for pair, side, text in items]
     wanted = [
         (t.prompt, t.chosen if side == "chosen" else t.rejected)
         for t, (_, side, _) in zip(tokens, items, strict=True)

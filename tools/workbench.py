@@ -147,6 +147,12 @@ class Workbench:
     def _by_row(self) -> dict[int, Pair]:
         return {pair.row: pair for pair in self.dataset.pairs}
 
+    @property
+    def next_row(self) -> int:
+        """The row that the next new pair gets: behind the data and the new pairs proposed so far."""
+        added = sum(edit.kind == "synthesise" for edit in self.edits.values())
+        return max(pair.row for pair in self.dataset.pairs) + 1 + added
+
     def finding(self, finding_id: str) -> Finding:
         """Return a finding; raises ToolError when this run has none of that id."""
         try:
