@@ -25,8 +25,10 @@ from premortem.interp.records import Clause
 
 RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
-RANKED = 0.9
+RANKED = 0.85
 """AUROC by which a behaviour's scores must pick out the responses of a discovered concept to claim it."""
+PAIRED = 0.95
+"""Share of a discovered concept's pairs in which the side that shows it must have the higher score."""
 CONFIRMED = 0.75
 """AUROC by which a concept must tell a behaviour's own examples from their counterparts to stand for it."""
 AGREEMENT = 0.5
@@ -227,8 +229,8 @@ def assign(matches: Mapping[str, Sequence[Match]], heard_for: Mapping[str, Disco
 def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discovery) -> Evidence | None:
     """Return the first evidence that picks out what `discovery` found.
 
-    Marks must cover its rows on the side that shows the concept, scores must rank the responses in which it fires
-    above the others.
+    Marks must cover its rows on the side that shows the concept. Scores must rank the responses in which it fires above
+    the others, and above the other side of their own pairs, where the prompt is the same.
     """
     direction = np.sign(discovery.z)
     rows = discovery.signs * direction > 0
@@ -237,7 +239,9 @@ def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discov
         if not confirms(item, discovery.readout):
             continue
         if item.scores is not None:
-            if roc_auc_score(fires, item.scores) >= RANKED:
+            chosen, rejected = responses.both(item.scores)
+            paired = ((chosen - rejected) * direction > 0)[rows].mean()
+            if paired >= PAIRED and roc_auc_score(fires, item.scores) >= RANKED:
                 return item
             continue
         agrees = signed_rows(item.marks, len(rows)) * direction > 0
