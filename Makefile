@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants clean
+.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-kill clean
 
 help:
 	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
@@ -20,6 +20,7 @@ help:
 	@echo "make check         format, lint, import layers, types, the wheel and its clean install"
 	@echo "make bench-encode  how fast pairs go through the lens on this machine"
 	@echo "make bench-plants  what is found of behaviours planted in real pairs; PAIRS names their folder"
+	@echo "make bench-kill    whether a run that is killed and given again exports the same bytes"
 	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
 
 setup: $(READY)
@@ -71,6 +72,10 @@ bench-encode: $(READY)
 bench-plants: $(READY)
 	$(BIN)/agent models fetch
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_plants.py --pairs "$(PAIRS)" --json tests/bench/results/plants.json
+
+bench-kill: $(READY)
+	$(BIN)/agent models fetch
+	$(BIN)/python tests/bench/bench_kill.py --json tests/bench/results/kill.json
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

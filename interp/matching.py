@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from premortem.interp.discover import MIN_ROWS, Discovery, grow
+from premortem.interp.discover import Discovery, grow
+from premortem.interp.growth import MIN_ROWS
 from premortem.interp.learner import Learner
 from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, Responses, sign_z, signed_rows
 from premortem.interp.records import Clause

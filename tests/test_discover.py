@@ -5,20 +5,10 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
-from premortem.interp.discover import (
-    _candidates,
-    _parted,
-    chance_level,
-    column_z,
-    discover,
-    grow,
-    led,
-    neighbourhoods,
-    one_sided_threshold,
-    one_sidedness,
-    purity_bound,
-)
+from premortem.interp.discover import discover, grow, led, neighbourhoods, one_sidedness
+from premortem.interp.growth import candidates, parted
 from premortem.interp.learner import Learner
+from premortem.interp.one_sided import chance_level, column_z, one_sided_threshold, purity_bound
 from premortem.interp.pooling import no_tokens
 from premortem.interp.readout import (
     Bag,
@@ -166,14 +156,14 @@ def test_the_threshold_turns_with_the_sides() -> None:
     assert marked(np.roll(scores, 200), -1.0) == {row + 200 for row in range(25)}
 
 
-def test_two_concepts_that_one_beginning_has_mixed_are_parted() -> None:
+def test_two_concepts_that_one_beginning_has_mixed_areparted() -> None:
     first, second = dict.fromkeys(range(28), FIRST), dict.fromkeys(range(60, 88), SECOND)
     data = responses(220, first | second)
     learner = Learner(data)
     marks = np.isin(np.arange(440), [*first, *second])
-    mixed = list(_candidates(learner, marks, None, 1.0))[-1]
+    mixed = list(candidates(learner, marks, None, 1.0))[-1]
     assert (mixed.marks & marks).sum() >= 50
-    parts = _parted(learner, mixed)
+    parts = parted(learner, mixed)
     assert len(parts) == 2
     for part in parts:
         rows = set(np.flatnonzero(part.signs > 0))
@@ -181,10 +171,10 @@ def test_two_concepts_that_one_beginning_has_mixed_are_parted() -> None:
         assert max(len(rows & set(first)), len(rows & set(second))) >= 24
 
 
-def test_one_concept_is_not_parted() -> None:
+def test_one_concept_is_notparted() -> None:
     learner = Learner(responses(200, dict.fromkeys(ROWS, PLANT)))
-    whole = list(_candidates(learner, np.isin(np.arange(400), ROWS), None, 1.0))[-1]
-    assert _parted(learner, whole) == [whole]
+    whole = list(candidates(learner, np.isin(np.arange(400), ROWS), None, 1.0))[-1]
+    assert parted(learner, whole) == [whole]
 
 
 def test_a_text_leads_to_the_concept_that_it_shows() -> None:

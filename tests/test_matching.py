@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from premortem.interp.discover import Discovery, discover, sharpest_marks
+from premortem.interp.discover import Discovery, discover
 from premortem.interp.learner import Learner
 from premortem.interp.matching import (
     Evidence,
@@ -19,6 +19,7 @@ from premortem.interp.matching import (
     stem,
     word_marks,
 )
+from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.pooling import TokenRows
 from premortem.interp.readout import Bag, Edited, Part, Readout, Responses, sign_z, signed_rows
 from premortem.interp.records import Clause, Direction

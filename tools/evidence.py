@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from premortem.interp.discover import sharpest_marks
 from premortem.interp.matching import Evidence, stem
+from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.readout import Bag, bag_of
 from premortem.interp.records import Clause
 from premortem.prompts.behaviours import Behaviour

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.interp.discover import MIN_ROWS, Discovery, led
+from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, responsible
 from premortem.interp.forecasters import ForecasterName, values_per_pair
+from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import Match, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
 from premortem.tools.evidence import named_behaviours, spoken_clauses, spoken_library
