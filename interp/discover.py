@@ -10,8 +10,8 @@ From the closest neighbours a readout is learnt, which marks responses anew, and
 Hundreds of beginnings lead to far fewer ends. Kept are those that are one-sided and agree with themselves: what marks
 teach should find the same marks again.
 
-`discover` never looks at the spec, and never at words. `led` begins at given texts instead: what somebody asks about may
-be too rare, or too common on its side, for a blind search.
+`discover` never looks at the spec, and never at words. `led` begins at given texts instead: what somebody asks about
+may be too rare, or too common on its side, for a blind search.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def agent(*arguments: str, cache: Path) -> subprocess.Popen[bytes]:
     """Start a command of the tool."""
     environment = {**os.environ, "PREMORTEM_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        [str(AGENT), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [str(AGENT), *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
