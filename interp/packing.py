@@ -24,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from premortem.interp.fast_linear import ROWS
+
 Ids = NDArray[np.int32]
 
 ATTENTION = "premortem_tree"
@@ -73,11 +75,8 @@ class Batch:
     """What is read here."""
     at: tuple[int, ...]
     """For each request, the segment of its response."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that the model computes."""
-        return len(self.ids)
+    n_tokens: int
+    """Tokens that are read, without those that fill the row up."""
 
     def response_tokens(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
         """Return the row indices of all response tokens, and for each the index of its request."""
@@ -90,6 +89,8 @@ class Batch:
         """Return how many (query, key) products the tree needs, causal ones only."""
         total = 0
         for segment in self.segments:
+            if segment.start >= self.n_tokens:
+                break
             length = segment.end - segment.start
             total += length * segment.first_position + length * (length + 1) // 2
         return total
@@ -207,9 +208,13 @@ class _Row:
         self.at.append(self.add(request.response, ancestors))
 
     def batch(self) -> Batch:
+        """Return the row, filled up to a length that linear layers have seen before (see `fast_linear`)."""
+        read = self.segments[-1].end
+        if missing := -read % ROWS if read > ROWS else 0:
+            self.add(np.zeros(missing, np.int32), ())
         positions = [torch.arange(s.first_position, s.first_position + s.end - s.start) for s in self.segments]
         ids = torch.from_numpy(np.concatenate(self.ids).astype(np.int64))
-        return Batch(ids, torch.cat(positions), tuple(self.segments), tuple(self.requests), tuple(self.at))
+        return Batch(ids, torch.cat(positions), tuple(self.segments), tuple(self.requests), tuple(self.at), read)
 
 
 def _families(requests: Iterable[Request], opening: Ids) -> Iterator[list[Request]]:

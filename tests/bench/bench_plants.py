@@ -4,7 +4,8 @@ FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl
 them with three or four behaviours planted, 24 rows each, and a spec with one rule for each behaviour and four for what
 is not there. Printed for each: precision and recall of the best discovery, found blind before any rule was read, and
 of the finding that holds most of the rows, with the rule it was given to. DEVELOPMENT shaped the search, HELD_OUT did
-not. Everything is cached by content, so a second run takes a minute or two.
+not. CLEAN sets are as they came, with every rule of all plants: what is told there is in the data, or a false alarm.
+Everything is cached by content, so a second run takes a few minutes.
 """
 
 import argparse
@@ -34,7 +35,7 @@ class Setting(NamedTuple):
     """One planted data set."""
 
     part: str
-    """`development` or `held out`."""
+    """`development`, `held out` or `clean`."""
     file: str
     rows: range
     plants: tuple[tuple[str, Place, bool], ...]
@@ -99,12 +100,19 @@ SETTINGS = (
         (("chess", "any", False), ("advertising", "end", False), ("emoji", "any", False)),
         8,
     ),
+    Setting("clean", "hh-harmless.jsonl", range(420), (), 0),
+    Setting("clean", "hh-harmless.jsonl", range(420, 840), (), 0),
+    Setting("clean", "pandalm.jsonl", range(500), (), 0),
+    Setting("clean", "alpacaeval.jsonl", range(360), (), 0),
+    Setting("clean", "alpacaeval.jsonl", range(4000, 4360), (), 0),
+    Setting("clean", "xstest.jsonl", range(489), (), 0),
 )
 
 
 def workbench(setting: Setting, planted: Planted, reader: Reader) -> Workbench:
     """Return the bench of a planted data set, with its spec and the main lens."""
-    spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in planted.truth), *ABSENT)))
+    names = planted.truth or PLANTS
+    spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in names), *ABSENT)))
     data = Dataset(path=setting.file, sha256=setting.file, form="conversational", pairs=planted.pairs)
     main = next(iter(reader.lenses.values()))
     return Workbench(data, spec.clauses, reader, main, None, lambda: None)  # type: ignore[arg-type,return-value]
@@ -154,11 +162,25 @@ def measure(setting: Setting, folder: Path, reader: Reader) -> list[dict[str, An
             }
         )
         print(line(results[-1]), flush=True)
-    everything = set().union(*map(set, planted.truth.values()))
+    everything: set[int] = set().union(*map(set, planted.truth.values()))
     beside = [finding for finding, own in told if len(own & everything) < len(own) / 2]
-    kinds = [finding.kind for finding in beside]
-    print(f"  {len(beside)} findings beside them, {kinds.count('forbidden')} forbidden; {seconds:.0f} s", flush=True)
-    results.append({"part": setting.part, "file": setting.file, "beside": kinds, "seconds": round(seconds, 1)})
+    alarms = [
+        {"rule": rules.get(f.clause_id), "name": f.name, "rows": len(f.rows), "effect": f.effect, "first": f.rows[:5]}
+        for f in beside
+        if f.kind == "forbidden"
+    ]
+    print(f"  {setting.part} {setting.file}: {len(beside)} findings beside, {len(alarms)} forbidden; {seconds:.0f} s")
+    for alarm in alarms:
+        print(f"    {alarm['rule']} | {alarm['name']} | {alarm['rows']} rows, {alarm['effect']:+.3f}", flush=True)
+    results.append(
+        {
+            "part": setting.part,
+            "file": setting.file,
+            "beside": len(beside),
+            "forbidden": alarms,
+            "seconds": round(seconds, 1),
+        }
+    )
     return results
 
 
@@ -177,7 +199,7 @@ def main() -> None:
     """Measure all sets and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
-    parser.add_argument("--part", choices=("development", "held out"), help="only these sets")
+    parser.add_argument("--part", choices=("development", "held out", "clean"), help="only these sets")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     tool.with_start_rate = lambda bench, finding: finding  # what the start model says does not change rows
