@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-
 ROWS = 32
 """Rows are filled up with zeros to a multiple of this; fewer stay as they are."""
 
