@@ -33,6 +33,7 @@ from premortem.interp.growth import (
     candidates,
     parted,
     purity_of,
+    widened,
 )
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import CONFIDENCE, purity_bound
@@ -97,7 +98,8 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    kept = _kept([part for candidate in _kept(found) for part in parted(learner, candidate)])
+    wide = [widened(learner, candidate) for candidate in _kept(found)]
+    kept = _kept([part for candidate in wide for part in parted(learner, candidate)])
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 
@@ -205,7 +207,7 @@ def led(learner: Learner, spoken: Bag, usual: Bag) -> list[Discovery]:
         marks = _nearest_marks(learner, layout.best(scores))
         way = 1.0 if signed_rows(marks, learner.responses.n_pairs).sum() >= 0 else -1.0
         best = best_candidate(learner, marks, scores, way)
-        described = None if best is None else describe(best.readout, learner.responses, way)
+        described = None if best is None else describe(widened(learner, best).readout, learner.responses, way)
         found += [] if described is None else [described]
     return found
 

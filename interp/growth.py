@@ -16,11 +16,15 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from premortem.interp.learner import Learner
-from premortem.interp.one_sided import LARGEST, one_sided_threshold, purity_bound
+from premortem.interp.one_sided import DENSITY, LARGEST, one_sided_threshold, purity_bound
 from premortem.interp.readout import Bools, Floats, Readout, signed_rows
 
 ROUNDS = 6
 """Rounds of learning and marking, at most."""
+SHALLOWER = (0.25, 0.0)
+"""Densities, below the usual one, with which a candidate's marks are grown once more."""
+HELD = 0.8
+"""Share of a candidate's marks that must be among those it grows into."""
 ENOUGH = 22
 """Discordant pairs from which on more of them make a candidate no worthier: the union of two concepts has more."""
 MIN_ROWS = 8
@@ -61,12 +65,14 @@ class Candidate:
         return round(bound * self.agreement**2, 4), self.margin
 
 
-def candidates(learner: Learner, marks: Bools, first: Floats | None, direction: float) -> Iterator[Candidate]:
+def candidates(
+    learner: Learner, marks: Bools, first: Floats | None, direction: float, density: float = DENSITY
+) -> Iterator[Candidate]:
     """Learn from `marks`, mark anew, and so on; yield what each round leads to, until the marks stand still."""
     n = learner.responses.n_pairs
     for _ in range(ROUNDS):
         learnt = learner.fit(marks, first)
-        threshold = one_sided_threshold(learnt.scores, n, direction)
+        threshold = one_sided_threshold(learnt.scores, n, direction, density)
         fresh = learnt.scores > threshold
         if not MIN_ROWS <= fresh.sum() <= LARGEST * len(fresh):
             return
@@ -81,10 +87,26 @@ def candidates(learner: Learner, marks: Bools, first: Floats | None, direction: 
         marks, first = fresh, learnt.passages
 
 
-def best_candidate(learner: Learner, marks: Bools, first: Floats | None, direction: float) -> Candidate | None:
+def best_candidate(
+    learner: Learner, marks: Bools, first: Floats | None, direction: float, density: float = DENSITY
+) -> Candidate | None:
     """Return the worthiest candidate that `marks` lead to; None when none is one-sided enough."""
-    sound = (c for c in candidates(learner, marks, first, direction) if c.purity >= LEAST_PURITY)
+    sound = (c for c in candidates(learner, marks, first, direction, density) if c.purity >= LEAST_PURITY)
     return max(sound, key=lambda candidate: candidate.worth, default=None)
+
+
+def widened(learner: Learner, candidate: Candidate) -> Candidate:
+    """Return `candidate`, or what its marks lead to across shallower valleys, if that is worthier and holds them.
+
+    A valley may also lie between two ways of saying the same; which it was shows in the end.
+    """
+    best, first = candidate, learner.fit(candidate.marks).passages
+    for density in SHALLOWER:
+        grown = best_candidate(learner, candidate.marks, first, candidate.direction, density)
+        if grown is None or (grown.marks & candidate.marks).sum() < HELD * candidate.marks.sum():
+            continue
+        best = max(best, grown, key=lambda one: one.worth)
+    return best
 
 
 def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:

@@ -38,7 +38,7 @@ def purity_bound(majority: NDArray, total: NDArray) -> Floats:
     return np.asarray((centre - spread) / (1 + z**2 / n), dtype=np.float64)
 
 
-def one_sided_threshold(scores: Floats, n_pairs: int, direction: float) -> float:
+def one_sided_threshold(scores: Floats, n_pairs: int, direction: float, density: float = DENSITY) -> float:
     """Return the threshold above which the marks tell most of a concept on the side of `direction`.
 
     Of the pairs marked on one side only, PURE are on that side where the marks find the concept. Elsewhere it is the
@@ -47,7 +47,7 @@ def one_sided_threshold(scores: Floats, n_pairs: int, direction: float) -> float
     long as they find the concept and stop where they begin to find other things; no label is needed for that.
 
     Other concepts of the same side would be taken in as well. Between two concepts scores are sparse, so a threshold
-    pays DENSITY for every response just below it, within VALLEY standard deviations.
+    pays `density` for every response just below it, within VALLEY standard deviations.
     """
     own, other = (scores[:n_pairs], scores[n_pairs:])[:: 1 if direction >= 0 else -1]
     ordered = np.sort(scores)
@@ -56,7 +56,7 @@ def one_sided_threshold(scores: Floats, n_pairs: int, direction: float) -> float
     for_it, against = _above(own, cuts) - both, _above(other, cuts) - both
     usual = float(np.clip((for_it[-1] + 1) / (for_it[-1] + against[-1] + 2), *BACKGROUND))
     told = for_it * np.log(PURE / usual) + against * np.log((1 - PURE) / (1 - usual))
-    told -= DENSITY * (_above(ordered, cuts - VALLEY * scores.std()) - _above(ordered, cuts))
+    told -= density * (_above(ordered, cuts - VALLEY * scores.std()) - _above(ordered, cuts))
     at = int(np.argmax(told[: int(LARGEST * len(scores)) + 1]))
     below = ordered[ordered < cuts[at]]
     return float((cuts[at] + below[-1]) / 2) if len(below) else float(cuts[at] - 1.0)
