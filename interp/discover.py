@@ -31,7 +31,6 @@ from premortem.interp.growth import (
     Candidate,
     best_candidate,
     candidates,
-    parted,
     purity_of,
     widened,
 )
@@ -47,14 +46,14 @@ ASKING = 12_000
 """Passages that ask for their neighbours, at most; more are drawn at random."""
 BLOCK = 2**24
 """Similarities held at a time."""
-SEEDS = 150
+SEEDS = 300
 """Beginnings tried, the most one-sided first."""
 SAME_CORE = 0.75
 """Share of its core that a beginning may have in common with one that was tried."""
 PERMUTATIONS = 50
 COVERED = 0.6
-"""Share of its rows that concepts kept before it may hold."""
-MAX_CONCEPTS = 14
+"""Share of its rows, beyond chance, that concepts kept before it may hold."""
+MAX_CONCEPTS = 32
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    wide = [widened(learner, candidate) for candidate in _kept(found)]
-    kept = _kept([part for candidate in wide for part in parted(learner, candidate)])
+    kept = _kept([part for candidate in _kept(found) for part in widened(learner, candidate)])
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 
@@ -182,12 +180,18 @@ def _kept(found: Sequence[Candidate]) -> list[Candidate]:
         same = [other for item, other in kept if item.direction == candidate.direction]
         if rows.sum() < MIN_ROWS or any((rows & o).sum() > MAX_OVERLAP * (rows | o).sum() for o in same):
             continue
-        if same and (rows & np.logical_or.reduce(same)).sum() > COVERED * rows.sum():
+        if same and _beyond_chance(rows, np.logical_or.reduce(same)) > COVERED:
             continue
         kept.append((candidate, rows))
         if len(kept) == MAX_CONCEPTS:
             break
     return [item for item, _ in kept]
+
+
+def _beyond_chance(rows: Bools, others: Bools) -> float:
+    """Return the share of `rows` that `others` hold, beyond what they hold of any rows (as Cohen's kappa does)."""
+    usual = others.mean()
+    return float((others[rows].mean() - usual) / max(1.0 - usual, 1e-9))
 
 
 def led(learner: Learner, spoken: Bag, usual: Bag) -> list[Discovery]:
@@ -207,8 +211,9 @@ def led(learner: Learner, spoken: Bag, usual: Bag) -> list[Discovery]:
         marks = _nearest_marks(learner, layout.best(scores))
         way = 1.0 if signed_rows(marks, learner.responses.n_pairs).sum() >= 0 else -1.0
         best = best_candidate(learner, marks, scores, way)
-        described = None if best is None else describe(widened(learner, best).readout, learner.responses, way)
-        found += [] if described is None else [described]
+        parts = [] if best is None else widened(learner, best)
+        described = (describe(part.readout, learner.responses, way) for part in parts)
+        found += [item for item in described if item is not None]
     return found
 
 

@@ -25,6 +25,8 @@ SHALLOWER = (0.25, 0.0)
 """Densities, below the usual one, with which a candidate's marks are grown once more."""
 HELD = 0.8
 """Share of a candidate's marks that must be among those it grows into."""
+WIDER = 2.0
+"""How many times its marks it may grow into; what is wider is another concept."""
 ENOUGH = 22
 """Discordant pairs from which on more of them make a candidate no worthier: the union of two concepts has more."""
 MIN_ROWS = 8
@@ -95,18 +97,23 @@ def best_candidate(
     return max(sound, key=lambda candidate: candidate.worth, default=None)
 
 
-def widened(learner: Learner, candidate: Candidate) -> Candidate:
-    """Return `candidate`, or what its marks lead to across shallower valleys, if that is worthier and holds them.
+def widened(learner: Learner, candidate: Candidate) -> list[Candidate]:
+    """Return the concepts that `candidate` leads to across shallower valleys; its own parts if it gets lost in them.
 
-    A valley may also lie between two ways of saying the same; which it was shows in the end.
+    A valley may lie between two ways of saying the same, or between two concepts; which it was shows in the end. Wider
+    marks are kept if they are worthier and, once parted, one part is what the candidate was, with a few rows more.
     """
-    best, first = candidate, learner.fit(candidate.marks).passages
-    for density in SHALLOWER:
-        grown = best_candidate(learner, candidate.marks, first, candidate.direction, density)
-        if grown is None or (grown.marks & candidate.marks).sum() < HELD * candidate.marks.sum():
-            continue
-        best = max(best, grown, key=lambda one: one.worth)
-    return best
+    first = learner.fit(candidate.marks).passages
+    grown = (best_candidate(learner, candidate.marks, first, candidate.direction, density) for density in SHALLOWER)
+    wide = max((one for one in (candidate, *grown) if one is not None), key=lambda one: one.worth)
+    parts = parted(learner, wide)
+    return parts if any(_continues(part, candidate) for part in parts) else parted(learner, candidate)
+
+
+def _continues(one: Candidate, other: Candidate) -> bool:
+    """Whether `one` holds nearly all marks of `other` and not many times more."""
+    n = int(other.marks.sum())
+    return bool((one.marks & other.marks).sum() >= HELD * n and one.marks.sum() <= WIDER * n)
 
 
 def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
