@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import discover, grow, led, neighbourhoods, one_sidedness
-from premortem.interp.growth import candidates, parted
+from premortem.interp.growth import candidates, parted, widened
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import chance_level, column_z, one_sided_threshold, purity_bound
 from premortem.interp.pooling import no_tokens
@@ -55,6 +55,25 @@ def test_two_planted_concepts_are_kept_apart() -> None:
     for item in found:
         rows = set(np.flatnonzero(item.signs > 0))
         assert min(len(rows & set(first)), len(rows & set(second))) <= 3
+
+
+def test_a_concept_spread_over_the_rows_of_others_is_kept_beside_them() -> None:
+    wide = dict.fromkeys(range(70), FIRST) | dict.fromkeys(range(70, 140), SECOND)
+    spread = set(range(0, 200, 6))
+    found = discover(
+        Learner(responses(200, {row: wide.get(row, []) + [30, 110] * (row in spread) for row in range(200)}))
+    )
+    assert len(spread & set(range(140))) > 0.6 * len(spread)
+    assert max(len(set(np.flatnonzero(d.signs > 0)) & spread) / (d.signs > 0).sum() for d in found) >= 0.8
+
+
+def test_what_a_concept_widens_into_still_holds_it() -> None:
+    data = responses(220, dict.fromkeys(range(30), FIRST) | dict.fromkeys(range(60, 90), SECOND))
+    learner = Learner(data)
+    narrow = max(candidates(learner, np.arange(440) < 15, None, 1.0), key=lambda one: one.worth)
+    rows = [set(np.flatnonzero(part.signs > 0)) for part in widened(learner, narrow)]
+    assert max(len(found & set(range(30))) for found in rows) >= 24
+    assert min(len(found & set(range(60, 90))) for found in rows) <= 3
 
 
 def test_growing_from_half_of_the_rows_brings_in_the_others() -> None:
