@@ -1,0 +1,182 @@
+"""Skill: how well a forecast said what training then did.
+
+The learned shift of a concept is the mean over prompts of its share in rollouts of the trained model minus that in
+rollouts of the start model. A forecast is held against it over all concepts that are seen often enough, never over the
+strongest alone, which would flatter it. Rollouts are few, so the shifts are noisy themselves: what a perfect forecast
+would reach is the reliability of the shifts, estimated from random halves of the prompts and stepped up to all of them
+(Spearman 1910, Brown 1910). An R2 means nothing without that ceiling beside it, nor without what a forecast from pairs
+with randomly swapped sides reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from premortem.interp.effects import Z90
+from premortem.interp.errors import DataError
+
+Floats = NDArray[np.float64]
+
+LEAST_CONCEPTS = 3
+"""Concepts that a correlation needs."""
+LEAST_PROMPTS = 4
+"""Prompts that halves need."""
+SPLITS = 200
+"""Random halves of the prompts."""
+RESAMPLES = 1000
+"""Bootstrap samples of the prompts."""
+NULL_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training did to some concepts."""
+
+    shifts: Floats
+    """`(n_prompts, n_concepts)`: share of rollouts with the concept after training minus before, -1 to 1."""
+    rates: Floats
+    """`(n_concepts,)`: share of all rollouts, of both models, in which the concept is seen, 0 to 1."""
+
+    @property
+    def learned(self) -> Floats:
+        """`(n_concepts,)`: the learned shift, -1 to 1."""
+        return self.shifts.mean(0)
+
+    def interval(self) -> tuple[Floats, Floats]:
+        """Return the ends of each learned shift's 90% interval, with the prompt as the unit."""
+        half = Z90 * self.shifts.std(0, ddof=1) / np.sqrt(len(self.shifts))
+        return self.learned - half, self.learned + half
+
+    def seen(self, least_rate: float) -> NDArray[np.bool_]:
+        """Return which concepts are seen in at least that share of rollouts, `(n_concepts,)`."""
+        return np.asarray(self.rates >= least_rate)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A forecast of some concepts' shifts."""
+
+    effect: Floats
+    """`(n_concepts,)`, -1 to 1."""
+    low: Floats
+    """`(n_concepts,)`: lower end of the 90% interval."""
+    high: Floats
+    """`(n_concepts,)`: upper end."""
+    called: NDArray[np.int64]
+    """`(n_concepts,)`: +1 called amplified, -1 suppressed, 0 cannot tell."""
+    swapped: Floats
+    """`(n_swaps, n_concepts)`: effects from the same pairs with the sides of random prompts swapped; may be none."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """How well a forecast did. NaN where there is nothing to say."""
+
+    n_concepts: int
+    """Concepts seen often enough."""
+    r2: float
+    """Squared correlation of forecast and learned shift, 0 to 1; 0 where the correlation is negative."""
+    low: float
+    """Lower end of its 90% interval over resampled prompts."""
+    high: float
+    """Upper end."""
+    ceiling: float
+    """R2 that a perfect forecast would reach on shifts as noisy as these, 0 to 1."""
+    slope: float
+    """Of the learned shift on the forecast: 1 where a forecast point is a learned point."""
+    sign_accuracy: float
+    """Share of the concepts called amplified or suppressed that moved that way."""
+    n_called: int
+    """How many were called."""
+    coverage: float
+    """Share of concepts whose learned shift lies in the forecast's 90% interval."""
+    null: float
+    """R2 that one in twenty forecasts from randomly swapped sides exceeds."""
+
+
+def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> Skill:
+    """Hold `predicted` against `outcome` over the concepts seen in at least `least_rate` of the rollouts.
+
+    Raises DataError where fewer than LEAST_CONCEPTS are seen, or prompts are fewer than LEAST_PROMPTS.
+    """
+    kept = outcome.seen(least_rate)
+    n_prompts = len(outcome.shifts)
+    if kept.sum() < LEAST_CONCEPTS or n_prompts < LEAST_PROMPTS:
+        raise DataError(
+            f"skill needs {LEAST_CONCEPTS} concepts and {LEAST_PROMPTS} prompts; seen in {least_rate:.0%} of the "
+            f"rollouts are {int(kept.sum())} concepts, over {n_prompts} prompts"
+        )
+    effect, shifts = predicted.effect[kept], outcome.shifts[:, kept]
+    learned = shifts.mean(0)
+    rng = np.random.default_rng(seed)
+    low, high = _interval(effect, shifts, rng)
+    called = predicted.called[kept]
+    right = (np.sign(learned) == called)[called != 0]
+    nulls = [_r2(swapped, learned) for swapped in predicted.swapped[:, kept]]
+    inside = (predicted.low[kept] <= learned) & (learned <= predicted.high[kept])
+    return Skill(
+        n_concepts=int(kept.sum()),
+        r2=_r2(effect, learned),
+        low=low,
+        high=high,
+        ceiling=ceiling(shifts, rng),
+        slope=_slope(effect, learned),
+        sign_accuracy=float(right.mean()) if len(right) else float("nan"),
+        n_called=len(right),
+        coverage=float(inside.mean()),
+        null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
+    )
+
+
+def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
+    """Return the reliability of the mean of `shifts` (n_prompts, n_concepts) over concepts, 0 to 1.
+
+    For two halves that correlate by r it is 2 r / (1 + r); r is the mean over SPLITS random halves. The squared
+    correlation of the true shifts with the measured ones is this reliability, so no forecast does better but by chance.
+    """
+    r = float(np.mean([_correlation(a, b) for a, b in _halves(shifts, rng)]))
+    return max(2 * r / (1 + r), 0.0) if r > -1 else 0.0
+
+
+def _halves(shifts: Floats, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
+    n = len(shifts)
+    for _ in range(SPLITS):
+        order = rng.permutation(n)
+        yield shifts[order[: n // 2]].mean(0), shifts[order[n // 2 :]].mean(0)
+
+
+def _interval(effect: Floats, shifts: Floats, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the ends of R2's 90% interval: normal on Fisher's z, its deviation from the bootstrap over prompts.
+
+    Resampled shifts are noisier than the shifts and correlate less, so quantiles of the bootstrap would lie too low.
+    """
+    n = len(shifts)
+    own = _fisher(_correlation(effect, shifts.mean(0)))
+    drawn = [_fisher(_correlation(effect, shifts[rng.integers(n, size=n)].mean(0))) for _ in range(RESAMPLES)]
+    half = Z90 * float(np.std(drawn))
+    return max(np.tanh(own - half), 0.0) ** 2, max(np.tanh(own + half), 0.0) ** 2
+
+
+def _fisher(r: float) -> float:
+    return float(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    """Pearson's correlation; 0 where one side does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else 0.0
+
+
+def _r2(effect: Floats, learned: Floats) -> float:
+    return max(_correlation(effect, learned), 0.0) ** 2
+
+
+def _slope(effect: Floats, learned: Floats) -> float:
+    centred = effect - effect.mean()
+    spread = float(centred @ centred)
+    return float(centred @ learned) / spread if spread > 0 else float("nan")

@@ -1,0 +1,126 @@
+"""The statistic of skill on made-up outcomes whose answer is known."""
+
+import numpy as np
+import pytest
+
+from premortem.interp.errors import DataError
+from premortem.interp.skill import Outcome, Predicted, Skill, ceiling, measure_skill
+
+PROMPTS, CONCEPTS = 200, 80
+
+
+def outcome(truth: np.ndarray, noise: float, seed: int = 0) -> Outcome:
+    rng = np.random.default_rng(seed)
+    return Outcome(truth + rng.normal(scale=noise, size=(PROMPTS, len(truth))), np.full(len(truth), 0.5))
+
+
+def predicted(effect: np.ndarray, half_width: float = 0.1, swaps: int = 0) -> Predicted:
+    rng = np.random.default_rng(1)
+    return Predicted(
+        effect,
+        effect - half_width,
+        effect + half_width,
+        np.sign(effect).astype(np.int64) * (np.abs(effect) > half_width),
+        effect * rng.choice([-1.0, 1.0], size=(swaps, len(effect))),
+    )
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    return np.random.default_rng(7).normal(scale=0.1, size=CONCEPTS)
+
+
+def skill(forecast: Predicted, seen: Outcome) -> Skill:
+    return measure_skill(forecast, seen)
+
+
+def test_a_perfect_forecast_of_noiseless_shifts_has_r2_and_ceiling_and_slope_one(truth: np.ndarray) -> None:
+    found = skill(predicted(truth), outcome(truth, 0.0))
+    assert [found.r2, found.ceiling, found.slope] == pytest.approx([1, 1, 1])
+    assert found.sign_accuracy == found.coverage == 1.0
+    assert found.n_called == int((np.abs(truth) > 0.1).sum())
+
+
+def test_a_perfect_forecast_of_noisy_shifts_reaches_the_ceiling_and_no_more(truth: np.ndarray) -> None:
+    noise = 1.0  # the mean of 200 prompts is off by 0.07, beside shifts of 0.1
+    reliability = 0.1**2 / (0.1**2 + noise**2 / PROMPTS)
+    runs = [skill(predicted(truth), outcome(truth, noise, seed)) for seed in range(12)]
+    assert np.mean([run.ceiling for run in runs]) == pytest.approx(reliability, abs=0.08)
+    assert np.mean([run.r2 for run in runs]) == pytest.approx(np.mean([run.ceiling for run in runs]), abs=0.08)
+
+
+def test_the_slope_tells_how_far_a_forecast_overstates(truth: np.ndarray) -> None:
+    assert skill(predicted(4 * truth), outcome(truth, 0.01)).slope == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_forecast_of_the_wrong_sign_has_no_skill_and_says_so(truth: np.ndarray) -> None:
+    found = skill(predicted(-truth), outcome(truth, 0.1))
+    assert found.r2 == 0
+    assert found.slope == pytest.approx(-1, abs=0.05)
+    assert found.sign_accuracy < 0.1
+
+
+def test_shifts_of_pure_noise_have_no_ceiling(truth: np.ndarray) -> None:
+    found = skill(predicted(truth), outcome(np.zeros(CONCEPTS), 1.0))
+    assert found.ceiling < 0.3
+    assert found.r2 < 0.1
+
+
+def test_an_unrelated_forecast_lies_under_the_null(truth: np.ndarray) -> None:
+    unrelated = np.random.default_rng(3).normal(scale=0.1, size=CONCEPTS)
+    found = skill(predicted(unrelated, swaps=200), outcome(truth, 0.1))
+    assert found.r2 <= found.null < 0.15
+    assert skill(predicted(truth, swaps=200), outcome(truth, 0.1)).r2 > 0.9
+
+
+def test_the_interval_of_r2_holds_it_and_narrows_with_prompts(truth: np.ndarray) -> None:
+    few, many = outcome(truth, 1.0), outcome(truth, 1.0)
+    few = Outcome(few.shifts[:40], few.rates)
+    narrow, wide = skill(predicted(truth), many), skill(predicted(truth), few)
+    assert narrow.low <= narrow.r2 <= narrow.high
+    assert narrow.high - narrow.low < wide.high - wide.low
+
+
+def test_the_interval_of_r2_holds_what_other_prompts_give() -> None:
+    rng, held = np.random.default_rng(11), 0
+    for seed in range(40):
+        truth, off = rng.normal(scale=0.1, size=(2, CONCEPTS))
+        found = skill(predicted(truth + off), outcome(truth, 0.5, seed))
+        others = [np.corrcoef(truth + off, outcome(truth, 0.5, 50 + k).learned)[0, 1] ** 2 for k in range(20)]
+        held += found.low <= np.mean(others) <= found.high
+    assert 30 <= held <= 40
+
+
+def test_intervals_cover_as_often_as_they_promise(truth: np.ndarray) -> None:
+    shifts = outcome(truth, 1.0)
+    error = 1.6448536 * 1.0 / np.sqrt(PROMPTS)
+    covered = [skill(predicted(truth, error), outcome(truth, 1.0, seed)).coverage for seed in range(10)]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.03)
+    low, high = shifts.interval()
+    assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.9, abs=0.08)
+
+
+def test_concepts_that_are_hardly_seen_are_left_out(truth: np.ndarray) -> None:
+    shifts = outcome(truth, 0.1)
+    rates = np.where(np.arange(CONCEPTS) < 30, 0.5, 0.001)
+    assert skill(predicted(truth), Outcome(shifts.shifts, rates)).n_concepts == 30
+
+
+def test_the_strongest_alone_are_never_picked(truth: np.ndarray) -> None:
+    noisy = truth + np.random.default_rng(5).normal(scale=0.1, size=CONCEPTS)
+    found = skill(predicted(noisy), outcome(truth, 0.01))
+    assert found.n_concepts == CONCEPTS
+    assert found.r2 == pytest.approx(np.corrcoef(noisy, truth)[0, 1] ** 2, abs=0.02)
+
+
+def test_nothing_to_measure_is_told() -> None:
+    with pytest.raises(DataError, match="2 concepts, over 200 prompts"):
+        skill(predicted(np.zeros(2)), outcome(np.zeros(2), 1.0))
+    with pytest.raises(DataError, match="over 3 prompts"):
+        skill(predicted(np.zeros(9)), Outcome(np.zeros((3, 9)), np.ones(9)))
+
+
+def test_the_ceiling_does_not_depend_on_the_order_of_prompts(truth: np.ndarray) -> None:
+    shifts = outcome(truth, 1.0).shifts
+    one, other = (ceiling(x, np.random.default_rng(0)) for x in (shifts, shifts[::-1]))
+    assert one == pytest.approx(other, abs=0.05)
