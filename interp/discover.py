@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from premortem.interp.growth import (
+    AGREED,
     ENOUGH,
     LEAST_PURITY,
     MAX_OVERLAP,
@@ -97,7 +98,8 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    kept = _kept([part for candidate in _kept(found) for part in widened(learner, candidate)])
+    grown = (part for candidate in _kept(found) for part in widened(learner, candidate))
+    kept = _kept([candidate for candidate in grown if candidate.agreement >= AGREED])
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 

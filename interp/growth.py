@@ -33,6 +33,8 @@ MIN_ROWS = 8
 """Rows a discovered concept needs."""
 LEAST_PURITY = 0.6
 """Lower bound of the share of discordant pairs on the majority's side that a concept needs."""
+AGREED = 0.7
+"""F1 by which a concept's marks must find themselves again."""
 MAX_OVERLAP = 0.3
 """Two concepts that share more of their rows than this (Jaccard) are one."""
 

@@ -34,6 +34,8 @@ CONFIRMED = 0.75
 """AUROC by which a concept must tell a behaviour's own examples from their counterparts to stand for it."""
 AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
+EXPLAINED = 0.3
+"""Share of the pairs that a clause's evidence marks on one side that discovered concepts must hold to stand alone."""
 LIFT = 3.0
 """How much denser the evidence must be in those rows than in all pairs."""
 HEARD = 1.5
@@ -135,8 +137,9 @@ def match_clause(
 ) -> list[Match]:
     """Return the concepts that stand for a clause with this `evidence`; empty when none covers it.
 
-    A concept that discovery found is preferred to a readout of the evidence's own. Mere words get one only where
-    nothing names the behaviour and the clause forbids it: "be friendly" does not mean the word.
+    A concept that discovery found is preferred to a readout of the evidence's own, where it explains the evidence: a
+    few rows that happen to agree are no reason to look no further. Mere words get a readout only where nothing names
+    the behaviour and the clause forbids it: "be friendly" does not mean the word.
     """
     matches = [
         Match(discovery.readout, discovery.signs, item.source, True)
@@ -145,11 +148,21 @@ def match_clause(
     ]
     named = any(item.literal for item in evidence)
     for item in evidence:
-        if matches or not (item.literal or (not named and clause.direction == "avoid")):
+        if _explained(item, matches) or not (item.literal or (not named and clause.direction == "avoid")):
             continue
         own = own_readout(item, learner)
         matches += [] if own is None else [own]
     return sorted(matches, key=lambda match: -abs(sign_z(match.signs)))
+
+
+def _explained(evidence: Evidence, matches: Sequence[Match]) -> bool:
+    """Whether `matches` hold enough of the pairs that `evidence` marks on one side, or were grown from evidence."""
+    if not matches or not all(match.discovered for match in matches):
+        return bool(matches)
+    signs = signed_rows(evidence.marks, len(matches[0].signs))
+    marked = signs * np.sign(sign_z(signs)) > 0
+    held = np.logical_or.reduce([_rows(match) for match in matches])
+    return bool((marked & held).sum() >= EXPLAINED * marked.sum())
 
 
 class Heard(NamedTuple):

@@ -1,5 +1,7 @@
 """Clauses find their concepts, edits are judged, spans are traced: on responses with known planted concepts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -69,6 +71,20 @@ def test_evidence_claims_the_concept_that_discovery_found_blind() -> None:
     assert [match.discovered for match in matches] == [True]
     scores = Evidence("ranked", marks, literal=True, scores=found[0].readout.score(data.bag))
     assert claims([scores], data, found[0]) is scores
+
+
+def test_a_few_rows_that_agree_do_not_keep_evidence_from_the_others() -> None:
+    data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
+    learner = Learner(data)
+    whole = discover(learner)[0]
+    scores = whole.readout.score(data.bag)
+    few = dataclasses.replace(whole.readout, threshold=float(np.sort(scores)[-9]))
+    narrow = dataclasses.replace(whole, readout=few, signs=signed_rows(few.fires(data.bag), 200))
+    item = Evidence("ranked", np.isin(np.arange(400), ROWS), literal=True, scores=scores)
+    found = match_clause(clause(), [item], learner, [narrow])
+    assert [match.discovered for match in found] == [False, True]
+    assert [int((match.signs > 0).sum()) for match in found] == [pytest.approx(len(ROWS), abs=3), 8]
+    assert [match.discovered for match in match_clause(clause(), [item], learner, [whole])] == [True]
 
 
 def test_evidence_about_something_else_claims_nothing() -> None:
