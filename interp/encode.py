@@ -142,7 +142,7 @@ class Reader:
     ) -> list[TokenActs]:
         """Return `features` on each token of several responses, read together; the last few hundred are remembered."""
         tokens = [tokenize(pair, self.model.tokenizer, self._max_length) for pair, _ in wanted]
-        requests = [_request(read, side) for read, (_, side) in zip(tokens, wanted, strict=True)]
+        requests = [request_of(read, side) for read, (_, side) in zip(tokens, wanted, strict=True)]
         found = self._token_features([request for request in requests if request is not None], lens_id)
         empty = np.zeros((0, len(features)), np.float32)
         return [
@@ -191,7 +191,7 @@ class Reader:
         tokens = tokenize_all([pairs[at] for at in unknown], self.model.tokenizer)
         for at, full in zip(unknown, tokens, strict=True):
             cut = full.cut(self._max_length)
-            both = _request(cut, "chosen"), _request(cut, "rejected")
+            both = request_of(cut, "chosen"), request_of(cut, "rejected")
             self._known[names[at]] = (both[0] and both[0].key, both[1] and both[1].key)
             requests.update({request.key: request for request in both if request is not None})
         for store in self._stores.values() if requests else ():
@@ -262,7 +262,7 @@ def request_key(prompt: Ids, response: Ids) -> bytes:
     return hashlib.sha256(content).digest()[:16]
 
 
-def _request(tokens: PairTokens | None, side: Side) -> Request | None:
+def request_of(tokens: PairTokens | None, side: Side) -> Request | None:
     """Return what to read of one side; None where DPO would drop the pair or the response is empty."""
     if tokens is None or not tokens.side(side):
         return None

@@ -230,7 +230,7 @@ def test_the_embedded_model_reads_the_same_packed_as_alone(model_dir: Path, tmp_
         request
         for pair in pairs
         for side in ("chosen", "rejected")
-        if (request := encode_module._request(tokenize(pair, real.tokenizer), side)) is not None
+        if (request := encode_module.request_of(tokenize(pair, real.tokenizer), side)) is not None
     ]
     for batch in reader._batches(requests):
         seen, owner, _ = forward.read(batch, [2])

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from premortem.interp.encode import Reader, _request
+from premortem.interp.encode import Reader, request_of
 from premortem.interp.fast_linear import PackedLinear, can_pack
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.models import LoadedModel, load_model
@@ -100,7 +100,7 @@ def requests_of(pairs: Sequence[Pair], model: LoadedModel) -> list[Request]:
     found = {}
     for tokens in tokenize_all(pairs, model.tokenizer):
         for side in ("chosen", "rejected"):
-            if (request := _request(tokens.cut(1024), side)) is not None:
+            if (request := request_of(tokens.cut(1024), side)) is not None:
                 found[request.key] = request
     return list(found.values())
 
