@@ -1,0 +1,226 @@
+"""Real DPO, to hold a forecast against.
+
+TRL's `DPOTrainer` trains, on the tokens that the forecast has read; nothing of it is written again here. What this
+module adds is what a measurement needs: everything that determines the result is in the name of its folder, an
+interrupted training goes on from its last checkpoint, and a trained model appears only when it is complete. LoRA is
+merged into the weights, so what comes out is read like any other model.
+
+TRL and peft are the extra `validate`. Nothing here knows about concepts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from premortem.interp.errors import ModelError, NoPairs
+from premortem.interp.models import load_model, quiet, resolve_model
+from premortem.interp.progress import NullProgress, Progress, Stage
+from premortem.interp.records import Pair, Record, content_id
+
+CHECKPOINTS = 8
+"""Checkpoints over a training: at most so much of it is done again after an interruption."""
+
+
+class TrainingSettings(Record):
+    """How to train."""
+
+    method: Literal["lora", "full"] = "lora"
+    """Low-rank adapters on all linear layers, or all weights."""
+    seed: int = 0
+    """Of the adapters' weights and the order of the pairs."""
+    epochs: int = 2
+    """Times that every pair is seen."""
+    learning_rate: float = 1e-4
+    """Highest rate; it rises over the first tenth of the steps and falls to zero along a cosine."""
+    beta: float = 0.1
+    """Strength of the pull towards the start model."""
+    batch_pairs: int = 8
+    """Pairs per step."""
+    rank: int = 16
+    """Rank of the adapters; their scale is 2."""
+    max_length: int = 512
+    """Tokens of prompt and response together; what is longer loses its end."""
+
+
+class Trained(Record):
+    """A model after DPO."""
+
+    folder: Path
+    """Its weights and tokenizer, as transformers reads them."""
+    steps: int
+    """Optimiser steps."""
+    seconds: float
+    """Time spent training, interruptions not counted."""
+    loss: float
+    """Mean DPO loss over the last epoch, in nats; log 2 is no preference."""
+    versions: dict[str, str]
+    """Versions of torch, transformers, trl and peft."""
+
+
+def train_dpo(
+    model_ref: str,
+    pairs: Sequence[Pair],
+    folder: Path,
+    settings: TrainingSettings | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train `model_ref` on `pairs` with DPO and return the result, kept in a folder of its own under `folder`.
+
+    The same model, pairs, settings and versions give the same folder; what is there is not trained again. Raises
+    ModelError where TRL or peft are missing, NoPairs where there is nothing to train on.
+    """
+    if not pairs:
+        raise NoPairs("there are no pairs to train on.")
+    missing = [name for name in ("trl", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(f"training needs {' and '.join(missing)}: pip install 'premortem[validate]'")
+    settings = settings or TrainingSettings()
+    versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
+    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    name = content_id(resolve_model(model_ref).digest, settings.model_dump(), versions, rows)
+    target, work = folder / name, folder / f"{name}.partial"
+    if not (target / "trained.json").exists():
+        _train(model_ref, pairs, work, settings, versions, progress or NullProgress())
+        os.replace(work / "model", target)
+        shutil.rmtree(work, ignore_errors=True)
+    return Trained.model_validate_json((target / "trained.json").read_text("utf-8")).model_copy(
+        update={"folder": target}
+    )
+
+
+def _train(
+    model_ref: str,
+    pairs: Sequence[Pair],
+    work: Path,
+    settings: TrainingSettings,
+    versions: dict[str, str],
+    progress: Progress,
+) -> None:
+    """Train in `work`, from its last checkpoint if it has one, and leave the merged model in `work/model`."""
+    from peft import LoraConfig
+    from transformers import PrinterCallback
+    from trl import DPOConfig, DPOTrainer
+
+    loaded = load_model(model_ref, packed=False)
+    model: Any = loaded.model.requires_grad_(settings.method == "full")
+    steps = -(-len(pairs) // settings.batch_pairs) * settings.epochs
+    adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
+    with ExitStack() as open_stages:
+        open_stages.enter_context(_silent())
+        arguments = DPOConfig(
+            str(work),
+            seed=settings.seed,
+            data_seed=settings.seed,
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=max(1, steps // 10),
+            beta=settings.beta,
+            per_device_train_batch_size=settings.batch_pairs,
+            max_length=settings.max_length,
+            precompute_ref_log_probs=True,
+            save_strategy="steps",
+            save_steps=max(1, steps // CHECKPOINTS),
+            save_total_limit=1,
+            logging_steps=1,
+            use_cpu=loaded.device.type == "cpu",
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        with progress.stage("Reference log-probabilities"):
+            trainer = DPOTrainer(
+                model=model,
+                args=arguments,
+                train_dataset=_dataset(pairs),
+                processing_class=loaded.tokenizer,
+                peft_config=adapters if settings.method == "lora" else None,
+            )
+        clock = _clock(open_stages.enter_context(progress.stage("Training", steps)), work)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(clock)
+        trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")))
+        trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        merged = trained.merge_and_unload() if settings.method == "lora" else trained
+        shutil.rmtree(work / "model", ignore_errors=True)
+        merged.save_pretrained(work / "model", safe_serialization=True)
+        loaded.tokenizer.save_pretrained(work / "model")
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    last = losses[-max(1, len(losses) // settings.epochs) :]
+    result = Trained(
+        folder=work / "model",
+        steps=trainer.state.global_step,
+        seconds=round(clock.seconds(), 1),
+        loss=sum(last) / len(last),
+        versions=versions,
+    )
+    (work / "model" / "trained.json").write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the progress bars and warnings of transformers, datasets and TRL off the user's terminal."""
+    import datasets
+
+    bars, before = datasets.is_progress_bar_enabled(), os.environ.get("TQDM_DISABLE")
+    datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # the only switch of TRL's bar over the reference log-probabilities
+    try:
+        with quiet():
+            yield
+    finally:
+        os.environ.pop("TQDM_DISABLE")
+        os.environ.update({} if before is None else {"TQDM_DISABLE": before})
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _dataset(pairs: Sequence[Pair]) -> Any:
+    """Return the pairs as TRL reads them."""
+    import datasets
+
+    rows = []
+    for pair in pairs:
+        row: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+        row |= {"tools": json.dumps(pair.tools)} if pair.tools else {}
+        row |= {"chat_template_kwargs": pair.template_kwargs} if pair.template_kwargs else {}
+        rows.append(row)
+    return datasets.Dataset.from_list(rows)
+
+
+def _clock(stage: Stage, work: Path) -> Any:
+    """Return a callback that advances `stage` and keeps the time spent, checkpoint by checkpoint, in `work`."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        """Counts steps and seconds."""
+
+        def __init__(self) -> None:
+            self.file = work / "seconds.json"
+            self.before = float(json.loads(self.file.read_text("utf-8"))) if self.file.exists() else 0.0
+            self.started = time.monotonic()
+
+        def seconds(self) -> float:
+            return self.before + time.monotonic() - self.started
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.started = time.monotonic()
+            stage.advance(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            stage.advance()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.file.write_text(json.dumps(self.seconds()), "utf-8")
+
+    return Clock()
