@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from premortem.agent import cli_lens, cli_runs
+from premortem.agent import cli_lens, cli_runs, cli_validate
 from premortem.agent.cli_options import (
     AsJson,
     Db,
@@ -203,6 +203,7 @@ def _add(group: typer.Typer, command: Any, example: str, name: str | None = None
 
 _add(app, run, "agent run --spec spec.md --data pairs.jsonl")
 _add(app, forecast, "agent forecast pairs.jsonl --json")
+_add(app, cli_validate.validate, "agent validate pairs.jsonl --limit 300")
 _add(app, cli_runs.review, "agent review last")
 _add(app, cli_runs.export, "agent export last -o pairs.debugged.jsonl")
 _add(app, cli_runs.report, "agent report last -o report.html")

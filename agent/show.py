@@ -149,6 +149,64 @@ def lens_fit(fit: Document) -> RenderableType:
     return Group(safe(title, 120, "bold"), grid, read, *warnings)
 
 
+def validation_view(document: Document, limit: int = 10) -> RenderableType:
+    """Return what real training says of the forecast: how far it went, the skill, and what moved most."""
+    moved, runs, training = document["movement"], document["rollouts"], document["training"]
+    lines = [
+        f"{training['pairs']} pairs trained on in {training['steps']} steps; "
+        f"{runs['prompts']} other prompts answered {runs['per_prompt']} times by both models",
+        f"held-out pairs: margin {moved['margin']:+.2f}, right {moved['held_out_accuracy']:.0%}; "
+        f"KL {moved['kl_per_token']:.3f} nats a token; "
+        f"answers of {moved['length_before']:.0f} tokens before, {moved['length_after']:.0f} after",
+    ]
+    skill = Table(box=None, pad_edge=False, header_style="dim")
+    for name in (
+        "forecaster",
+        "concepts",
+        "R²",
+        "90% interval",
+        "ceiling",
+        "slope",
+        "signs right",
+        "covered",
+        "swapped",
+    ):
+        skill.add_column(name, justify="left" if name == "forecaster" else "right")
+    for row in document["skill"]:
+        skill.add_row(
+            Text(row["forecaster"], style="bold" if row["default"] else ""),
+            str(row["n_concepts"]),
+            _figure(row["r2"]),
+            f"{_figure(row['low'])} {_figure(row['high'])}",
+            _figure(row["ceiling"]),
+            _figure(row["slope"]),
+            f"{_figure(row['sign_accuracy'])} of {row['n_called']}",
+            _figure(row["coverage"]),
+            _figure(row["null"]),
+        )
+    concepts = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("moved most", "forecast", "learned", "90% interval"):
+        concepts.add_column(name, justify="left" if name == "moved most" else "right")
+    for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
+        concepts.add_row(
+            safe(concept["name"], 56),
+            points(concept["forecast"]),
+            Text(points(concept["learned"]), style="bold"),
+            f"{points(concept['low'])} {points(concept['high'])}",
+        )
+    still = Text("The model has hardly moved: no R² is told. Train longer, or at a higher rate.", style="yellow")
+    notes = [] if moved["enough"] else [still, Text("")]
+    notes += [Text(f"note: {excerpt(str(text), 200)}", style="yellow") for text in document["notes"]]
+    told = Text(
+        "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers", style="dim"
+    )
+    return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units())
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.2f}"
+
+
 def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> RenderableType:
     """Return a plain table of `rows`; `columns` maps a key to its heading; `empty` is said when there are none."""
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -96,8 +96,8 @@ class Vocabulary:
         a, b = np.asarray(self.counts[inside].sum(0)).ravel(), np.asarray(self.counts[outside].sum(0)).ravel()
         prior = PRIOR * (a + b) + 0.01
         total = prior.sum()
-        odds_a = (a + prior) / (a.sum() + total - a - prior)
-        odds_b = (b + prior) / (b.sum() + total - b - prior)
+        odds_a = (a + prior) / np.maximum(a.sum() + total - a - prior, 1e-9)  # 0 where there is one word only
+        odds_b = (b + prior) / np.maximum(b.sum() + total - b - prior, 1e-9)
         return (np.log(odds_a) - np.log(odds_b)) / np.sqrt(1 / (a + prior) + 1 / (b + prior))
 
     def _contained(self, one: int, other: int) -> bool:

@@ -146,7 +146,7 @@ class StartModel:
         """
         chance, what = self.seed if seed is None else seed, (max_new_tokens, temperature, suppress and suppress.key())
         counts: Counter[str] = Counter()
-        draws = [_draw(self._prompt_ids(prompt, system), chance, counts) for prompt in prompts]
+        draws = [_draw(self.prompt_ids(prompt, system), chance, counts) for prompt in prompts]
         keys = [content_id("sample", self.digest, *what, draw) for draw in draws]
         rows = dict(zip(keys, draws, strict=True))
         with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
@@ -157,7 +157,12 @@ class StartModel:
                 stage.advance(len(batch))
         return [self._samples[key] for key in keys]
 
-    def _prompt_ids(self, prompt: Content, system: str | None) -> list[int]:
+    def answer_ids(self, text: str) -> list[int]:
+        """Return the ids of an answer as the model would have said it, without its end."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def prompt_ids(self, prompt: Content, system: str | None = None) -> list[int]:
+        """Return the ids of a prompt, ready to be answered; MAX_PROMPT at most."""
         if isinstance(prompt, str):
             text = f"{system}\n\n{prompt}" if system else prompt
             return list(self.tokenizer(text, verbose=False)["input_ids"])[-MAX_PROMPT:]

@@ -85,7 +85,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_commands_are_those_of_the_design():
-    one_word = ["run", "forecast", "review", "export", "report", "runs", "show"]
+    one_word = ["run", "forecast", "validate", "review", "export", "report", "runs", "show"]
     assert sorted(WORDS) == sorted([*one_word, "models fetch", "lens train", "lens check"])
 
 
@@ -109,7 +109,7 @@ def test_every_command_says_where_things_go(words: str):
     command = next(command for found, command in COMMANDS if " ".join(found) == words)
     options = {option for param in command.params for option in param.opts}
     assert "--runs-dir" in options
-    assert "--db" in options or words == "forecast"
+    assert "--db" in options or words in ("forecast", "validate")
 
 
 def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: FakeBench):

@@ -113,4 +113,5 @@ def test_a_module_outside_the_database_knows_no_sqlite_utils():
         "cli_lens.py",
         "cli_options.py",
         "cli_runs.py",
+        "cli_validate.py",
     }

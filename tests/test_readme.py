@@ -18,8 +18,11 @@ from test_cli import Agent, agent, bench
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-ELSEWHERE = {"agent lens check pairs.jsonl": ("test_cli_model.py", "def test_lens_check_measures_the_embedded_lens")}
-"""Commands that need a real lens: the test file that covers them, and what it must hold."""
+ELSEWHERE = {
+    "agent lens check pairs.jsonl": ("test_cli_model.py", "def test_lens_check_measures_the_embedded_lens"),
+    "agent validate pairs.jsonl --limit 300": ("test_validation.py", "def test_the_command_trains_and_tells"),
+}
+"""Commands that need a real lens or real training: the test file that covers them, and what it must hold."""
 
 __all__ = ["agent", "bench"]
 

@@ -124,7 +124,7 @@ def test_samples_are_kept_on_disk(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_a_rule_goes_before_the_conversation(tiny: Any) -> None:
-    seen = StartModel(tiny)._prompt_ids
+    seen = StartModel(tiny).prompt_ids
     assert seen(({"role": "user", "content": "hi"},), "be kind") == Letters()("sbekinduhia")["input_ids"]
     assert seen("hi", "be kind") == Letters()("bekindhi")["input_ids"]
 

@@ -1,0 +1,113 @@
+"""Validation: the split, what is observed of training, and the whole command on a random model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from typer.testing import CliRunner
+
+from premortem.agent import opening, validation
+from premortem.agent.cli import app
+from premortem.interp import groups
+from premortem.interp.errors import NoPairs
+from premortem.interp.readout import Bag, Part, Readout
+from premortem.interp.validation import LEAST_KL, movement, observe, predict, split_by_prompt
+from synthetic import responses
+from tiny import chat_pair, write_model, write_sae
+
+WORDS = ["otters", "ferns", "clouds", "bread", "trains", "chairs", "rivers", "lamps", "socks", "maps"]
+PAIRS = [
+    chat_pair(i, f"Tell me of {word} {n}.", f"{word} are fine! " * 3, f"no {word}")
+    for i, (n, word) in enumerate((n, word) for n in range(4) for word in WORDS)
+]
+
+
+def test_a_prompt_is_on_one_side_of_the_split_with_all_its_pairs() -> None:
+    pairs = [*PAIRS, *(pair.model_copy(update={"row": pair.row + 100}) for pair in PAIRS)]
+    split = split_by_prompt(pairs)
+    inside, aside = ({pair.prompt_text() for pair in part} for part in split)
+    assert not inside & aside
+    assert len(aside) == 8
+    assert len(split.train) + len(split.held_out) == len(pairs)
+
+
+def test_the_split_depends_on_texts_and_seed_not_on_order() -> None:
+    aside = {pair.prompt_text() for pair in split_by_prompt(PAIRS).held_out}
+    assert {pair.prompt_text() for pair in split_by_prompt(PAIRS[::-1]).held_out} == aside
+    assert {pair.prompt_text() for pair in split_by_prompt(PAIRS, seed=1).held_out} != aside
+
+
+def test_too_few_prompts_are_told() -> None:
+    with pytest.raises(NoPairs, match="6 different ones are too few"):
+        split_by_prompt(PAIRS[:6])
+
+
+def bag(fires: list[list[int]]) -> Bag:
+    x = sparse.csr_matrix(np.asarray(fires, dtype=np.float32))
+    empty = responses(1, {}).bag
+    return Bag(x, empty.units, np.zeros(len(fires) + 1, dtype=np.int64))
+
+
+def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:
+    readouts = [Readout(Part((feature,), (1.0,)), Part(), 0.5) for feature in (0, 1)]
+    before = bag([[1, 0], [0, 0], [0, 0], [1, 0]])
+    after = bag([[1, 1], [1, 0], [0, 1], [1, 1]])
+    found = observe(readouts, before, after, np.asarray([0, 1, 0, 1]))
+    assert found.shifts.tolist() == [[0.0, 1.0], [0.5, 0.5]]
+    assert found.learned.tolist() == [0.25, 0.75]
+    assert found.rates.tolist() == [0.625, 0.375]
+
+
+def test_a_forecast_of_swapped_sides_is_no_forecast() -> None:
+    data = responses(120, {row: [5, 17] for row in range(40)})
+    readout = Readout(Part((5, 17), (1.0, 1.0)), Part(), 1.0)
+    found = predict("mean-difference", data, [readout])
+    assert found.effect[0] > 0.2
+    assert found.called.tolist() == [1]
+    assert found.swapped.shape == (200, 1)
+    assert abs(found.swapped.mean()) < 0.02
+    assert np.abs(found.swapped).max() < found.effect[0]
+
+
+@pytest.mark.parametrize(("kl", "enough"), [(LEAST_KL / 2, False), (LEAST_KL * 2, True)])
+def test_movement_is_the_margin_over_the_start_model(kl: float, enough: bool) -> None:
+    start = np.asarray([[-10.0, -10.0], [-5.0, -9.0], [np.nan, -1.0]])
+    trained = np.asarray([[-8.0, -11.0], [-7.0, -9.0], [-1.0, -1.0]])
+    moved = movement(start, trained, kl, (20.0, 30.0))
+    assert moved.margin == pytest.approx((3.0 - 2.0) / 2)
+    assert moved.held_out_accuracy == 0.5
+    assert moved.enough is enough
+
+
+def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
+    monkeypatch.setattr(opening, "MOST_FVU", float("inf"))  # a random SAE reconstructs nothing
+    monkeypatch.setattr(groups, "FEATURES_PER_GROUP", 4)  # it has 48 features
+    monkeypatch.setattr(validation, "LEAST_RATE", 0.0)
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in PAIRS]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["validate", "pairs.jsonl", "--model", str(write_model(tmp_path / "model"))]
+    words += ["--sae", str(write_sae(tmp_path / "sae")), "--tokens", "12", "--learning-rate", "0.01"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["dataset"]["pairs"] == 40
+    assert found["training"]["pairs"] == 32
+    assert found["training"]["method"] == "lora"
+    assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
+    assert found["movement"]["enough"]
+    assert found["movement"]["margin"] > 0
+    assert {row["forecaster"] for row in found["skill"]} == {"mean-difference", "disparity", "logit"}
+    assert sum(row["default"] for row in found["skill"]) == 1
+    for row in found["skill"]:
+        assert 0 <= row["r2"] <= 1
+        assert row["low"] <= row["r2"] <= row["high"]
+    for concept in found["concepts"]:
+        assert concept["low"] <= concept["learned"] <= concept["high"]
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0
+    assert "held-out pairs: margin" in again.stdout
