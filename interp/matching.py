@@ -175,17 +175,18 @@ class Heard(NamedTuple):
     """Deviations above the data's usual text, the mean of both forms."""
 
 
-def heard(discoveries: Sequence[Discovery], responses: Responses, spoken: Bag) -> list[Heard]:
+def heard(discoveries: Sequence[Discovery], led: Sequence[Discovery], responses: Responses, spoken: Bag) -> list[Heard]:
     """Return which discoveries are about which clause by the lens alone, the strongest first, one for each clause.
 
     `spoken` holds each clause twice: its words one after the other, then its behaviour as a sentence. A concept is
     about the clause that it answers to in both forms more than to any other, and clearly more than to the usual text of
     the data. So a rule on astrology that names no star sign finds the features of star signs. What stands for the
-    clause is the widest discovery that is still about the same rows.
+    clause is the widest of `discoveries` that is still about the same rows; those that the clauses have `led` to are
+    surer to be about the clause, and less sure of their rows.
     """
     n = len(spoken) // 2
     answers: list[Heard] = []
-    for discovery in discoveries:
+    for discovery in (*discoveries, *led):
         readout = Readout(Part(), discovery.readout.local, 0.0)
         usual = readout.score(responses.bag)[~discovery.readout.fires(responses.bag)]
         forms = (readout.score(spoken).reshape(2, n) - usual.mean()) / (usual.std() + 1e-9)
@@ -202,7 +203,7 @@ def _one_each(answers: Sequence[Heard], discoveries: Sequence[Discovery]) -> lis
         if answer.clause in taken or any(shared(answer.discovery, t.discovery) > SAME for t in taken.values()):
             continue
         wider = [other for other in discoveries if _is_wider(other, answer.discovery)]
-        widest = max([answer.discovery, *wider], key=lambda discovery: discovery.z)
+        widest = max(wider or [answer.discovery], key=lambda discovery: discovery.z)
         taken[answer.clause] = answer._replace(discovery=widest)
     return list(taken.values())
 

@@ -158,7 +158,9 @@ def test_a_concept_answers_to_the_clause_that_says_what_it_says() -> None:
         TokenRows.joined([bag.units for bag in chosen]),
         np.arange(len(chosen) + 1) * TOKENS,
     )
-    about = {answer.clause: set(np.flatnonzero(answer.discovery.signs > 0)) for answer in heard(found, data, spoken)}
+    about = {
+        answer.clause: set(np.flatnonzero(answer.discovery.signs > 0)) for answer in heard(found, (), data, spoken)
+    }
     assert set(about) == {0, 1}
     assert len(about[0] & set(range(25))) >= 22
     assert len(about[1] & set(range(60, 85))) >= 22

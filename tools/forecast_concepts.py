@@ -115,7 +115,7 @@ def _heard(bench: Workbench) -> dict[str, Discovery]:
         return {}
     spoken = spoken_clauses(bench, clauses)
     sought = led(bench.reading.learner, spoken, spoken_library(bench))
-    answers = heard([*bench.discoveries, *sought], bench.reading.whole, spoken)
+    answers = heard(bench.discoveries, sought, bench.reading.whole, spoken)
     return {
         clauses[answer.clause].clause_id: answer.discovery
         for answer in answers
