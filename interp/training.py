@@ -112,6 +112,8 @@ def _train(
 
     loaded = load_model(model_ref, packed=False)
     model: Any = loaded.model.requires_grad_(settings.method == "full")
+    on_cpu = loaded.device.type == "cpu"
+    together = 1 if on_cpu else settings.batch_pairs  # padding eight pairs to the longest doubles the work of a CPU
     steps = -(-len(pairs) // settings.batch_pairs) * settings.epochs
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
     with ExitStack() as open_stages:
@@ -125,14 +127,15 @@ def _train(
             lr_scheduler_type="cosine",
             warmup_steps=max(1, steps // 10),
             beta=settings.beta,
-            per_device_train_batch_size=settings.batch_pairs,
+            per_device_train_batch_size=together,
+            gradient_accumulation_steps=settings.batch_pairs // together,
             max_length=settings.max_length,
             precompute_ref_log_probs=True,
             save_strategy="steps",
             save_steps=max(1, steps // CHECKPOINTS),
             save_total_limit=1,
             logging_steps=1,
-            use_cpu=loaded.device.type == "cpu",
+            use_cpu=on_cpu,
             bf16=False,
             gradient_checkpointing=False,
             report_to="none",
