@@ -87,8 +87,8 @@ def open_run(
     """Read the data, find model and lenses, and identify the run; no weights are loaded yet."""
     part = runs_dir / f".{QUARANTINE}-{os.getpid()}"
     with progress.stage("Reading the data"):
-        dataset = read_data(settings, part)
-    model = model_of(settings, progress)
+        dataset = _read(settings, part)
+    model = _identity(settings, progress)
     main, second = lenses_for(model, settings.sae, settings.second_sae, layer)
     lenses = [lens for lens in (main, second) if lens is not None]
     inputs = RunInputs(
@@ -105,8 +105,7 @@ def open_run(
     return Opened(run_id, inputs, make_workbench, _keep(part, runs_dir / run_id), warnings)
 
 
-def read_data(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
-    """Read the data that `settings` name; unreadable lines go to `quarantine`."""
+def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
     return read_dataset(
         settings.data,
         mapping=settings.mapping,
@@ -130,8 +129,7 @@ def _keep(part: Path, folder: Path) -> Path | None:
     return folder / QUARANTINE
 
 
-def model_of(settings: RunSettings, progress: Progress) -> ModelIdentity:
-    """Return what identifies the model that `settings` name; the embedded one is fetched if need be."""
+def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
     if settings.model == DEFAULT_MODEL:
         fetch_model(offline=settings.offline, progress=progress)
     if settings.offline:
@@ -192,11 +190,17 @@ def _open_reader(settings: RunSettings, lenses: Sequence[Lens], progress: Progre
     return Reader(model, lenses, cache_home() / "encoded")
 
 
+def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None = None) -> tuple[Dataset, Lens]:
+    """Return the data that `settings` name and the lens to read it through, for work that keeps no run."""
+    with progress.stage("Reading the data"):
+        dataset = _read(settings)
+    main, _ = lenses_for(_identity(settings, progress), settings.sae, None, layer)
+    return dataset, main
+
+
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:
     """Return the `dataset`, `lens` and `forecast` parts of a run's document, for data without a spec."""
-    with progress.stage("Reading the data"):
-        dataset = read_data(settings)
-    main, _ = lenses_for(model_of(settings, progress), settings.sae, None, layer)
+    dataset, main = data_and_lens(settings, progress, layer)
     bench = open_bench(settings, dataset, (), main, None, progress)
     with progress.stage("Forecasting"):
         report = forecast_concepts(bench, ForecastArgs(forecaster=bench.settings.forecaster))
@@ -216,9 +220,7 @@ def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | Non
 
 def check_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> LensFit:
     """Measure the lens of `settings` on its data; raises LensMisfit, with the likely cause, where it does not fit."""
-    with progress.stage("Reading the data"):
-        dataset = read_data(settings)
-    main, _ = lenses_for(model_of(settings, progress), settings.sae, None, layer)
+    dataset, main = data_and_lens(settings, progress, layer)
     reader = _open_reader(settings, [main], progress)
     with progress.stage("Reading the pairs through the lens"):
         reader.encode(dataset.pairs, progress)

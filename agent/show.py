@@ -159,19 +159,9 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
         f"KL {moved['kl_per_token']:.3f} nats a token; "
         f"answers of {moved['length_before']:.0f} tokens before, {moved['length_after']:.0f} after",
     ]
-    skill = Table(box=None, pad_edge=False, header_style="dim")
-    for name in (
-        "forecaster",
-        "concepts",
-        "R²",
-        "90% interval",
-        "ceiling",
-        "slope",
-        "signs right",
-        "covered",
-        "swapped",
-    ):
-        skill.add_column(name, justify="left" if name == "forecaster" else "right")
+    skill = _figures_table(
+        "forecaster", "concepts", "R²", "90% interval", "ceiling", "slope", "signs right", "covered", "swapped"
+    )
     for row in document["skill"]:
         skill.add_row(
             Text(row["forecaster"], style="bold" if row["default"] else ""),
@@ -184,9 +174,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
             _figure(row["coverage"]),
             _figure(row["null"]),
         )
-    concepts = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("moved most", "forecast", "learned", "90% interval"):
-        concepts.add_column(name, justify="left" if name == "moved most" else "right")
+    concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
             safe(concept["name"], 56),
@@ -203,8 +191,17 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units())
 
 
+def _figures_table(what: str, *figures: str) -> Table:
+    """Return an empty table: what the figures are about on the left, the figures to the right."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(what)
+    for name in figures:
+        table.add_column(name, justify="right")
+    return table
+
+
 def _figure(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.2f}"
+    return "-" if value is None else f"{value:.2f}"
 
 
 def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> RenderableType:

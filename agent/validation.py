@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.agent.opening import lenses_for, model_of, open_bench, read_data
+from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import FORECASTERS
@@ -52,10 +52,8 @@ def validate(
 
     Raises NoPairs where the prompts are too few to put some aside, ModelError without TRL.
     """
-    with progress.stage("Reading the data"):
-        dataset = read_data(settings)
+    dataset, main = data_and_lens(settings, progress, layer)
     split = split_by_prompt(dataset.pairs, training.seed)
-    main, _ = lenses_for(model_of(settings, progress), settings.sae, None, layer)
     bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), (), main, None, progress)
     with progress.stage("Forecasting"):
         groups = bench.groups

@@ -109,7 +109,9 @@ def widened(learner: Learner, candidate: Candidate) -> list[Candidate]:
     grown = (best_candidate(learner, candidate.marks, first, candidate.direction, density) for density in SHALLOWER)
     wide = max((one for one in (candidate, *grown) if one is not None), key=lambda one: one.worth)
     parts = parted(learner, wide)
-    return parts if any(_continues(part, candidate) for part in parts) else parted(learner, candidate)
+    if wide is candidate or any(_continues(part, candidate) for part in parts):
+        return parts
+    return parted(learner, candidate)
 
 
 def _continues(one: Candidate, other: Candidate) -> bool:
