@@ -160,11 +160,12 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
         f"answers of {moved['length_before']:.0f} tokens before, {moved['length_after']:.0f} after",
     ]
     skill = _figures_table(
-        "forecaster", "concepts", "R²", "90% interval", "ceiling", "slope", "signs right", "covered", "swapped"
+        "forecaster", "of", "concepts", "R²", "90% interval", "ceiling", "slope", "signs right", "covered", "swapped"
     )
     for row in document["skill"]:
         skill.add_row(
             Text(row["forecaster"], style="bold" if row["default"] else ""),
+            row["level"],
             str(row["n_concepts"]),
             _figure(row["r2"]),
             f"{_figure(row['low'])} {_figure(row['high'])}",
@@ -174,6 +175,8 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
             _figure(row["coverage"]),
             _figure(row["null"]),
         )
+    for row in document["baselines"]:
+        skill.add_row(Text(row["name"], style="dim"), row["level"], "", _figure(row["r2"]))
     concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(

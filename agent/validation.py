@@ -12,21 +12,34 @@ from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
+from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.groups import feature_readouts
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
-from premortem.interp.readout import Bag, bag_of
+from premortem.interp.readout import Bag, Readout, bag_of
 from premortem.interp.records import Pair, content_id
-from premortem.interp.skill import Outcome, Predicted, measure_skill
+from premortem.interp.skill import Outcome, Predicted, explained, measure_skill
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import Trained, TrainingSettings, train_dpo
+from premortem.interp.training import Trained, TrainingSettings, require_trl, train_dpo
 from premortem.interp.validation import Movement, movement, observe, predict, split_by_prompt
 from premortem.tools.workbench import Workbench
 
 LEAST_RATE = 0.02
 """Share of answers from which a concept is counted."""
+
+
+class Level(NamedTuple):
+    """Concepts of one kind, and what is forecast of them."""
+
+    name: str
+    readouts: Sequence[Readout]
+    predicted: dict[str, Predicted]
+    """By forecaster."""
+    baselines: dict[str, NDArray[np.float64]]
+    """Effects, `(n_concepts,)`, by baseline."""
 
 
 class Rollouts(NamedTuple):
@@ -52,28 +65,40 @@ def validate(
 
     Raises NoPairs where the prompts are too few to put some aside, ModelError without TRL.
     """
+    require_trl()
     dataset, main = data_and_lens(settings, progress, layer)
     split = split_by_prompt(dataset.pairs, training.seed)
     bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), (), main, None, progress)
     with progress.stage("Forecasting"):
-        groups = bench.groups
-        readouts = [group.readout for group in groups]
-        predicted = {name: predict(name, bench.reading.whole, readouts, training.seed) for name in FORECASTERS}
+        groups, whole = bench.groups, bench.reading.whole
+        levels = [
+            _level("groups", [group.readout for group in groups], bench, training.seed),
+            _level("features", feature_readouts(whole), bench, training.seed),
+        ]
     trained = train_dpo(settings.model, split.train, cache_home() / "trained", training, progress)
     after_model = StartModel(load_model(str(trained.folder)), training.seed, cache_home() / "start_model")
     asked = _prompts(split.held_out) * per_prompt
     before = _rollouts(bench, bench.start_model, asked, tokens, progress)
     after = _rollouts(bench, after_model, asked, tokens, progress)
     numbers = np.tile(np.arange(len(asked) // per_prompt), per_prompt)
-    outcome = observe(readouts, before.bag, after.bag, numbers)
+    outcomes = [observe(level.readouts, before.bag, after.bag, numbers) for level in levels]
+    outcome, predicted = outcomes[0], levels[0].predicted
     moved = _movement(bench, after_model, split.held_out, asked, before, after)
     low, high = outcome.interval()
-    default, seed = bench.settings.forecaster, training.seed
-    skills, notes = [], []
-    try:
-        skills = [_skill(name, each, outcome, moved, name == default, seed) for name, each in predicted.items()]
-    except DataError as error:
-        notes.append(str(error))
+    default = bench.settings.forecaster
+    skills, beside, notes = [], [], []
+    for level, seen in zip(levels, outcomes, strict=True):
+        try:
+            skills += [
+                _skill(level.name, name, each, seen, moved, name == default, training.seed)
+                for name, each in level.predicted.items()
+            ]
+        except DataError as error:
+            notes.append(f"{level.name}: {error}")
+            continue
+        for name, effect in level.baselines.items():
+            r2 = explained(effect, seen, LEAST_RATE) if moved.enough else None
+            beside.append({"level": level.name, "name": name, "r2": r2})
     return {
         "run_id": content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
         "dataset": {"path": dataset.path, "pairs": len(dataset.pairs), "sha256": dataset.sha256},
@@ -83,7 +108,7 @@ def validate(
         "movement": moved.model_dump(mode="json"),
         "skill": skills,
         "notes": notes,
-        "baselines": [],
+        "baselines": beside,
         "concepts": [
             {
                 "concept_id": group.concept.concept_id,
@@ -101,14 +126,22 @@ def validate(
     }
 
 
+def _level(name: str, readouts: Sequence[Readout], bench: Workbench, seed: int) -> Level:
+    """Forecast `readouts`, and what each baseline says of them."""
+    whole = bench.reading.whole
+    predicted = {forecaster: predict(forecaster, whole, readouts, seed) for forecaster in FORECASTERS}
+    fires = np.stack([whole.fires(readout) for readout in readouts], 1)
+    return Level(name, readouts, predicted, baselines(whole, bench.texts.responses, fires, seed))
+
+
 def _skill(
-    name: str, predicted: Predicted, outcome: Outcome, moved: Movement, default: bool, seed: int
+    level: str, name: str, predicted: Predicted, outcome: Outcome, moved: Movement, default: bool, seed: int
 ) -> dict[str, Any]:
     """Return one forecaster's skill; without an R2 where the model has hardly moved."""
     skill = measure_skill(predicted, outcome, least_rate=LEAST_RATE, seed=seed)
     figures = {key: None if value != value else value for key, value in asdict(skill).items()}
     hidden = {} if moved.enough else {"r2": None, "low": None, "high": None}
-    return {"level": "groups", "forecaster": name, "default": default, **figures, **hidden}
+    return {"level": level, "forecaster": name, "default": default, **figures, **hidden}
 
 
 def _training(settings: TrainingSettings, trained: Trained, n_pairs: int) -> dict[str, Any]:

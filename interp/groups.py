@@ -53,3 +53,10 @@ def group_readout(responses: Responses, features: NDArray) -> Readout:
     scores = np.asarray(columns @ weights).ravel()
     whole = Part(tuple(int(f) for f in features), tuple(float(w) for w in weights))
     return Readout(whole, Part(), float(np.quantile(scores, 0.75)))
+
+
+def feature_readouts(responses: Responses, base_rate: tuple[float, float] = (0.01, 0.9)) -> list[Readout]:
+    """Return a readout of each single feature that fires in a share of responses inside `base_rate`."""
+    rate = np.asarray((responses.bag.x > 0).mean(0)).ravel()
+    kept = np.flatnonzero((rate > base_rate[0]) & (rate < base_rate[1]))
+    return [Readout(Part((int(feature),), (1.0,)), Part(), 0.0) for feature in kept]

@@ -132,6 +132,12 @@ def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float =
     )
 
 
+def explained(effect: Floats, outcome: Outcome, least_rate: float = 0.02) -> float:
+    """Return the R2 of `effect` (n_concepts,) alone, over the concepts that `measure_skill` would count."""
+    kept = outcome.seen(least_rate)
+    return _r2(effect[kept], outcome.learned[kept])
+
+
 def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
     """Return the reliability of the mean of `shifts` (n_prompts, n_concepts) over concepts, 0 to 1.
 

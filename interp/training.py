@@ -66,6 +66,13 @@ class Trained(Record):
     """Versions of torch, transformers, trl and peft."""
 
 
+def require_trl() -> None:
+    """Raise ModelError where what trains is not installed."""
+    missing = [name for name in ("trl", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(f"training needs {' and '.join(missing)}: pip install 'premortem[validate]'")
+
+
 def train_dpo(
     model_ref: str,
     pairs: Sequence[Pair],
@@ -80,9 +87,7 @@ def train_dpo(
     """
     if not pairs:
         raise NoPairs("there are no pairs to train on.")
-    missing = [name for name in ("trl", "peft") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ModelError(f"training needs {' and '.join(missing)}: pip install 'premortem[validate]'")
+    require_trl()
     settings = settings or TrainingSettings()
     versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]

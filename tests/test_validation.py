@@ -1,5 +1,6 @@
 """Validation: the split, what is observed of training, and the whole command on a random model."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from scipy import sparse
 from typer.testing import CliRunner
 
-from premortem.agent import opening, validation
+from premortem.agent import cli_validate, opening, validation
 from premortem.agent.cli import app
-from premortem.interp import groups
+from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
 from premortem.interp.readout import Bag, Part, Readout
+from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import LEAST_KL, movement, observe, predict, split_by_prompt
 from synthetic import responses
 from tiny import chat_pair, write_model, write_sae
@@ -102,7 +104,9 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
     assert {row["forecaster"] for row in found["skill"]} == {"mean-difference", "disparity", "logit"}
-    assert sum(row["default"] for row in found["skill"]) == 1
+    assert {row["level"] for row in found["skill"] if row["default"]} == {"groups", "features"}
+    assert {row["name"] for row in found["baselines"]} == {"length", "random features", "embedding"}
+    assert all(0 <= row["r2"] <= 1 for row in found["baselines"])
     for row in found["skill"]:
         assert 0 <= row["r2"] <= 1
         assert row["low"] <= row["r2"] <= row["high"]
@@ -111,3 +115,17 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 0
     assert "held-out pairs: margin" in again.stdout
+
+
+def test_without_trl_nothing_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["validate", "nowhere.jsonl"])
+    assert result.exit_code != 0
+    assert "premortem[validate]" in result.output
+    assert "nowhere.jsonl" not in result.output
+
+
+def test_the_options_defaults_are_those_of_the_training() -> None:
+    settings, options = TrainingSettings(), inspect.signature(cli_validate.validate).parameters
+    names = ("method", "epochs", "learning_rate", "beta", "seed")
+    assert {name: options[name].default for name in names} == {name: getattr(settings, name) for name in names}
