@@ -178,7 +178,8 @@ def report(
 
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
-        html = render_report(store.document(run_id), load_pairs(store, run_id), load_spans(store, run_id))
+        pairs, spans = load_pairs(store, run_id), load_spans(store, run_id)
+        html = render_report(store.document(run_id), pairs, spans, store.validations())
     path = output or runs_dir / run_id / "report.html"
     write_report(html, path)
     if as_json:

@@ -10,6 +10,7 @@ import typer
 
 from premortem.agent.cli_options import (
     AsJson,
+    Db,
     Layer,
     Limit,
     Map,
@@ -17,10 +18,15 @@ from premortem.agent.cli_options import (
     Offline,
     RunsDir,
     Sae,
+    database,
     emit,
     only_our_stdout,
     parse_mapping,
 )
+from premortem.agent.cli_runs import find_run
+
+OF_RUN = ("data", "mapping", "split", "config", "revision", "limit", "model", "sae", "second_sae", "forecaster")
+"""Settings of a run that its validation takes over."""
 
 
 class Method(StrEnum):
@@ -31,7 +37,9 @@ class Method(StrEnum):
 
 
 def validate(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Your pairs: JSON Lines, Parquet or a hub id.")],
+    data: Annotated[
+        str, typer.Argument(metavar="RUN|DATA", help="A run, `last`, or pairs: JSON Lines, Parquet or a hub id.")
+    ],
     mapping: Map = None,
     limit: Limit = None,
     model: Model = None,
@@ -45,28 +53,42 @@ def validate(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of an answer, at most.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the training and the samples.")] = 0,
     offline: Offline = False,
+    db: Db = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Train for real with DPO on DATA, and hold the forecast against what was learned.
+    """Train for real with DPO, and hold the forecast against what was learned.
 
-    A fifth of the prompts is put aside; both models answer them. Some 30 minutes for 300 pairs on two cores. What is
-    done is kept, so the same command goes on where it was interrupted. Needs the extra `validate` (TRL and peft).
+    On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models answer
+    them. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it was
+    interrupted. The outcome is added to the database, and every report tells it from then on. Needs the extra `validate`
+    (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
     from premortem.agent.progress import TerminalProgress
     from premortem.agent.show import print_view, validation_view
+    from premortem.agent.store import Store
     from premortem.agent.validation import validate as run_validation
     from premortem.interp.training import TrainingSettings
 
-    asked: dict[str, Any] = {"data": data, "mapping": parse_mapping(mapping), "limit": limit, "model": model}
-    settings = settings_without_spec({**asked, "sae": sae, "offline": offline, "seed": seed})
+    asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "limit": limit, "model": model}
+    asked |= {"sae": sae, "offline": offline, "seed": seed}
     training = TrainingSettings(method=method.value, epochs=epochs, learning_rate=learning_rate, beta=beta, seed=seed)
-    with only_our_stdout():
+    with only_our_stdout(), Store(database(db, runs_dir)) as store:
+        settings = settings_without_spec(_of_run(store, data) | {k: v for k, v in asked.items() if v is not None})
         document = run_validation(
             settings, training, TerminalProgress(), per_prompt=per_prompt, tokens=tokens, layer=layer
         )
+        store.save_validation(document)
     if as_json:
         emit(document)
     else:
         print_view(validation_view(document))
+
+
+def _of_run(store: Any, name: str) -> dict[str, Any]:
+    """Return the data, model and lens of the run called `name`; where no run is called so, it is the data."""
+    called = name == "last" or any(info.run_id.startswith(name) for info in store.runs())
+    if Path(name).exists() or not called:
+        return {"data": name}
+    return {key: value for key, value in store.run(find_run(store, name)).settings.items() if key in OF_RUN}

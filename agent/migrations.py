@@ -12,9 +12,10 @@
     reviews      a person's decisions; rows are only ever added, triggers refuse the rest
     tool_calls   every function call of the agent: arguments, result, seconds
     spending     what a run has used, summed over all its attempts
+    validations  what real training said of forecasts, one document each; rows are only ever added
 
-Every table but `runs` refers to its run. `seq` keeps the order of writing; the pair of ids is what an upsert matches.
-`digest` is a checksum of the record's cells (see `cells`).
+Every table but `runs` and `validations` refers to its run. `seq` keeps the order of writing; the pair of ids is what an
+upsert matches. `digest` is a checksum of the record's cells (see `cells`).
 """
 
 from __future__ import annotations
@@ -219,6 +220,20 @@ CREATE TRIGGER reviews_never_leave BEFORE DELETE ON reviews
 BEGIN SELECT RAISE(ABORT, 'reviews are only ever added'); END;
 """
 
+_VALIDATIONS = """
+CREATE TABLE validations (
+    seq INTEGER PRIMARY KEY,
+    validation_id TEXT NOT NULL UNIQUE,
+    at TEXT NOT NULL,
+    dataset_sha256 TEXT NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE TRIGGER validations_never_change BEFORE UPDATE ON validations
+BEGIN SELECT RAISE(ABORT, 'validations are only ever added'); END;
+CREATE TRIGGER validations_never_leave BEFORE DELETE ON validations
+BEGIN SELECT RAISE(ABORT, 'validations are only ever added'); END;
+"""
+
 
 @MIGRATIONS()
 def m001_first_tables(db: Database) -> None:
@@ -232,6 +247,12 @@ def m002_what_concepts_promote(db: Database) -> None:
     """Tell with each concept and effect the words that its direction makes likelier; nobody asked before."""
     _add_cell(db, "concepts", "promotes", "[]", beside=("seq", "run_id"))
     _add_cell(db, "effects", "promotes", "[]", beside=("run_id", "stage", "forecaster", "position"))
+
+
+@MIGRATIONS()
+def m003_validations(db: Database) -> None:
+    """Keep what real training said of forecasts."""
+    db.executescript(_VALIDATIONS)
 
 
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:

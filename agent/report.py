@@ -19,7 +19,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from premortem.agent.chart import Chart, Mark, draw
+from premortem.agent.chart import Chart, Mark, draw, scatter
 from premortem.agent.diff import Piece, excerpt, visible, word_diff
 from premortem.agent.summary import (
     KIND_MEANING,
@@ -48,8 +48,17 @@ CONTEXT = 160
 """Characters kept around the spans of a long response."""
 
 
-def render_report(document: Document, pairs: Mapping[int, Pair], spans: Spans | None = None) -> str:
-    """Return the report's HTML. `pairs`: by row, those at hand; rows without one are shown as numbers."""
+def render_report(
+    document: Document,
+    pairs: Mapping[int, Pair],
+    spans: Spans | None = None,
+    validations: Sequence[Document] = (),
+) -> str:
+    """Return the report's HTML.
+
+    `pairs`: by row, those at hand; rows without one are shown as numbers. `validations`: what real training has said of
+    forecasts, the oldest first.
+    """
     environment = Environment(
         loader=PackageLoader("premortem.agent", "templates"),
         autoescape=True,
@@ -72,6 +81,7 @@ def render_report(document: Document, pairs: Mapping[int, Pair], spans: Spans | 
         overview=_overview(views),
         forecast=_forecast(document),
         clauses=_clauses(document),
+        trust=_trust(document, validations),
         passed=sum(view.passed for view in views),
         proposed=sum(len(view.edits) for view in views),
     )
@@ -106,6 +116,27 @@ def _forecast(document: Document) -> dict[str, Any]:
         for concept in concepts[:CONCEPTS_SHOWN]
     ]
     return {"chart": draw(marks) if marks else None, "shown": len(marks), "total": len(concepts)}
+
+
+def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any] | None:
+    """Return how forecasts have done here; the picture is of this dataset's last validation, or of the last of all."""
+    if not validations:
+        return None
+    own = [one for one in validations if one["dataset"]["sha256"] == document["dataset"]["sha256"]]
+    shown = (own or validations)[-1]
+    marks = [
+        (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
+        for concept in shown["concepts"]
+    ]
+    rows = [
+        {
+            "path": one["dataset"]["path"],
+            "kl": one["movement"]["kl_per_token"],
+            "skill": [skill for skill in one["skill"] if skill["level"] == "groups"],
+        }
+        for one in validations
+    ]
+    return {"scatter": scatter(marks) if marks else None, "shown": shown, "own": bool(own), "rows": rows}
 
 
 def _clauses(document: Document) -> list[dict[str, Any]]:

@@ -299,6 +299,21 @@ class Store:
         rows = self.database.read(sql, [run_id])
         return Cost(**rows[0]) if rows else Cost(seconds=0.0, tokens_encoded=0, llm_calls=0, llm_tokens=0)
 
+    # How forecasts have done
+
+    def save_validation(self, document: Mapping[str, Any]) -> None:
+        """Append the document of a validation; one with the same figures is written once."""
+        sha256, text = document["dataset"]["sha256"], to_json(document)
+        row = {"validation_id": content_id("validation", text), "at": _now()}
+        with self.database.write():
+            table = self.database.db.table("validations")
+            table.insert({**row, "dataset_sha256": sha256, "document": text}, ignore=True)
+
+    def validations(self) -> tuple[dict[str, Any], ...]:
+        """Return the documents of all validations, the oldest first."""
+        rows = self.database.read("SELECT document FROM validations ORDER BY seq")
+        return tuple(json.loads(row["document"]) for row in rows)
+
     def _save(self, table: str, keys: tuple[str, ...], records: Iterable[Record], **same: Cell) -> None:
         self.database.upsert(table, keys, [{**same, **to_cells(record)} for record in records])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from premortem.agent.chart import Mark, draw, nice_step, scale
+from premortem.agent.chart import Mark, draw, nice_step, scale, scatter
 from premortem.agent.report import marked, render_report, write_report
 from premortem.interp.errors import PremortemError
 from premortem.interp.records import Span
@@ -149,3 +149,52 @@ def test_a_chart_of_nothing_but_zero_can_be_drawn():
 @pytest.mark.parametrize(("raw", "step"), [(0.013, 0.02), (0.1, 0.1), (0.3, 0.5), (0.07, 0.1)])
 def test_grid_steps_are_round(raw: float, step: float):
     assert nice_step(raw) == pytest.approx(step)
+
+
+def validation(sha256: str, enough: bool = True) -> dict:
+    """Return the document of a validation of three concepts, one of them named with hostile text."""
+    skill = {"level": "groups", "forecaster": "mean-difference", "default": True, "ceiling": 0.84, "slope": 0.5}
+    skill |= {"r2": 0.61 if enough else None, "sign_accuracy": 0.9, "coverage": None}
+    forecasts = (0.1, -0.05, 0.0)
+    concepts = [
+        {"name": HOSTILE, "forecast": value, "learned": value / 2, "low": value / 2 - 0.02, "high": value / 2 + 0.02}
+        for value in forecasts
+    ]
+    return {
+        "dataset": {"path": f"{sha256}.jsonl", "sha256": sha256},
+        "movement": {"kl_per_token": 0.123, "enough": enough},
+        "skill": [skill, {**skill, "level": "features", "r2": 0.77}],
+        "concepts": concepts,
+    }
+
+
+def test_a_report_tells_how_forecasts_have_done():
+    own = document()["dataset"]["sha256"]
+    html = render_report(document(), pairs(), validations=[validation(own), validation("other")])
+    assert "Real DPO on these pairs" in html
+    assert html.count("<circle") == 3
+    assert "0.61" in html and "0.84" in html and "0.77" not in html
+    assert "other.jsonl" in html
+    assert "<script>" not in html
+
+
+def test_what_hardly_moved_is_not_held_against_the_forecast():
+    html = render_report(document(), pairs(), validations=[validation("other", enough=False)])
+    assert "Real DPO on other pairs" in html
+    assert "hardly moved the model, so this says nothing" in html
+    assert "0.61" not in html
+
+
+def test_without_a_validation_a_report_does_not_speak_of_any():
+    assert "How forecasts have done" not in render_report(document(), pairs())
+
+
+def test_a_scatter_plot_holds_every_dot_and_both_zeros():
+    plot = scatter([(0.3, Mark("a", 0.2, 0.1, 0.3)), (-0.1, Mark("b", -0.05, -0.1, 0.0))])
+    inside = (plot.margin, plot.side - plot.margin)
+    for dot in plot.dots:
+        assert all(inside[0] <= place <= inside[1] for place in (dot.x, dot.y, dot.low_y, dot.high_y))
+        assert dot.high_y < dot.y < dot.low_y
+    right, left = plot.dots
+    assert left.x < plot.zero_x < right.x
+    assert right.y < plot.zero_y < left.y

@@ -241,6 +241,17 @@ def test_two_runs_may_hold_the_same_finding(store: Store) -> None:
     assert len(store.load_findings("run2")) == 1
 
 
+def test_validations_are_only_ever_added(store: Store) -> None:
+    first = {"dataset": {"sha256": "a"}, "skill": [], "note": "x\ud800"}
+    second = {"dataset": {"sha256": "b"}, "skill": []}
+    for document in (first, second, first):
+        store.save_validation(document)
+    assert [one["dataset"]["sha256"] for one in store.validations()] == ["a", "b"]
+    for sql in ("UPDATE validations SET at = ''", "DELETE FROM validations"):
+        with pytest.raises(StoreError, match="only ever added"):
+            store.database.execute(sql)
+
+
 def test_every_table_is_described(store: Store) -> None:
     tables = {row["name"] for row in store.database.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
     described = {line.split()[0] for line in migrations.__doc__.splitlines() if line.startswith("    ")}

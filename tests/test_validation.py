@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from premortem.agent import cli_validate, opening, validation
 from premortem.agent.cli import app
+from premortem.agent.runs import RunSettings
+from premortem.agent.store import Store
 from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
 from premortem.interp.readout import Bag, Part, Readout
@@ -114,10 +116,13 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
         assert concept["low"] <= concept["learned"] <= concept["high"]
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 0
+    with Store(Path("runs/premortem.db")) as store:
+        assert list(store.validations()) == [found]
     assert "held-out pairs: margin" in again.stdout
 
 
-def test_without_trl_nothing_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["validate", "nowhere.jsonl"])
     assert result.exit_code != 0
@@ -129,3 +134,26 @@ def test_the_options_defaults_are_those_of_the_training() -> None:
     settings, options = TrainingSettings(), inspect.signature(cli_validate.validate).parameters
     names = ("method", "epochs", "learning_rate", "beta", "seed")
     assert {name: options[name].default for name in names} == {name: getattr(settings, name) for name in names}
+
+
+def test_a_run_is_validated_on_its_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RunSettings] = []
+
+    def caught(settings: RunSettings, *_: object, **__: object) -> dict:
+        asked.append(settings)
+        raise NoPairs("that will do")
+
+    monkeypatch.setattr(validation, "validate", caught)
+    monkeypatch.chdir(tmp_path)
+    with Store(Path("x.db")) as store:
+        settings = RunSettings(spec_path="s.md", spec_text="", data="theirs.jsonl", limit=7, model="tiny", seed=5)
+        store.begin_run("abc123", spec="", settings=settings.model_dump(mode="json"), forecaster="logit")
+        store.set_status("abc123", "done")
+    for words in (["abc"], ["last", "--limit", "9"], ["abcd.jsonl"]):
+        CliRunner().invoke(app, ["validate", *words, "--db", "x.db"])
+    assert [(one.data, one.limit, one.model) for one in asked] == [
+        ("theirs.jsonl", 7, "tiny"),
+        ("theirs.jsonl", 9, "tiny"),
+        ("abcd.jsonl", None, "smollm2"),
+    ]
+    assert {one.seed for one in asked} == {0}
