@@ -59,10 +59,10 @@ def validate(
 ) -> None:
     """Train for real with DPO, and hold the forecast against what was learned.
 
-    On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models answer
-    them. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it was
-    interrupted. The outcome is added to the database, and every report tells it from then on. Needs the extra `validate`
-    (TRL and peft).
+    On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models
+    answer them. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it
+    was interrupted. The outcome is added to the database, and every report tells it from then on. Needs the extra
+    `validate` (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
     from premortem.agent.progress import TerminalProgress
