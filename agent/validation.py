@@ -30,6 +30,9 @@ from premortem.tools.workbench import Workbench
 LEAST_RATE = 0.02
 """Share of answers from which a concept is counted."""
 
+LEAST_RELIABLE = 0.5
+"""Reliability of a forecast below which a note says that it is mostly chance."""
+
 
 class Level(NamedTuple):
     """Concepts of one kind, and what is forecast of them."""
@@ -99,6 +102,12 @@ def validate(
         for name, effect in level.baselines.items():
             r2 = explained(effect, seen, LEAST_RATE) if moved.enough else None
             beside.append({"level": level.name, "name": name, "r2": r2})
+    notes += [
+        f"{row['level']}: forecasts from two halves of these pairs hardly agree ({row['reliability']:.2f} of 1 when "
+        "stepped up to all pairs), so most of what differs between its concepts is chance"
+        for row in skills
+        if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
+    ]
     return {
         "run_id": content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
         "dataset": {"path": dataset.path, "pairs": len(dataset.pairs), "sha256": dataset.sha256},

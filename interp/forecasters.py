@@ -26,6 +26,8 @@ from premortem.interp.readout import Readout, Sides, signed_rows
 
 ForecasterName = Literal["mean-difference", "disparity", "logit"]
 FORECASTERS: tuple[str, ...] = get_args(ForecasterName)
+FITTED: tuple[ForecasterName, ...] = ("logit",)
+"""Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
 RIDGE = 1.0

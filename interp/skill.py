@@ -70,6 +70,8 @@ class Predicted:
     """`(n_concepts,)`: +1 called amplified, -1 suppressed, 0 cannot tell."""
     swapped: Floats
     """`(n_swaps, n_concepts)`: effects from the same pairs with the sides of random prompts swapped; may be none."""
+    by_prompt: Floats | None = None
+    """`(n_prompts, n_concepts)`: what each prompt's pairs add to the effects; None where they are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Skill:
     """How many were called."""
     coverage: float
     """Share of concepts whose learned shift lies in the forecast's 90% interval."""
+    reliability: float
+    """Of the forecast itself, 0 to 1: how far forecasts from random halves of the prompts agree over the concepts,
+    stepped up to all of them. Like `ceiling`, a factor of the R2 within reach."""
     null: float
     """R2 that one in twenty forecasts from randomly swapped sides exceeds."""
 
@@ -128,6 +133,7 @@ def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float =
         sign_accuracy=float(right.mean()) if len(right) else float("nan"),
         n_called=len(right),
         coverage=float(inside.mean()),
+        reliability=float("nan") if predicted.by_prompt is None else ceiling(predicted.by_prompt[:, kept], rng),
         null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
     )
 

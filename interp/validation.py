@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.effects import adjusted, measure, verdict
 from premortem.interp.errors import NoPairs
-from premortem.interp.forecasters import values_per_pair
+from premortem.interp.forecasters import FITTED, values_per_pair
 from premortem.interp.readout import Bag, Readout, Responses
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted
@@ -123,4 +123,10 @@ def predict(forecaster: str, responses: Responses, readouts: Sequence[Readout], 
     rng = np.random.default_rng(seed)
     signs = rng.choice([-1.0, 1.0], size=(SWAPS, int(responses.groups.max()) + 1))[:, responses.groups]
     swapped = signs @ values / len(values)
-    return Predicted(table.effect, table.low, table.high, np.asarray(called, dtype=np.int64), swapped)
+    apart = None if forecaster in FITTED else _by_prompt(values, responses.groups)
+    return Predicted(table.effect, table.low, table.high, np.asarray(called, dtype=np.int64), swapped, apart)
+
+
+def _by_prompt(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    sums = np.stack([np.bincount(groups, column) for column in values.T], 1)
+    return np.asarray(sums / np.bincount(groups)[:, None])

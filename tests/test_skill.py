@@ -1,5 +1,7 @@
 """The statistic of skill on made-up outcomes whose answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,14 @@ def test_the_ceiling_does_not_depend_on_the_order_of_prompts(truth: np.ndarray) 
     shifts = outcome(truth, 1.0).shifts
     one, other = (ceiling(x, np.random.default_rng(0)) for x in (shifts, shifts[::-1]))
     assert one == pytest.approx(other, abs=0.05)
+
+
+def test_the_reliability_of_a_forecast_is_that_of_its_pairs(truth: np.ndarray) -> None:
+    expected = truth.var() / (truth.var() + 1 / PROMPTS)
+    found = []
+    for seed in range(12):
+        pairs = outcome(truth, 1.0, seed).shifts
+        found.append(skill(dataclasses.replace(predicted(pairs.mean(0)), by_prompt=pairs), outcome(truth, 0.0)))
+    assert np.mean([one.reliability for one in found]) == pytest.approx(expected, abs=0.08)
+    assert np.mean([one.r2 for one in found]) == pytest.approx(expected, abs=0.08)
+    assert np.isnan(skill(predicted(truth), outcome(truth, 0.0)).reliability)

@@ -71,6 +71,9 @@ def test_a_forecast_of_swapped_sides_is_no_forecast() -> None:
     assert found.effect[0] > 0.2
     assert found.called.tolist() == [1]
     assert found.swapped.shape == (200, 1)
+    assert found.by_prompt is not None
+    assert found.by_prompt.mean(0) == pytest.approx(found.effect)
+    assert predict("logit", data, [readout]).by_prompt is None  # fitted on all pairs at once
     assert abs(found.swapped.mean()) < 0.02
     assert np.abs(found.swapped).max() < found.effect[0]
 
