@@ -18,21 +18,20 @@ from premortem.interp.readout import Part, Readout, Responses
 
 TAU = 0.01
 """A feature fires in a response when it is active on more than this share of its tokens (arXiv 2606.12360, B.1)."""
+BASE_RATE = (0.01, 0.9)
+"""Between these shares of responses a feature tells something apart."""
 COMPONENTS = 48
 FEATURES_PER_GROUP = 20
 
 
-def group_features(
-    responses: Responses, *, base_rate: tuple[float, float] = (0.01, 0.9), seed: int = 0
-) -> list[NDArray]:
+def group_features(responses: Responses, *, base_rate: tuple[float, float] = BASE_RATE, seed: int = 0) -> list[NDArray]:
     """Return groups of features (arrays of indices into the SAE), by co-firing.
 
     Only features that fire in a share of responses inside `base_rate` take part: rarer ones cannot be grouped, and
     those that fire nearly everywhere tell nothing apart.
     """
     fires = (responses.bag.x > 0).astype(np.float32).tocsc()
-    rate = np.asarray(fires.mean(0)).ravel()
-    kept = np.flatnonzero((rate > base_rate[0]) & (rate < base_rate[1]))
+    rate, kept = _telling(fires, base_rate)
     if len(kept) < 2 * FEATURES_PER_GROUP:
         return [kept] if len(kept) else []
     scaled = fires[:, kept] @ sparse.diags(1 / np.sqrt(rate[kept] * (1 - rate[kept])))
@@ -55,8 +54,13 @@ def group_readout(responses: Responses, features: NDArray) -> Readout:
     return Readout(whole, Part(), float(np.quantile(scores, 0.75)))
 
 
-def feature_readouts(responses: Responses, base_rate: tuple[float, float] = (0.01, 0.9)) -> list[Readout]:
+def feature_readouts(responses: Responses, base_rate: tuple[float, float] = BASE_RATE) -> list[Readout]:
     """Return a readout of each single feature that fires in a share of responses inside `base_rate`."""
-    rate = np.asarray((responses.bag.x > 0).mean(0)).ravel()
-    kept = np.flatnonzero((rate > base_rate[0]) & (rate < base_rate[1]))
+    _, kept = _telling(responses.bag.x > 0, base_rate)
     return [Readout(Part((int(feature),), (1.0,)), Part(), 0.0) for feature in kept]
+
+
+def _telling(fires: sparse.spmatrix, base_rate: tuple[float, float]) -> tuple[NDArray, NDArray]:
+    """Return each feature's share of the responses `fires` (n, d_sae), and which features' shares lie inside."""
+    rate = np.asarray(fires.mean(0)).ravel()
+    return rate, np.flatnonzero((rate > base_rate[0]) & (rate < base_rate[1]))
