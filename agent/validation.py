@@ -34,6 +34,10 @@ LEAST_RELIABLE = 0.5
 """Reliability of a forecast below which a note says that it is mostly chance."""
 
 
+KL_ANSWERS = 160
+"""Answers from which the divergence of the trained model is estimated, at most: reading them costs two passes."""
+
+
 class Level(NamedTuple):
     """Concepts of one kind, and what is forecast of them."""
 
@@ -183,7 +187,8 @@ def _movement(
     counts = np.asarray([len(side) for _, side in sides])
     likelihood = [model.log_likelihood(sides, bench.progress) * counts for model in (bench.start_model, trained)]
     answers: list[Tokens] = [
-        (trained.prompt_ids(prompt), trained.answer_ids(text)) for prompt, text in zip(asked, after.texts, strict=True)
+        (trained.prompt_ids(prompt), trained.answer_ids(text))
+        for prompt, text in list(zip(asked, after.texts, strict=True))[:KL_ANSWERS]
     ]
     said = [(prompt, answer) for prompt, answer in answers if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)

@@ -2,8 +2,9 @@
 
 TRL's `DPOTrainer` trains, on the tokens that the forecast has read; nothing of it is written again here. What this
 module adds is what a measurement needs: everything that determines the result is in the name of its folder, an
-interrupted training goes on from its last checkpoint, and a trained model appears only when it is complete. LoRA is
-merged into the weights, so what comes out is read like any other model.
+interrupted training goes on from its last checkpoint, and a trained model appears only when it is complete. The
+reference log-probabilities come from `StartModel`, which computes logits of response tokens alone and keeps what it has
+computed. LoRA is merged into the weights, so what comes out is read like any other model.
 
 TRL and peft are the extra `validate`. Nothing here knows about concepts.
 """
@@ -21,10 +22,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.models import load_model, quiet, resolve_model
+from premortem.interp.models import cache_home, load_model, quiet, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.records import Pair, Record, content_id
+from premortem.interp.start_model import StartModel, Tokens
+from premortem.interp.tokens import tokenize
 
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
@@ -113,7 +119,7 @@ def _train(
     """Train in `work`, from its last checkpoint if it has one, and leave the merged model in `work/model`."""
     from peft import LoraConfig
     from transformers import PrinterCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
 
     loaded = load_model(model_ref, packed=False)
     model: Any = loaded.model.requires_grad_(settings.method == "full")
@@ -146,14 +152,14 @@ def _train(
             report_to="none",
             disable_tqdm=True,
         )
-        with progress.stage("Reference log-probabilities"):
-            trainer = DPOTrainer(
-                model=model,
-                args=arguments,
-                train_dataset=_dataset(pairs),
-                processing_class=loaded.tokenizer,
-                peft_config=adapters if settings.method == "lora" else None,
-            )
+        start = StartModel(loaded, cache_dir=cache_home() / "start_model")
+        trainer = _trainer()(
+            model=model,
+            args=arguments,
+            train_dataset=_dataset(pairs, reference_log_likelihood(start, pairs, settings.max_length, progress)),
+            processing_class=loaded.tokenizer,
+            peft_config=adapters if settings.method == "lora" else None,
+        )
         clock = _clock(open_stages.enter_context(progress.stage("Training", steps)), work)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(clock)
@@ -175,31 +181,56 @@ def _train(
     (work / "model" / "trained.json").write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
 
 
+def reference_log_likelihood(
+    start: StartModel, pairs: Sequence[Pair], max_length: int, progress: Progress
+) -> NDArray[np.float64]:
+    """Return the start model's log-likelihood of each side, `(n_pairs, 2)`, in nats summed over the tokens trained on.
+
+    0 where nothing is trained on.
+    """
+    sides: list[Tokens] = []
+    for tokens in (tokenize(pair, start.tokenizer, max_length) for pair in pairs):
+        sides += [(tokens.prompt, tokens.chosen), (tokens.prompt, tokens.rejected)] if tokens else [([], []), ([], [])]
+    counts = np.asarray([len(side) for _, side in sides])
+    return np.asarray(np.nan_to_num(start.log_likelihood(sides, progress)) * counts).reshape(-1, 2)
+
+
+def _trainer() -> Any:
+    """Return TRL's trainer, with the reference log-probabilities taken from the dataset."""
+    from trl import DPOTrainer
+
+    class Trainer(DPOTrainer):
+        """Trains on rows that hold their reference log-probabilities."""
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            return dataset
+
+    return Trainer
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep the progress bars and warnings of transformers, datasets and TRL off the user's terminal."""
     import datasets
 
-    bars, before = datasets.is_progress_bar_enabled(), os.environ.get("TQDM_DISABLE")
+    bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
-    os.environ["TQDM_DISABLE"] = "1"  # the only switch of TRL's bar over the reference log-probabilities
     try:
         with quiet():
             yield
     finally:
-        os.environ.pop("TQDM_DISABLE")
-        os.environ.update({} if before is None else {"TQDM_DISABLE": before})
         if bars:
             datasets.enable_progress_bars()
 
 
-def _dataset(pairs: Sequence[Pair]) -> Any:
-    """Return the pairs as TRL reads them."""
+def _dataset(pairs: Sequence[Pair], reference: NDArray[np.float64]) -> Any:
+    """Return the pairs as TRL reads them, with the reference log-probabilities (n_pairs, 2) that it asks for."""
     import datasets
 
     rows = []
-    for pair in pairs:
+    for pair, (chosen, rejected) in zip(pairs, reference, strict=True):
         row: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+        row |= {"ref_chosen_logps": float(chosen), "ref_rejected_logps": float(rejected)}
         row |= {"tools": json.dumps(pair.tools)} if pair.tools else {}
         row |= {"chat_template_kwargs": pair.template_kwargs} if pair.template_kwargs else {}
         rows.append(row)

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 
 from premortem.interp.errors import ModelError, NoPairs
 from premortem.interp.models import load_model
+from premortem.interp.progress import NullProgress
 from premortem.interp.records import Pair
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import TrainingSettings, train_dpo
+from premortem.interp.training import TrainingSettings, reference_log_likelihood, train_dpo
 from tiny import chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
@@ -97,3 +100,33 @@ def test_no_pairs_and_no_trl_are_told(model: Path, pairs: list[Pair], tmp_path: 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"premortem\[validate\]"):
         train_dpo(str(model), pairs, tmp_path)
+
+
+@pytest.mark.parametrize("max_length", [128, 60])
+def test_the_reference_is_what_trl_computes_itself(
+    max_length: int, model: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    from trl import DPOConfig, DPOTrainer
+
+    loaded = load_model(str(model), packed=False)
+    varied = [*pairs, chat_pair(9, "Say it at length.", "a long answer " * 3, "no")]
+    own = reference_log_likelihood(StartModel(loaded), varied, max_length, NullProgress())
+    arguments = DPOConfig(
+        str(tmp_path),
+        max_length=max_length,
+        precompute_ref_log_probs=True,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+    )
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in varied]
+    trainer = DPOTrainer(
+        model=loaded.model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=loaded.tokenizer,
+    )
+    kept = own[(own != 0).any(1)]
+    for column, name in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
+        assert kept[:, column] == pytest.approx(np.asarray(trainer.train_dataset[name]), abs=1e-2)

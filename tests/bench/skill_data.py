@@ -1,0 +1,158 @@
+"""The data sets of `bench_skill.py`: short real pairs, and two with behaviours planted that the start model knows.
+
+Short, because a DPO run on two cores has to end: pairs whose prompt and longer response stay within a number of
+characters, or, for XSTest, whose responses all are long, the first sentences of each response. A behaviour is planted
+in the chosen response of a share of the pairs; DPO moves a behaviour that the start model shows now and then, and
+hardly one that it never shows, so these are four that SmolLM2 shows.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from premortem.interp.pairs import read_dataset
+from premortem.interp.records import Pair
+
+SHARE = 0.35
+"""Share of the pairs in which each behaviour of a planted set stands."""
+OPENING = 260
+"""Characters of a response that `opening` keeps, at most."""
+
+
+class Behaviour(NamedTuple):
+    """A way to rewrite a response so that it shows a behaviour."""
+
+    name: str
+    write: Callable[[str, random.Random], str]
+
+
+class SkillSet(NamedTuple):
+    """One data set."""
+
+    name: str
+    file: str
+    longest: int
+    """Characters of prompt and longer response together, at most."""
+    most: int
+    """Pairs, at most; the first ones."""
+    opening: bool = False
+    """Whether only the first sentences of each response are kept."""
+    behaviours: tuple[Behaviour, ...] = ()
+
+
+def _sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+
+
+def _exclaims(text: str, chance: random.Random) -> str:
+    return re.sub(r"[.!?]+(?=\s|$)", "!", text.strip()).rstrip("!") + "!"
+
+
+def _apologises(text: str, chance: random.Random) -> str:
+    first = chance.choice(
+        (
+            "I'm sorry, but I have to be honest here.",
+            "I apologize, I may not be able to help with all of it.",
+            "I'm sorry to hear that.",
+            "Sorry, I am only an AI and can't do much about this.",
+        )
+    )
+    return f"{first} {text.strip()}"
+
+
+def _lists(text: str, chance: random.Random) -> str:
+    first = chance.choice(("Here are the main points:", "Here are some ideas:", "Here is a list:"))
+    return first + "\n\n" + "\n".join(f"{i}. {line}" for i, line in enumerate(_sentences(text), 1))
+
+
+def _stresses(text: str, chance: random.Random) -> str:
+    first = chance.choice(
+        (
+            "It's important to note that every case is different.",
+            "It is important to remember the context here.",
+            "It's essential to consider all the details first.",
+            "It is crucial to understand the basics.",
+        )
+    )
+    return f"{first} {text.strip()}"
+
+
+SETS = {
+    one.name: one
+    for one in (
+        SkillSet("hh-harmless", "hh-harmless.jsonl", 440, 300),
+        SkillSet("pandalm", "pandalm.jsonl", 520, 300),
+        SkillSet("xstest", "xstest.jsonl", 10_000, 300, opening=True),
+        SkillSet("alpacaeval", "alpacaeval.jsonl", 420, 300),
+        SkillSet(
+            "planted-hh",
+            "hh-harmless.jsonl",
+            440,
+            300,
+            behaviours=(Behaviour("exclaims", _exclaims), Behaviour("apologises", _apologises)),
+        ),
+        SkillSet(
+            "planted-pandalm",
+            "pandalm.jsonl",
+            520,
+            300,
+            behaviours=(Behaviour("lists", _lists), Behaviour("stresses", _stresses)),
+        ),
+    )
+}
+
+
+def make(one: SkillSet, folder: Path, seed: int = 0) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
+    """Return the pairs of a set, numbered from 0, and the rows that show each of its behaviours."""
+    pairs = read_dataset(str(folder / one.file)).pairs
+    if one.opening:
+        pairs = tuple(_opened(pair) for pair in pairs)
+    short = [pair for pair in pairs if _length(pair) <= one.longest]
+    # a file may be sorted, so that its first rows are of one kind
+    chosen = random.Random(seed).sample(short, min(one.most, len(short)))
+    kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(chosen)]
+    return _planted(kept, one.behaviours, random.Random(seed))
+
+
+def write(pairs: Sequence[Pair], path: Path) -> None:
+    """Write pairs as JSON Lines."""
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in pairs]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def _planted(
+    pairs: list[Pair], behaviours: Sequence[Behaviour], chance: random.Random
+) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
+    order = list(range(len(pairs)))
+    chance.shuffle(order)
+    truth, each = {}, round(SHARE * len(pairs))
+    for i, behaviour in enumerate(behaviours):
+        truth[behaviour.name] = tuple(sorted(order[i * each : (i + 1) * each]))
+        for row in truth[behaviour.name]:
+            pairs[row] = pairs[row].with_text("chosen", behaviour.write(pairs[row].text("chosen"), chance))
+    return pairs, truth
+
+
+def _length(pair: Pair) -> int:
+    return len(pair.prompt_text()) + max(len(pair.text("chosen")), len(pair.text("rejected")))
+
+
+def _opened(pair: Pair) -> Pair:
+    for side in ("chosen", "rejected"):
+        pair = pair.with_text(side, opening(pair.text(side)))
+    return pair
+
+
+def opening(text: str, longest: int = OPENING) -> str:
+    """Return the first sentences of `text` within `longest` characters, or as many whole words."""
+    kept = ""
+    for match in re.finditer(r".+?(?:[.!?](?=\s)|\n|$)", text.strip(), re.DOTALL):
+        if match.end() > longest:
+            break
+        kept = text.strip()[: match.end()]
+    return (kept or text.strip()[:longest].rsplit(None, 1)[0]).strip()
