@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,40 +10,42 @@ from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
+from premortem.agent.validation_document import Measured, Ran, document_of
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
-from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.forecasters import FITTED, FORECASTERS, values_per_pair
 from premortem.interp.groups import feature_readouts
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bag, Readout, bag_of
 from premortem.interp.records import Pair, content_id
-from premortem.interp.skill import Outcome, Predicted, explained, measure_skill
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import Trained, TrainingSettings, require_trl, train_dpo
-from premortem.interp.validation import Movement, movement, observe, predict, split_by_prompt
+from premortem.interp.training import TrainingSettings, reference_log_likelihood, require_trl, train_dpo
+from premortem.interp.validation import (
+    Movement,
+    SharedTopics,
+    movement,
+    observe,
+    predict,
+    shared_topics,
+    split_by_prompt,
+)
 from premortem.tools.workbench import Workbench
-
-LEAST_RATE = 0.02
-"""Share of answers from which a concept is counted."""
-
-LEAST_RELIABLE = 0.5
-"""Reliability of a forecast below which a note says that it is mostly chance."""
-
 
 KL_ANSWERS = 160
 """Answers from which the divergence of the trained model is estimated, at most: reading them costs two passes."""
 
+Floats = NDArray[np.float64]
 
-class Level(NamedTuple):
-    """Concepts of one kind, and what is forecast of them."""
 
-    name: str
+class Forecasts(NamedTuple):
+    """What is said of some concepts before training."""
+
     readouts: Sequence[Readout]
-    predicted: dict[str, Predicted]
-    """By forecaster."""
-    baselines: dict[str, NDArray[np.float64]]
+    values: dict[str, Floats]
+    """What each pair adds, `(n_pairs, n_concepts)`, by forecaster."""
+    baselines: dict[str, Floats]
     """Effects, `(n_concepts,)`, by baseline."""
 
 
@@ -70,101 +70,77 @@ def validate(
 ) -> dict[str, Any]:
     """Return the document of a validation. Each step is kept, so an interrupted validation goes on.
 
-    Raises NoPairs where the prompts are too few to put some aside, ModelError without TRL.
+    Raises NoPairs where the prompts are too few to put some aside, ModelError without TRL, DataError where the lens
+    sees nothing in the pairs that tells them apart.
     """
     require_trl()
     dataset, main = data_and_lens(settings, progress, layer)
     split = split_by_prompt(dataset.pairs, training.seed)
     bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), (), main, None, progress)
+    likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
     with progress.stage("Forecasting"):
-        groups, whole = bench.groups, bench.reading.whole
-        levels = [
-            _level("groups", [group.readout for group in groups], bench, training.seed),
-            _level("features", feature_readouts(whole), bench, training.seed),
-        ]
+        kinds = {
+            "groups": _forecasts([group.readout for group in bench.groups], bench, likelihood, training.seed),
+            "features": _forecasts(feature_readouts(bench.reading.whole), bench, likelihood, training.seed),
+        }
     trained = train_dpo(settings.model, split.train, cache_home() / "trained", training, progress)
     after_model = StartModel(load_model(str(trained.folder)), training.seed, cache_home() / "start_model")
-    asked = _prompts(split.held_out) * per_prompt
-    before = _rollouts(bench, bench.start_model, asked, tokens, progress)
-    after = _rollouts(bench, after_model, asked, tokens, progress)
-    numbers = np.tile(np.arange(len(asked) // per_prompt), per_prompt)
-    outcomes = [observe(level.readouts, before.bag, after.bag, numbers) for level in levels]
-    outcome, predicted = outcomes[0], levels[0].predicted
-    moved = _movement(bench, after_model, split.held_out, asked, before, after)
-    low, high = outcome.interval()
-    default = bench.settings.forecaster
-    skills, beside, notes = [], [], []
-    for level, seen in zip(levels, outcomes, strict=True):
-        try:
-            skills += [
-                _skill(level.name, name, each, seen, moved, name == default, training.seed)
-                for name, each in level.predicted.items()
-            ]
-        except DataError as error:
-            notes.append(f"{level.name}: {error}")
-            continue
-        for name, effect in level.baselines.items():
-            r2 = explained(effect, seen, LEAST_RATE) if moved.enough else None
-            beside.append({"level": level.name, "name": name, "r2": r2})
-    notes += [
-        f"{row['level']}: forecasts from two halves of these pairs hardly agree ({row['reliability']:.2f} of 1 when "
-        "stepped up to all pairs), so most of what differs between its concepts is chance"
-        for row in skills
-        if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
-    ]
-    return {
-        "run_id": content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
-        "dataset": {"path": dataset.path, "pairs": len(dataset.pairs), "sha256": dataset.sha256},
-        "lens": bench.lens_summary().model_dump(mode="json"),
-        "training": _training(training, trained, len(split.train)),
-        "rollouts": {"prompts": len(asked) // per_prompt, "per_prompt": per_prompt, "tokens": tokens},
-        "movement": moved.model_dump(mode="json"),
-        "skill": skills,
-        "notes": notes,
-        "baselines": beside,
-        "concepts": [
-            {
-                "concept_id": group.concept.concept_id,
-                "name": group.concept.name,
-                "topic": None,
-                "forecast": round(float(predicted[default].effect[i]), 6),
-                "forecasts": {name: round(float(each.effect[i]), 6) for name, each in predicted.items()},
-                "learned": round(float(outcome.learned[i]), 6),
-                "low": round(float(low[i]), 6),
-                "high": round(float(high[i]), 6),
-                "rate": round(float(outcome.rates[i]), 6),
-            }
-            for i, group in enumerate(groups)
-        ],
-    }
+    distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
+    asked, numbers = list(distinct.values()) * per_prompt, np.tile(np.arange(len(distinct)), per_prompt)
+    before, after = (_rollouts(bench, model, asked, tokens, progress) for model in (bench.start_model, after_model))
+    topics = shared_topics([pair.prompt_text() for pair in bench.readable], list(distinct))
+    measured = [_measured(kind, each, bench, before, after, numbers, None) for kind, each in kinds.items()]
+    if topics.names:
+        measured.insert(1, _measured("topics", kinds["groups"], bench, before, after, numbers, topics))
+    ran = Ran(
+        run_id=content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
+        dataset=dataset,
+        lens=bench.lens_summary(),
+        training=training,
+        trained=trained,
+        n_pairs=len(split.train),
+        rollouts={"prompts": len(distinct), "per_prompt": per_prompt, "tokens": tokens},
+        movement=_movement(bench, after_model, split.held_out, asked, before, after),
+        forecaster=bench.settings.forecaster,
+    )
+    return document_of(ran, measured, bench.groups, topics.names)
 
 
-def _level(name: str, readouts: Sequence[Readout], bench: Workbench, seed: int) -> Level:
-    """Forecast `readouts`, and what each baseline says of them."""
+def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:
+    """Ask all forecasters and baselines about `readouts`."""
+    if not readouts:
+        raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
     whole = bench.reading.whole
-    predicted = {forecaster: predict(forecaster, whole, readouts, seed) for forecaster in FORECASTERS}
+    values = {name: values_per_pair(name, whole, readouts) for name in FORECASTERS}
     fires = np.stack([whole.fires(readout) for readout in readouts], 1)
-    return Level(name, readouts, predicted, baselines(whole, bench.texts.responses, fires, seed))
+    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, fires, likelihood.T.ravel(), seed))
 
 
-def _skill(
-    level: str, name: str, predicted: Predicted, outcome: Outcome, moved: Movement, default: bool, seed: int
-) -> dict[str, Any]:
-    """Return one forecaster's skill; without an R2 where the model has hardly moved."""
-    skill = measure_skill(predicted, outcome, least_rate=LEAST_RATE, seed=seed)
-    figures = {key: None if value != value else value for key, value in asdict(skill).items()}
-    hidden = {} if moved.enough else {"r2": None, "low": None, "high": None}
-    return {"level": level, "forecaster": name, "default": default, **figures, **hidden}
-
-
-def _training(settings: TrainingSettings, trained: Trained, n_pairs: int) -> dict[str, Any]:
-    done = trained.model_dump(mode="json")
-    return {**settings.model_dump(mode="json"), **done, "folder": Path(done["folder"]).name, "pairs": n_pairs}
-
-
-def _prompts(pairs: Sequence[Pair]) -> list[Any]:
-    """Return each prompt once."""
-    return list({pair.prompt_text(): pair.prompt for pair in pairs}.values())
+def _measured(
+    level: str,
+    forecasts: Forecasts,
+    bench: Workbench,
+    before: Rollouts,
+    after: Rollouts,
+    numbers: NDArray[np.int64],
+    topics: SharedTopics | None,
+) -> Measured:
+    """Hold forecasts against answers, everywhere or within topics."""
+    responses, seed = bench.reading.responses, bench.settings.seed
+    shown = [np.stack([readout.fires(each.bag) for readout in forecasts.readouts], 1) for each in (before, after)]
+    outcome = observe(shown[0].astype(float), shown[1].astype(float), numbers, topics.aside if topics else None)
+    predicted = {
+        name: predict(
+            values,
+            responses.groups,
+            responses.length_difference,
+            topics=topics.inside if topics else None,
+            fitted=name in FITTED,
+            seed=seed,
+        )
+        for name, values in forecasts.values.items()
+    }
+    return Measured(level, outcome, predicted, {} if topics else forecasts.baselines)
 
 
 def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int, progress: Progress) -> Rollouts:

@@ -28,17 +28,22 @@ RIDGE = 1.0
 """Penalty on standardised covariates, in responses."""
 
 
-def baselines(responses: Responses, texts: Sequence[str], fires: Bools, seed: int = 0) -> dict[str, Floats]:
+def baselines(
+    responses: Responses, texts: Sequence[str], fires: Bools, likelihood: Floats, seed: int = 0
+) -> dict[str, Floats]:
     """Return the effects, `(n_concepts,)`, that each baseline forecasts.
 
-    `fires` (2 * n_pairs, n_concepts) says which responses show which concept, `texts` are the responses' words.
+    `fires` (2 * n_pairs, n_concepts) says which responses show which concept, `texts` are the responses' words,
+    `likelihood` (2 * n_pairs,) their log-likelihoods under the start model, summed, in nats.
 
     - `length`: the logarithm of a response's tokens.
+    - `likelihood`: the log-likelihood of a response, whole and per token.
     - `random features`: RANDOM_FEATURES features of the lens, whatever they are.
     - `embedding`: latent semantic analysis, EMBEDDING dimensions of TF-IDF (Deerwester et al. 1990).
     """
     covariates = {
         "length": np.log1p(responses.lengths)[:, None],
+        "likelihood": np.column_stack([likelihood, likelihood / np.maximum(responses.lengths, 1)]),
         "random features": _random_features(responses, seed),
         "embedding": _embedding(texts, seed),
     }

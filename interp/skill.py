@@ -71,7 +71,8 @@ class Predicted:
     swapped: Floats
     """`(n_swaps, n_concepts)`: effects from the same pairs with the sides of random prompts swapped; may be none."""
     by_prompt: Floats | None = None
-    """`(n_prompts, n_concepts)`: what each prompt's pairs add to the effects; None where they are not told apart."""
+    """`(n_prompts, n_concepts)`: what each prompt's pairs add to the effects, their means over prompts;
+    None where they are not told apart."""
 
 
 @dataclass(frozen=True)

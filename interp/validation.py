@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from premortem.interp.effects import adjusted, measure, verdict
 from premortem.interp.errors import NoPairs
-from premortem.interp.forecasters import FITTED, values_per_pair
-from premortem.interp.readout import Bag, Readout, Responses
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted
+from premortem.interp.topics import group_prompts
+
+Floats = NDArray[np.float64]
 
 HELD_OUT = 0.2
 """Share of the prompts that are put aside."""
@@ -41,6 +42,16 @@ class Split(NamedTuple):
 
     train: tuple[Pair, ...]
     held_out: tuple[Pair, ...]
+
+
+class SharedTopics(NamedTuple):
+    """Topics that hold prompts of both parts of a split."""
+
+    names: tuple[str, ...]
+    inside: NDArray[np.bool_]
+    """`(n_topics, n_prompts)`: which of the prompts trained on, in order of appearance, belong to each."""
+    aside: NDArray[np.bool_]
+    """`(n_topics, n_prompts)`: which of those put aside."""
 
 
 class Movement(Record):
@@ -95,38 +106,90 @@ def movement(
     )
 
 
-def observe(readouts: Sequence[Readout], before: Bag, after: Bag, prompts: NDArray[np.int64]) -> Outcome:
-    """Return what the answers `before` and `after` training show of some concepts.
+def shared_topics(trained_on: Sequence[str], aside: Sequence[str]) -> SharedTopics:
+    """Group the prompts of the pairs `trained_on`, as they come, and the distinct ones put `aside`, together.
 
-    `prompts` (n_answers,) numbers the prompt of each answer, the same in both, without gaps.
+    Only topics with MIN_PAIRS prompts in all and LEAST_PROMPTS on either side are kept; there may be none.
     """
-    shown = [np.stack([readout.fires(bag) for readout in readouts], 1).astype(float) for bag in (before, after)]
-    counts = np.bincount(prompts)[:, None]
-    shares = [np.stack([np.bincount(prompts, column) for column in each.T], 1) / counts for each in shown]
-    return Outcome(shares[1] - shares[0], (shown[0].mean(0) + shown[1].mean(0)) / 2)
+    inside = list(dict.fromkeys(trained_on))
+    prompts = [*inside, *aside]
+    found = group_prompts(prompts, range(len(prompts)))
+    members = [np.isin(np.arange(len(prompts)), topic.rows) for topic in found]
+    apart = [(member[: len(inside)], member[len(inside) :]) for member in members]
+    kept = [i for i, sides in enumerate(apart) if min(side.sum() for side in sides) >= LEAST_PROMPTS]
+    names = tuple(found[i].name for i in kept)
+    return SharedTopics(names, *(np.asarray([apart[i][side] for i in kept], dtype=bool) for side in (0, 1)))
 
 
-def predict(forecaster: str, responses: Responses, readouts: Sequence[Readout], seed: int = 0) -> Predicted:
-    """Return what `forecaster` says of some concepts, and what it would say if the sides were swapped at random."""
-    values = values_per_pair(forecaster, responses, readouts)
-    table = measure(values, responses.groups, responses.length_difference)
-    columns = zip(
-        table.effect,
-        table.low,
-        table.high,
-        adjusted(table.p),
-        table.split_half,
-        table.length_controlled,
-        strict=True,
+def observe(
+    before: Floats, after: Floats, prompts: NDArray[np.int64], topics: NDArray[np.bool_] | None = None
+) -> Outcome:
+    """Return what answers show of some concepts `before` and `after` training, `(n_answers, n_concepts)`, 0 to 1.
+
+    `prompts` (n_answers,) numbers the prompt of each answer, the same in both, without gaps, and as often each. With
+    `topics` (n_topics, n_prompts) the outcome has a column for each concept within each topic, topic after topic.
+    """
+    shares = [_by_prompt(each, prompts) for each in (before, after)]
+    shifts, shown = shares[1] - shares[0], (shares[0] + shares[1]) / 2
+    if topics is not None:
+        shifts, shown = _within(shifts, topics), _within(shown, topics)
+    return Outcome(shifts, shown.mean(0))
+
+
+def predict(
+    values: Floats,
+    prompts: NDArray[np.int64],
+    length_difference: NDArray[np.int64],
+    *,
+    topics: NDArray[np.bool_] | None = None,
+    fitted: bool = False,
+    seed: int = 0,
+) -> Predicted:
+    """Return what a forecaster says of some concepts, and what it would say if the sides were swapped at random.
+
+    `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
+    (n_pairs,) numbers the pairs' prompts without gaps. With `topics` (n_topics, n_prompts) there is a column for each
+    concept within each topic, topic after topic.
+    """
+    everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)
+    tables = []
+    for topic in everywhere if topics is None else topics:
+        inside = topic[prompts]
+        numbers = np.unique(prompts[inside], return_inverse=True)[1]
+        tables.append(measure(values[inside], numbers, length_difference[inside]))
+    effect, low, high, p, split_half, controlled = (
+        np.concatenate([getattr(table, name) for table in tables])
+        for name in ("effect", "low", "high", "p", "split_half", "length_controlled")
     )
+    columns = zip(effect, low, high, adjusted(p), split_half, controlled, strict=True)
     called = [CALLED[verdict(*map(float, column))] for column in columns]
-    rng = np.random.default_rng(seed)
-    signs = rng.choice([-1.0, 1.0], size=(SWAPS, int(responses.groups.max()) + 1))[:, responses.groups]
-    swapped = signs @ values / len(values)
-    apart = None if forecaster in FITTED else _by_prompt(values, responses.groups)
-    return Predicted(table.effect, table.low, table.high, np.asarray(called, dtype=np.int64), swapped, apart)
+    counts = np.bincount(prompts)
+    weights = counts / counts.mean()
+    apart = _by_prompt(values, prompts) * weights[:, None]
+    if topics is not None:
+        apart = _within(apart, topics, weights)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(counts)))
+    return Predicted(
+        effect,
+        low,
+        high,
+        np.asarray(called, dtype=np.int64),
+        swapped=signs @ apart / len(counts),
+        by_prompt=None if fitted else apart,
+    )
 
 
-def _by_prompt(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    sums = np.stack([np.bincount(groups, column) for column in values.T], 1)
-    return np.asarray(sums / np.bincount(groups)[:, None])
+def _by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
+    """Return the mean of `values` (n, k) over each prompt's rows, `(n_prompts, k)`."""
+    sums = np.stack([np.bincount(prompts, column) for column in values.T], 1)
+    return np.asarray(sums / np.bincount(prompts)[:, None])
+
+
+def _within(values: Floats, topics: NDArray[np.bool_], weights: Floats | None = None) -> Floats:
+    """Return `values` (n_prompts, k) once for each topic, so scaled that the mean over all prompts is the topic's.
+
+    `weights` (n_prompts,) says how much each prompt has in `values`; all the same without.
+    """
+    each = np.ones(len(values)) if weights is None else weights
+    scales = [topic * len(values) / max(float(each[topic].sum()), 1e-12) for topic in topics]
+    return np.hstack([values * scale[:, None] for scale in scales])

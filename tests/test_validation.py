@@ -6,19 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
 from typer.testing import CliRunner
 
-from premortem.agent import cli_validate, opening, validation
+from premortem.agent import cli_validate, opening, validation, validation_document
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
 from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
-from premortem.interp.readout import Bag, Part, Readout
 from premortem.interp.training import TrainingSettings
-from premortem.interp.validation import LEAST_KL, movement, observe, predict, split_by_prompt
-from synthetic import responses
+from premortem.interp.validation import LEAST_KL, movement, observe, predict, shared_topics, split_by_prompt
 from tiny import chat_pair, write_model, write_sae
 
 WORDS = ["otters", "ferns", "clouds", "bread", "trains", "chairs", "rivers", "lamps", "socks", "maps"]
@@ -48,34 +45,61 @@ def test_too_few_prompts_are_told() -> None:
         split_by_prompt(PAIRS[:6])
 
 
-def bag(fires: list[list[int]]) -> Bag:
-    x = sparse.csr_matrix(np.asarray(fires, dtype=np.float32))
-    empty = responses(1, {}).bag
-    return Bag(x, empty.units, np.zeros(len(fires) + 1, dtype=np.int64))
-
-
 def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:
-    readouts = [Readout(Part((feature,), (1.0,)), Part(), 0.5) for feature in (0, 1)]
-    before = bag([[1, 0], [0, 0], [0, 0], [1, 0]])
-    after = bag([[1, 1], [1, 0], [0, 1], [1, 1]])
-    found = observe(readouts, before, after, np.asarray([0, 1, 0, 1]))
+    before = np.asarray([[1.0, 0], [0, 0], [0, 0], [1, 0]])
+    after = np.asarray([[1.0, 1], [1, 0], [0, 1], [1, 1]])
+    found = observe(before, after, np.asarray([0, 1, 0, 1]))
     assert found.shifts.tolist() == [[0.0, 1.0], [0.5, 0.5]]
     assert found.learned.tolist() == [0.25, 0.75]
     assert found.rates.tolist() == [0.625, 0.375]
 
 
+def test_within_topics_there_is_a_shift_and_a_rate_for_each_concept_in_each() -> None:
+    before = np.zeros((4, 2))
+    after = np.asarray([[1.0, 0], [0, 1], [0, 0], [1, 1]])
+    topics = np.asarray([[True, True, False, False], [False, False, False, True]])
+    found = observe(before, after, np.arange(4), topics)
+    assert found.learned == pytest.approx([0.5, 0.5, 1.0, 1.0])
+    assert found.rates == pytest.approx([0.25, 0.25, 0.5, 0.5])
+
+
+SIGNS = np.where(np.arange(120)[:, None] < [40, 20], 1.0, 0.0)
+PROMPTS = np.arange(120) // 2
+NO_LENGTHS = np.zeros(120, dtype=np.int64)
+
+
 def test_a_forecast_of_swapped_sides_is_no_forecast() -> None:
-    data = responses(120, {row: [5, 17] for row in range(40)})
-    readout = Readout(Part((5, 17), (1.0, 1.0)), Part(), 1.0)
-    found = predict("mean-difference", data, [readout])
-    assert found.effect[0] > 0.2
-    assert found.called.tolist() == [1]
-    assert found.swapped.shape == (200, 1)
+    found = predict(SIGNS, PROMPTS, NO_LENGTHS)
+    assert found.effect == pytest.approx([1 / 3, 1 / 6])
+    assert found.called.tolist() == [1, 1]
+    assert found.swapped.shape == (200, 2)
     assert found.by_prompt is not None
     assert found.by_prompt.mean(0) == pytest.approx(found.effect)
-    assert predict("logit", data, [readout]).by_prompt is None  # fitted on all pairs at once
-    assert abs(found.swapped.mean()) < 0.02
+    assert predict(SIGNS, PROMPTS, NO_LENGTHS, fitted=True).by_prompt is None
+    assert np.abs(found.swapped.mean(0)).max() < 0.02
     assert np.abs(found.swapped).max() < found.effect[0]
+
+
+def test_within_topics_there_is_a_forecast_for_each_concept_in_each() -> None:
+    topics = np.asarray([np.arange(60) < 15, np.arange(60) >= 40])
+    found = predict(SIGNS, PROMPTS, NO_LENGTHS, topics=topics)
+    assert found.effect == pytest.approx([1.0, 2 / 3, 0.0, 0.0])
+    assert found.called.tolist() == [1, 1, 0, 0]
+    assert found.by_prompt is not None
+    assert found.by_prompt.mean(0) == pytest.approx(found.effect)
+
+
+def test_topics_are_told_where_both_parts_of_the_split_have_prompts_on_them() -> None:
+    subjects = ("bread ovens with flour", "trains and rails", "otters along rivers", "chairs or tables")
+    inside = [f"Tell me {n} things of {what}" for what in subjects for n in range(12)]
+    aside = [f"Say {n} things of {what}" for what in subjects for n in range(5)]
+    found = shared_topics([*inside, *inside], aside)
+    assert len(found.names) == len(found.inside) == len(found.aside) > 1
+    assert found.inside.shape[1] == len(inside)
+    assert found.aside.shape[1] == len(aside)
+    for inside, aside in zip(found.inside, found.aside, strict=True):
+        assert min(inside.sum(), aside.sum()) >= 4
+    assert shared_topics(inside, aside[:3]).names == ()
 
 
 @pytest.mark.parametrize(("kl", "enough"), [(LEAST_KL / 2, False), (LEAST_KL * 2, True)])
@@ -92,7 +116,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
     monkeypatch.setattr(opening, "MOST_FVU", float("inf"))  # a random SAE reconstructs nothing
     monkeypatch.setattr(groups, "FEATURES_PER_GROUP", 4)  # it has 48 features
-    monkeypatch.setattr(validation, "LEAST_RATE", 0.0)
+    monkeypatch.setattr(validation_document, "LEAST_RATE", 0.0)
     monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in PAIRS]
@@ -109,8 +133,13 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
     assert {row["forecaster"] for row in found["skill"]} == {"mean-difference", "disparity", "logit"}
-    assert {row["level"] for row in found["skill"] if row["default"]} == {"groups", "features"}
-    assert {row["name"] for row in found["baselines"]} == {"length", "random features", "embedding"}
+    assert {row["level"] for row in found["skill"] if row["default"]} == {"groups", "topics", "features"}
+    assert {row["name"] for row in found["baselines"]} == {
+        "length",
+        "likelihood",
+        "random features",
+        "embedding",
+    }
     assert all(0 <= row["r2"] <= 1 for row in found["baselines"])
     for row in found["skill"]:
         assert 0 <= row["r2"] <= 1

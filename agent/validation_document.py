@@ -1,0 +1,123 @@
+"""What a validation found, as the document that the command prints, the database keeps and the report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from premortem.interp.errors import DataError
+from premortem.interp.forecast import NamedReadout
+from premortem.interp.records import Dataset, LensSummary
+from premortem.interp.skill import Floats, Outcome, Predicted, explained, measure_skill
+from premortem.interp.training import Trained, TrainingSettings
+from premortem.interp.validation import Movement
+
+LEAST_RATE = 0.02
+"""Share of answers from which a concept is counted."""
+LEAST_RELIABLE = 0.5
+"""Reliability of a forecast below which a note says that it is mostly chance."""
+
+
+class Measured(NamedTuple):
+    """Forecasts of one level, and what training did."""
+
+    level: str
+    outcome: Outcome
+    predicted: dict[str, Predicted]
+    """By forecaster."""
+    baselines: dict[str, Floats]
+    """Effects, `(n_concepts,)`, by baseline."""
+
+
+class Ran(NamedTuple):
+    """How a validation was run, and how far training went."""
+
+    run_id: str
+    dataset: Dataset
+    lens: LensSummary
+    training: TrainingSettings
+    trained: Trained
+    n_pairs: int
+    """Pairs trained on."""
+    rollouts: dict[str, int]
+    movement: Movement
+    forecaster: str
+    """The default one."""
+
+
+def document_of(
+    ran: Ran, measured: Sequence[Measured], groups: Sequence[NamedReadout], topics: Sequence[str]
+) -> dict[str, Any]:
+    """Return the document; `groups` are the concepts of the levels `groups` and, within each of `topics`, `topics`."""
+    skills, beside, notes = [], [], []
+    for each in measured:
+        try:
+            skills += [_skill(each, name, ran) for name in each.predicted]
+        except DataError as error:
+            notes.append(f"{each.level}: {error}")
+            continue
+        for name, effect in each.baselines.items():
+            r2 = explained(effect, each.outcome, LEAST_RATE) if ran.movement.enough else None
+            beside.append({"level": each.level, "name": name, "r2": r2})
+    notes += [
+        f"{row['level']}: forecasts from two halves of these pairs hardly agree ({row['reliability']:.2f} of 1 when "
+        "stepped up to all pairs), so most of what differs between its concepts is chance"
+        for row in skills
+        if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
+    ]
+    names: dict[str, list[str | None]] = {"groups": [None], "topics": list(topics)}
+    return {
+        "run_id": ran.run_id,
+        "dataset": {"path": ran.dataset.path, "pairs": len(ran.dataset.pairs), "sha256": ran.dataset.sha256},
+        "lens": ran.lens.model_dump(mode="json"),
+        "training": _training(ran),
+        "rollouts": ran.rollouts,
+        "movement": ran.movement.model_dump(mode="json"),
+        "skill": skills,
+        "notes": notes,
+        "baselines": beside,
+        "concepts": [
+            concept
+            for each in measured
+            if each.level in names
+            for concept in _concepts(each, groups, names[each.level], ran.forecaster)
+        ],
+    }
+
+
+def _skill(measured: Measured, name: str, ran: Ran) -> dict[str, Any]:
+    """Return one forecaster's skill; without an R2 where the model has hardly moved."""
+    skill = measure_skill(measured.predicted[name], measured.outcome, least_rate=LEAST_RATE, seed=ran.training.seed)
+    figures = {key: None if value != value else value for key, value in asdict(skill).items()}
+    hidden = {} if ran.movement.enough else {"r2": None, "low": None, "high": None}
+    return {"level": measured.level, "forecaster": name, "default": name == ran.forecaster, **figures, **hidden}
+
+
+def _training(ran: Ran) -> dict[str, Any]:
+    done = ran.trained.model_dump(mode="json")
+    settings = ran.training.model_dump(mode="json")
+    return {**settings, **done, "folder": Path(done["folder"]).name, "pairs": ran.n_pairs}
+
+
+def _concepts(
+    measured: Measured, groups: Sequence[NamedReadout], topics: Sequence[str | None], default: str
+) -> list[dict[str, Any]]:
+    """Return each concept within each of `topics`, None for everywhere, as forecast and as learned."""
+    outcome, low_high = measured.outcome, measured.outcome.interval()
+    of = [(group.concept, topic) for topic in topics for group in groups]
+    return [
+        {
+            "concept_id": concept.concept_id,
+            "name": concept.name,
+            "topic": topic,
+            "forecast": round(float(measured.predicted[default].effect[i]), 6),
+            "forecasts": {name: round(float(each.effect[i]), 6) for name, each in measured.predicted.items()},
+            "learned": round(float(outcome.learned[i]), 6),
+            "low": round(float(low_high[0][i]), 6),
+            "high": round(float(low_high[1][i]), 6),
+            "rate": round(float(outcome.rates[i]), 6),
+        }
+        for i, (concept, topic) in enumerate(of)
+    ]
