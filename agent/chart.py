@@ -1,4 +1,4 @@
-"""Bars with intervals and scatter plots, as coordinates: what the report's SVG is drawn from.
+"""Bars with intervals, as coordinates: what the report's SVG is drawn from.
 
 A chart of bars is a column of labels, a plot around a zero line, and a column of numbers. Everything is worked out here
 in the units of the SVG's view box, so that the template only places shapes and Jinja2 escapes every label. Nothing here
@@ -97,7 +97,7 @@ def draw(marks: Sequence[Mark], limit: float | None = None) -> Chart:
     bottom = TOP + ROW * len(marks)
     return Chart(
         bars=tuple(_bar(mark, TOP + ROW * (i + 0.5), place) for i, mark in enumerate(marks)),
-        ticks=_ticks(low, high, step, place),
+        ticks=ticks(low, high, step, place),
         zero=place(0.0),
         height=bottom + AXIS,
         band=(place(-limit), place(limit) - place(-limit)) if limit is not None else None,
@@ -105,69 +105,8 @@ def draw(marks: Sequence[Mark], limit: float | None = None) -> Chart:
     )
 
 
-SIDE = 480.0
-"""Width and height of a scatter plot."""
-MARGIN = 46.0
-
-
-@dataclass(frozen=True)
-class Dot:
-    """One concept in a scatter plot."""
-
-    label: str
-    x: float
-    y: float
-    low_y: float
-    high_y: float
-    number: str
-    """Forecast and outcome in percentage points."""
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Forecast to the right, outcome upwards; each axis has its own scale."""
-
-    dots: tuple[Dot, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    """`x` is the height at which the tick stands."""
-    zero_x: float
-    zero_y: float
-    side: float = SIDE
-    margin: float = MARGIN
-
-
-def scatter(marks: Sequence[tuple[float, Mark]]) -> Scatter:
-    """Lay out what was forecast, the number, against what came of it, the mark with its interval."""
-    x_low, x_high, x_step = scale([Mark("", forecast) for forecast, _ in marks])
-    y_low, y_high, y_step = scale([mark for _, mark in marks])
-
-    def across(value: float) -> float:
-        return round(MARGIN + (value - x_low) / (x_high - x_low) * (SIDE - 2 * MARGIN), 2)
-
-    def up(value: float) -> float:
-        return round(SIDE - MARGIN - (value - y_low) / (y_high - y_low) * (SIDE - 2 * MARGIN), 2)
-
-    return Scatter(
-        dots=tuple(
-            Dot(
-                label=mark.label,
-                x=across(forecast),
-                y=up(mark.value),
-                low_y=up(mark.value if mark.low is None else mark.low),
-                high_y=up(mark.value if mark.high is None else mark.high),
-                number=f"forecast {points(forecast)}, learned {points(mark.value)}",
-            )
-            for forecast, mark in marks
-        ),
-        x_ticks=_ticks(x_low, x_high, x_step, across),
-        y_ticks=_ticks(y_low, y_high, y_step, up),
-        zero_x=across(0.0),
-        zero_y=up(0.0),
-    )
-
-
-def _ticks(low: float, high: float, step: float, place: Callable[[float], float]) -> tuple[Tick, ...]:
+def ticks(low: float, high: float, step: float, place: Callable[[float], float]) -> tuple[Tick, ...]:
+    """Return the lines of a grid from `low` to `high`."""
     values = [low + i * step for i in range(round((high - low) / step) + 1)]
     return tuple(Tick(place(value), f"{100 * value:+.3g}".replace("+0", "0")) for value in values)
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from premortem.agent.chart import Chart, Mark, draw, scatter
+from premortem.agent.chart import Chart, Mark, draw
 from premortem.agent.diff import Piece, excerpt, visible, word_diff
+from premortem.agent.scatter import scatter
 from premortem.agent.summary import (
     KIND_MEANING,
     Document,
@@ -127,6 +128,7 @@ def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any
     marks = [
         (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
         for concept in shown["concepts"]
+        if concept["topic"] is None
     ]
     rows = [
         {

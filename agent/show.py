@@ -180,7 +180,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
-            safe(concept["name"], 56),
+            safe(f"{concept['name']} · in {concept['topic']}" if concept["topic"] else concept["name"], 56),
             points(concept["forecast"]),
             Text(points(concept["learned"]), style="bold"),
             f"{points(concept['low'])} {points(concept['high'])}",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from premortem.agent.chart import Mark, draw, nice_step, scale, scatter
+from premortem.agent.chart import Mark, draw, nice_step, scale
 from premortem.agent.report import marked, render_report, write_report
+from premortem.agent.scatter import scatter
 from premortem.interp.errors import PremortemError
 from premortem.interp.records import Span
 from run_document import HOSTILE, document, pairs
@@ -158,6 +159,8 @@ def validation(sha256: str, enough: bool = True) -> dict:
     forecasts = (0.1, -0.05, 0.0)
     concepts = [
         {"name": HOSTILE, "forecast": value, "learned": value / 2, "low": value / 2 - 0.02, "high": value / 2 + 0.02}
+        | {"topic": topic}
+        for topic in (None, "trains")
         for value in forecasts
     ]
     return {

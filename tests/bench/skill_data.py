@@ -85,10 +85,10 @@ def _stresses(text: str, chance: random.Random) -> str:
 SETS = {
     one.name: one
     for one in (
-        SkillSet("hh-harmless", "hh-harmless.jsonl", 440, 300),
-        SkillSet("pandalm", "pandalm.jsonl", 520, 300),
-        SkillSet("xstest", "xstest.jsonl", 10_000, 300, opening=True),
-        SkillSet("alpacaeval", "alpacaeval.jsonl", 420, 300),
+        SkillSet("hh-harmless", "hh-harmless.jsonl", 440, 240),
+        SkillSet("pandalm", "pandalm.jsonl", 520, 240),
+        SkillSet("xstest", "xstest.jsonl", 10_000, 240, opening=True),
+        SkillSet("alpacaeval", "alpacaeval.jsonl", 420, 240),
         SkillSet(
             "planted-hh",
             "hh-harmless.jsonl",
@@ -100,7 +100,7 @@ SETS = {
             "planted-pandalm",
             "pandalm.jsonl",
             520,
-            300,
+            240,
             behaviours=(Behaviour("lists", _lists), Behaviour("stresses", _stresses)),
         ),
     )
