@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
-from premortem.agent.validation_document import Measured, Ran, document_of
+from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import FITTED, FORECASTERS, values_per_pair
@@ -31,10 +31,14 @@ from premortem.interp.validation import (
     shared_topics,
     split_by_prompt,
 )
+from premortem.prompts.elsewhere import elsewhere_prompts
 from premortem.tools.workbench import Workbench
 
 KL_ANSWERS = 160
 """Answers from which the divergence of the trained model is estimated, at most: reading them costs two passes."""
+
+ELSEWHERE = 4
+"""Answers to each prompt that belongs to no dataset, at most."""
 
 Floats = NDArray[np.float64]
 
@@ -50,13 +54,30 @@ class Forecasts(NamedTuple):
 
 
 class Rollouts(NamedTuple):
-    """Answers of one model to the held-out prompts."""
+    """Answers of one model."""
 
     texts: list[str]
     bag: Bag
     """As the start model's lens reads them."""
     lengths: NDArray[np.int64]
     """Tokens of each."""
+
+
+class Answers(NamedTuple):
+    """What both models answer to the same prompts, each as often."""
+
+    asked: list[Any]
+    """`(n_answers,)` prompts, all of them once and then again."""
+    numbers: NDArray[np.int64]
+    """`(n_answers,)`: which prompt each is."""
+    before: Rollouts
+    after: Rollouts
+
+    @property
+    def size(self) -> dict[str, int]:
+        """How many prompts, and answers to each."""
+        prompts = int(self.numbers.max()) + 1
+        return {"prompts": prompts, "per_prompt": len(self.asked) // prompts}
 
 
 def validate(
@@ -86,12 +107,13 @@ def validate(
     trained = train_dpo(settings.model, split.train, cache_home() / "trained", training, progress)
     after_model = StartModel(load_model(str(trained.folder)), training.seed, cache_home() / "start_model")
     distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
-    asked, numbers = list(distinct.values()) * per_prompt, np.tile(np.arange(len(distinct)), per_prompt)
-    before, after = (_rollouts(bench, model, asked, tokens, progress) for model in (bench.start_model, after_model))
+    models = (bench.start_model, after_model)
+    aside = _answers(bench, models, list(distinct.values()), per_prompt, tokens)
+    elsewhere = _answers(bench, models, _elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE), tokens)
     topics = shared_topics([pair.prompt_text() for pair in bench.readable], list(distinct))
-    measured = [_measured(kind, each, bench, before, after, numbers, None) for kind, each in kinds.items()]
+    measured = [_measured(kind, each, bench, aside) for kind, each in kinds.items()]
     if topics.names:
-        measured.insert(1, _measured("topics", kinds["groups"], bench, before, after, numbers, topics))
+        measured.insert(1, _measured("topics", kinds["groups"], bench, aside, topics))
     ran = Ran(
         run_id=content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
         dataset=dataset,
@@ -99,11 +121,13 @@ def validate(
         training=training,
         trained=trained,
         n_pairs=len(split.train),
-        rollouts={"prompts": len(distinct), "per_prompt": per_prompt, "tokens": tokens},
-        movement=_movement(bench, after_model, split.held_out, asked, before, after),
+        rollouts={**aside.size, "tokens": tokens},
+        movement=_movement(bench, after_model, split.held_out, aside),
         forecaster=bench.settings.forecaster,
     )
-    return document_of(ran, measured, bench.groups, topics.names)
+    document = document_of(ran, measured, bench.groups, topics.names)
+    there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
+    return {**document, "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]}}
 
 
 def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:
@@ -117,18 +141,15 @@ def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats
 
 
 def _measured(
-    level: str,
-    forecasts: Forecasts,
-    bench: Workbench,
-    before: Rollouts,
-    after: Rollouts,
-    numbers: NDArray[np.int64],
-    topics: SharedTopics | None,
+    level: str, forecasts: Forecasts, bench: Workbench, answers: Answers, topics: SharedTopics | None = None
 ) -> Measured:
     """Hold forecasts against answers, everywhere or within topics."""
     responses, seed = bench.reading.responses, bench.settings.seed
-    shown = [np.stack([readout.fires(each.bag) for readout in forecasts.readouts], 1) for each in (before, after)]
-    outcome = observe(shown[0].astype(float), shown[1].astype(float), numbers, topics.aside if topics else None)
+    before, after = (
+        np.stack([readout.fires(each.bag) for readout in forecasts.readouts], 1).astype(float)
+        for each in (answers.before, answers.after)
+    )
+    outcome = observe(before, after, answers.numbers, topics.aside if topics else None)
     predicted = {
         name: predict(
             values,
@@ -143,32 +164,43 @@ def _measured(
     return Measured(level, outcome, predicted, {} if topics else forecasts.baselines)
 
 
-def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int, progress: Progress) -> Rollouts:
-    texts = model.sample(asked, max_new_tokens=tokens, progress=progress)
-    pooled = bench.reader.encode_texts(list(zip(asked, texts, strict=True)), progress)[bench.main.lens_id]
+def _elsewhere(example: Pair) -> list[Any]:
+    """Return prompts that belong to no dataset, in the form of `example`."""
+    if isinstance(example.prompt, str):
+        return list(elsewhere_prompts())
+    return [[{"role": "user", "content": prompt}] for prompt in elsewhere_prompts()]
+
+
+def _answers(
+    bench: Workbench, models: tuple[StartModel, StartModel], prompts: Sequence[Any], per_prompt: int, tokens: int
+) -> Answers:
+    """Let both models answer each of `prompts`."""
+    asked = list(prompts) * per_prompt
+    before, after = (_rollouts(bench, model, asked, tokens) for model in models)
+    return Answers(asked, np.tile(np.arange(len(prompts)), per_prompt), before, after)
+
+
+def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int) -> Rollouts:
+    texts = model.sample(asked, max_new_tokens=tokens, progress=bench.progress)
+    pooled = bench.reader.encode_texts(list(zip(asked, texts, strict=True)), bench.progress)[bench.main.lens_id]
     return Rollouts(texts, bag_of(pooled), np.asarray(pooled.n_tokens))
 
 
-def _movement(
-    bench: Workbench,
-    trained: StartModel,
-    held_out: Sequence[Pair],
-    asked: list[Any],
-    before: Rollouts,
-    after: Rollouts,
-) -> Movement:
+def _movement(bench: Workbench, trained: StartModel, held_out: Sequence[Pair], answers: Answers) -> Movement:
+    """Return how far training went, on the pairs held out and in the trained model's own answers."""
     found = [tokenize(pair, trained.tokenizer) for pair in held_out]
     kept = [pair for pair in found if pair is not None]
     sides: list[Tokens] = [(pair.prompt, side) for pair in kept for side in (pair.chosen, pair.rejected)]
     counts = np.asarray([len(side) for _, side in sides])
     likelihood = [model.log_likelihood(sides, bench.progress) * counts for model in (bench.start_model, trained)]
-    answers: list[Tokens] = [
+    own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))
-        for prompt, text in list(zip(asked, after.texts, strict=True))[:KL_ANSWERS]
+        for prompt, text in list(zip(answers.asked, answers.after.texts, strict=True))[:KL_ANSWERS]
     ]
-    said = [(prompt, answer) for prompt, answer in answers if answer]
+    said = [(prompt, answer) for prompt, answer in own_words if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
     own, other = (model.log_likelihood(said, bench.progress) for model in (trained, bench.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
     start, end = (each.reshape(-1, 2) for each in likelihood)
-    return movement(start, end, kl, (float(before.lengths.mean()), float(after.lengths.mean())))
+    lengths = (float(answers.before.lengths.mean()), float(answers.after.lengths.mean()))
+    return movement(start, end, kl, lengths)

@@ -51,16 +51,8 @@ def document_of(
     ran: Ran, measured: Sequence[Measured], groups: Sequence[NamedReadout], topics: Sequence[str]
 ) -> dict[str, Any]:
     """Return the document; `groups` are the concepts of the levels `groups` and, within each of `topics`, `topics`."""
-    skills, beside, notes = [], [], []
-    for each in measured:
-        try:
-            skills += [_skill(each, name, ran) for name in each.predicted]
-        except DataError as error:
-            notes.append(f"{each.level}: {error}")
-            continue
-        for name, effect in each.baselines.items():
-            r2 = explained(effect, each.outcome, LEAST_RATE) if ran.movement.enough else None
-            beside.append({"level": each.level, "name": name, "r2": r2})
+    skills, notes = skill_rows(ran, measured)
+    told = {row["level"] for row in skills}
     notes += [
         f"{row['level']}: forecasts from two halves of these pairs hardly agree ({row['reliability']:.2f} of 1 when "
         "stepped up to all pairs), so most of what differs between its concepts is chance"
@@ -77,7 +69,7 @@ def document_of(
         "movement": ran.movement.model_dump(mode="json"),
         "skill": skills,
         "notes": notes,
-        "baselines": beside,
+        "baselines": [row for each in measured if each.level in told for row in _baselines(each, ran)],
         "concepts": [
             concept
             for each in measured
@@ -87,12 +79,31 @@ def document_of(
     }
 
 
+def skill_rows(ran: Ran, measured: Sequence[Measured]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return each forecaster's skill on each level, and a note on each level where none can be told."""
+    rows, notes = [], []
+    for each in measured:
+        try:
+            rows += [_skill(each, name, ran) for name in each.predicted]
+        except DataError as error:
+            notes.append(f"{each.level}: {error}")
+    return rows, notes
+
+
 def _skill(measured: Measured, name: str, ran: Ran) -> dict[str, Any]:
     """Return one forecaster's skill; without an R2 where the model has hardly moved."""
     skill = measure_skill(measured.predicted[name], measured.outcome, least_rate=LEAST_RATE, seed=ran.training.seed)
     figures = {key: None if value != value else value for key, value in asdict(skill).items()}
     hidden = {} if ran.movement.enough else {"r2": None, "low": None, "high": None}
     return {"level": measured.level, "forecaster": name, "default": name == ran.forecaster, **figures, **hidden}
+
+
+def _baselines(measured: Measured, ran: Ran) -> list[dict[str, Any]]:
+    enough, outcome = ran.movement.enough, measured.outcome
+    return [
+        {"level": measured.level, "name": name, "r2": explained(effect, outcome, LEAST_RATE) if enough else None}
+        for name, effect in measured.baselines.items()
+    ]
 
 
 def _training(ran: Ran) -> dict[str, Any]:

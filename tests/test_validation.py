@@ -130,6 +130,8 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert found["training"]["pairs"] == 32
     assert found["training"]["method"] == "lora"
     assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
+    assert (found["elsewhere"]["prompts"], found["elsewhere"]["per_prompt"]) == (40, 4)
+    assert {row["level"] for row in found["elsewhere"]["skill"]} == {"groups", "features"}
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
     assert {row["forecaster"] for row in found["skill"]} == {"mean-difference", "disparity", "logit"}
