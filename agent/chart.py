@@ -87,8 +87,11 @@ class Chart:
     right: float = RIGHT
 
 
-def draw(marks: Sequence[Mark], limit: float | None = None) -> Chart:
-    """Lay out `marks` from top to bottom; `limit` draws the band of tolerated effects around zero."""
+def draw(marks: Sequence[Mark], limit: float | None = None, unit: str = "responses") -> Chart:
+    """Lay out `marks` from top to bottom; `limit` draws the band of tolerated effects around zero.
+
+    `unit` is what the values are shares of.
+    """
     low, high, step = scale(marks, limit)
 
     def place(value: float) -> float:
@@ -96,7 +99,7 @@ def draw(marks: Sequence[Mark], limit: float | None = None) -> Chart:
 
     bottom = TOP + ROW * len(marks)
     return Chart(
-        bars=tuple(_bar(mark, TOP + ROW * (i + 0.5), place) for i, mark in enumerate(marks)),
+        bars=tuple(_bar(mark, TOP + ROW * (i + 0.5), place, unit) for i, mark in enumerate(marks)),
         ticks=ticks(low, high, step, place),
         zero=place(0.0),
         height=bottom + AXIS,
@@ -111,7 +114,7 @@ def ticks(low: float, high: float, step: float, place: Callable[[float], float])
     return tuple(Tick(place(value), f"{100 * value:+.3g}".replace("+0", "0")) for value in values)
 
 
-def _bar(mark: Mark, y: float, place: Callable[[float], float]) -> Bar:
+def _bar(mark: Mark, y: float, place: Callable[[float], float], unit: str) -> Bar:
     ends = sorted((place(0.0), place(mark.value)))
     return Bar(
         mark=mark,
@@ -121,7 +124,7 @@ def _bar(mark: Mark, y: float, place: Callable[[float], float]) -> Bar:
         low_x=None if mark.low is None else place(mark.low),
         high_x=None if mark.high is None else place(mark.high),
         label=excerpt(mark.label, 46),
-        number=points(mark.value),
+        number=points(mark.value, unit),
     )
 
 

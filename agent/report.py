@@ -26,6 +26,7 @@ from premortem.agent.summary import (
     KIND_MEANING,
     Document,
     FindingView,
+    by_unit,
     edit_passed,
     finding_views,
     headline,
@@ -40,7 +41,7 @@ Spans = Mapping[tuple[str, int, Side], Sequence[Span]]
 """Where a finding's concept fires: by finding_id, row and side."""
 
 SIDES: tuple[Side, Side] = ("chosen", "rejected")
-CONCEPTS_SHOWN = 30
+CONCEPTS_SHOWN = 20
 CLUSTERS_SHOWN = 4
 PAIRS_SHOWN = 3
 EDITS_SHOWN = 8
@@ -103,20 +104,28 @@ def _overview(views: Sequence[FindingView]) -> Chart | None:
     return draw(marks) if marks else None
 
 
-def _forecast(document: Document) -> dict[str, Any]:
-    concepts = document["forecast"]["concepts"]
-    marks = [
-        Mark(
-            label=f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"],
-            value=concept["effect"],
-            low=concept["low"],
-            high=concept["high"],
-            style=concept["verdict"],
-            note=concept["verdict"].replace("_", " "),
-        )
-        for concept in concepts[:CONCEPTS_SHOWN]
+def _forecast(document: Document) -> list[dict[str, Any]]:
+    """Return the strongest effects of each unit as a chart."""
+    return [
+        {
+            "unit": unit,
+            "chart": draw([_mark(concept) for concept in own[:CONCEPTS_SHOWN]], unit=unit),
+            "shown": min(len(own), CONCEPTS_SHOWN),
+            "total": len(own),
+        }
+        for unit, own in by_unit(document["forecast"]["concepts"]).items()
     ]
-    return {"chart": draw(marks) if marks else None, "shown": len(marks), "total": len(concepts)}
+
+
+def _mark(concept: Document) -> Mark:
+    return Mark(
+        label=f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"],
+        value=concept["effect"],
+        low=concept["low"],
+        high=concept["high"],
+        style=concept["verdict"],
+        note=concept["verdict"].replace("_", " "),
+    )
 
 
 def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any] | None:

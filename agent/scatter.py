@@ -59,7 +59,7 @@ def scatter(marks: Sequence[tuple[float, Mark]]) -> Scatter:
                 y=up(mark.value),
                 low_y=up(mark.value if mark.low is None else mark.low),
                 high_y=up(mark.value if mark.high is None else mark.high),
-                number=f"forecast {points(forecast)}, learned {points(mark.value)}",
+                number=f"forecast {points(forecast, 'tokens')}, learned {points(mark.value, 'tokens')}",
             )
             for forecast, mark in marks
         ),

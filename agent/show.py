@@ -17,6 +17,7 @@ from premortem.agent.diff import excerpt
 from premortem.agent.summary import (
     Document,
     FindingView,
+    by_unit,
     edit_decision,
     finding_views,
     headline,
@@ -79,8 +80,9 @@ def findings_table(views: Sequence[FindingView]) -> Table:
     return table
 
 
-def _units() -> Text:
-    return Text("effect: change in the share of responses, chosen minus rejected, in percentage points", style="dim")
+def _units(unit: str = "responses") -> Text:
+    told = f"effect: change in the share of {unit}, chosen minus rejected, in percentage points"
+    return Text(told if unit == "responses" else f"{told}, mean over a group's features", style="dim")
 
 
 def _uncovered(document: Document) -> RenderableType:
@@ -110,26 +112,37 @@ def next_commands(document: Document, views: Sequence[FindingView]) -> Renderabl
     return Group(Text(""), Text("Next:", style="bold"), grid)
 
 
-def forecast_view(document: Document, limit: int = 20) -> RenderableType:
-    """Return a forecast: the strongest effects, one a line."""
+def forecast_view(document: Document, limit: int = 12) -> RenderableType:
+    """Return a forecast: the strongest effects of each unit, one a line."""
     concepts = document["forecast"]["concepts"]
+    units = by_unit(concepts)
+    parts: list[RenderableType] = [data_and_lens(document), Text("")]
+    for unit, own in units.items():
+        parts += [_effects(own[:limit], unit), _units(unit), Text("")]
+    hidden = sum(max(len(own) - limit, 0) for own in units.values())
+    parts.append(Text("? a name that did not hold on held-out texts: a hint and no more", style="dim"))
+    if hidden:
+        parts.append(Text(f"and {hidden} more: --json lists them all", style="dim"))
+    return Group(*parts)
+
+
+def _effects(concepts: Sequence[Document], unit: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("concept", "effect", "90% interval", "rows", "verdict"):
+    first = "concept" if unit == "responses" else "group of features"
+    for name in (first, "effect", "90% interval", "rows", "verdict"):
         numeric = name in ("effect", "90% interval", "rows")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "concept")
-    for concept in concepts[:limit]:
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != first)
+    for concept in concepts:
         title = f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"]
         verdict = concept["verdict"]
         table.add_row(
             safe(title if concept["name_tested"] else f"{title} ?", 56),
-            Text(points(concept["effect"]), style="bold"),
-            f"{points(concept['low'])} {points(concept['high'])}",
+            Text(points(concept["effect"], unit), style="bold"),
+            f"{points(concept['low'], unit)} {points(concept['high'], unit)}",
             str(len(concept["rows"])),
             Text(verdict.replace("_", " "), style=_VERDICT_STYLE.get(verdict, "")),
         )
-    more = Text(f"and {len(concepts) - limit} more: --json lists them all", style="dim")
-    hint = Text("? a name that did not hold on held-out texts: a hint and no more", style="dim")
-    return Group(data_and_lens(document), Text(""), table, _units(), hint, *([more] if len(concepts) > limit else []))
+    return table
 
 
 def lens_fit(fit: Document) -> RenderableType:
@@ -181,9 +194,9 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
             safe(f"{concept['name']} · in {concept['topic']}" if concept["topic"] else concept["name"], 56),
-            points(concept["forecast"]),
-            Text(points(concept["learned"]), style="bold"),
-            f"{points(concept['low'])} {points(concept['high'])}",
+            points(concept["forecast"], "tokens"),
+            Text(points(concept["learned"], "tokens"), style="bold"),
+            f"{points(concept['low'], 'tokens')} {points(concept['high'], 'tokens')}",
         )
     still = Text("The model has hardly moved: no R² is told. Train longer, or at a higher rate.", style="yellow")
     notes = [] if moved["enough"] else [still, Text("")]
@@ -191,7 +204,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     told = Text(
         "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers", style="dim"
     )
-    return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units())
+    return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units("tokens"))
 
 
 def _figures_table(what: str, *figures: str) -> Table:

@@ -176,9 +176,17 @@ def lens_name(sae: str) -> str:
     return PurePath(sae).name if PurePath(sae).is_absolute() else sae
 
 
-def points(value: float | None) -> str:
-    """Return an effect as signed percentage points of responses: 0.123 -> `+12.3`."""
-    return "–" if value is None else f"{100 * value:+.1f}"
+def points(value: float | None, unit: str = "responses") -> str:
+    """Return an effect as signed percentage points: 0.123 -> `+12.3`; of tokens with one more digit."""
+    return "–" if value is None else f"{100 * value:+.{2 if unit == 'tokens' else 1}f}"
+
+
+def by_unit(concepts: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return effects by what they are shares of, in their order."""
+    units: dict[str, list[Document]] = {}
+    for concept in concepts:
+        units.setdefault(concept.get("unit", "responses"), []).append(concept)
+    return units
 
 
 def row_list(rows: Sequence[int], limit: int = 12) -> str:

@@ -136,8 +136,8 @@ def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats
         raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
     whole = bench.reading.whole
     values = {name: values_per_pair(name, whole, readouts) for name in FORECASTERS}
-    fires = np.stack([whole.fires(readout) for readout in readouts], 1)
-    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, fires, likelihood.T.ravel(), seed))
+    amounts = np.stack([whole.amount(readout) for readout in readouts], 1)
+    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, amounts, likelihood.T.ravel(), seed))
 
 
 def _measured(
@@ -146,7 +146,7 @@ def _measured(
     """Hold forecasts against answers, everywhere or within topics."""
     responses, seed = bench.reading.responses, bench.settings.seed
     before, after = (
-        np.stack([readout.fires(each.bag) for readout in forecasts.readouts], 1).astype(float)
+        np.stack([readout.amount(each.bag) for readout in forecasts.readouts], 1)
         for each in (answers.before, answers.after)
     )
     outcome = observe(before, after, answers.numbers, topics.aside if topics else None)

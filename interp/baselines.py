@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from premortem.interp.readout import Bools, Floats, Responses
+from premortem.interp.readout import Floats, Responses
 
 RANDOM_FEATURES = 16
 """Features drawn for the baseline of random features."""
@@ -29,12 +29,12 @@ RIDGE = 1.0
 
 
 def baselines(
-    responses: Responses, texts: Sequence[str], fires: Bools, likelihood: Floats, seed: int = 0
+    responses: Responses, texts: Sequence[str], amounts: Floats, likelihood: Floats, seed: int = 0
 ) -> dict[str, Floats]:
     """Return the effects, `(n_concepts,)`, that each baseline forecasts.
 
-    `fires` (2 * n_pairs, n_concepts) says which responses show which concept, `texts` are the responses' words,
-    `likelihood` (2 * n_pairs,) their log-likelihoods under the start model, summed, in nats.
+    `amounts` (2 * n_pairs, n_concepts) says how much each response shows of each concept, `texts` are the responses'
+    words, `likelihood` (2 * n_pairs,) their log-likelihoods under the start model, summed, in nats.
 
     - `length`: the logarithm of a response's tokens.
     - `likelihood`: the log-likelihood of a response, whole and per token.
@@ -47,21 +47,21 @@ def baselines(
         "random features": _random_features(responses, seed),
         "embedding": _embedding(texts, seed),
     }
-    return {name: through(values, fires, responses.n_pairs) for name, values in covariates.items()}
+    return {name: through(values, amounts, responses.n_pairs) for name, values in covariates.items()}
 
 
-def through(covariates: NDArray, fires: Bools, n_pairs: int) -> Floats:
+def through(covariates: NDArray, amounts: NDArray, n_pairs: int) -> Floats:
     """Return how far each concept would move, `(n_concepts,)`, if it only moved with some `covariates`.
 
-    That is a ridge regression of `fires` (2 * n_pairs, n_concepts) on the standardised `covariates` (2 * n_pairs, k),
+    That is a ridge regression of `amounts` (2 * n_pairs, n_concepts) on the standardised `covariates` (2 * n_pairs, k),
     times the mean difference of the covariates between chosen and rejected responses. The regression is within sides:
     what only tells the sides apart would otherwise stand for every concept that differs between them.
     """
     scaled = StandardScaler().fit_transform(covariates)
-    means = [values.reshape(2, n_pairs, -1).mean(1, keepdims=True) for values in (scaled, fires.astype(np.float64))]
+    means = [values.reshape(2, n_pairs, -1).mean(1, keepdims=True) for values in (scaled, amounts.astype(np.float64))]
     x = (scaled.reshape(2, n_pairs, -1) - means[0]).reshape(2 * n_pairs, -1)
-    y = (fires.reshape(2, n_pairs, -1) - means[1]).reshape(2 * n_pairs, -1)
-    slopes = Ridge(RIDGE, fit_intercept=False).fit(x, y).coef_.reshape(fires.shape[1], -1)
+    y = (amounts.reshape(2, n_pairs, -1) - means[1]).reshape(2 * n_pairs, -1)
+    slopes = Ridge(RIDGE, fit_intercept=False).fit(x, y).coef_.reshape(amounts.shape[1], -1)
     return np.asarray(slopes @ (means[0][0] - means[0][1]).ravel())
 
 

@@ -1,9 +1,10 @@
 """Effects: from signs per pair to an effect with an interval, its controls and a verdict.
 
-The unit is the share of responses where a concept fires, chosen minus rejected. Pairs that share a prompt are not
-independent, so intervals and tests treat the prompt as the unit (cluster-robust standard errors; Liang and Zeger 1986).
-The verdict is `cannot_tell` unless three independent objections fail: chance (Benjamini-Hochberg over all that was
-looked at), instability (both halves of the prompts agree in sign) and length (the effect survives at equal length).
+The unit is a share, of responses where a concept fires or of tokens, chosen minus rejected. Pairs that share a prompt
+are not independent, so intervals and tests treat the prompt as the unit (cluster-robust standard errors; Liang and
+Zeger 1986). The verdict is `cannot_tell` unless three independent objections fail: chance (Benjamini-Hochberg over all
+that was looked at), instability (both halves of the prompts agree in sign) and length (the effect survives at equal
+length).
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def measure(signs: NDArray, groups: NDArray[np.int64], length_difference: NDArra
     n = len(values)
     effect = values.mean(0)
     error = _prompt_error(values - effect, groups)
-    floor = 1.0 / n  # a concept that never varies still has the resolution of one pair
-    z = effect / np.maximum(error, floor / 2)
-    half_width = Z90 * np.maximum(error, floor / 2)
+    # a concept that never varies still has the resolution of one pair
+    error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
+    z = effect / np.maximum(error, 1e-12)
+    half_width = Z90 * error
     return EffectTable(
         effect=effect,
         low=np.maximum(effect - half_width, -1.0),

@@ -129,7 +129,10 @@ def discovered(reading: Reading, progress: Progress | None = None) -> tuple[Disc
 
 
 def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str) -> Forecast:
-    """Measure the effect of every concept, everywhere and within topics; strongest first."""
+    """Measure the effect of every concept, everywhere and within topics; strongest first.
+
+    Shares of responses come before shares of tokens: the two cannot be compared.
+    """
     values = values_per_pair(forecaster, reading.responses, [c.readout for c in concepts])
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
@@ -144,7 +147,7 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
             _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside)
             for i in map(int, np.flatnonzero(keep))
         ]
-    effects.sort(key=lambda effect: (-abs(effect.split_half), -abs(effect.effect), effect.concept_id))
+    effects.sort(key=lambda e: (e.unit, -abs(e.split_half), -abs(e.effect), e.concept_id))
     return Forecast(forecaster=forecaster, n_pairs=len(reading.pairs), concepts=tuple(effects))
 
 
@@ -190,6 +193,7 @@ def _effect(
         q=round(float(q), 6),
         promotes=named.concept.promotes,
         length_controlled=round(at_equal_length, 6),
+        unit=named.readout.unit,
     )
 
 

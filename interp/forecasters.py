@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from premortem.interp.groups import TAU
-from premortem.interp.readout import Readout, Sides, signed_rows
+from premortem.interp.readout import Readout, Sides
 
 ForecasterName = Literal["mean-difference", "disparity", "logit"]
 FORECASTERS: tuple[str, ...] = get_args(ForecasterName)
@@ -36,8 +36,9 @@ Values = NDArray[np.float64]
 
 
 def mean_difference(responses: Sides, readouts: Sequence[Readout]) -> Values:
-    """Return the sign per pair and concept, `(n_pairs, n_concepts)`."""
-    return np.stack([signed_rows(responses.fires(r), responses.n_pairs) for r in readouts], 1).astype(float)
+    """Return chosen minus rejected amount per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
+    sides = [responses.both(responses.amount(readout)) for readout in readouts]
+    return np.stack([chosen - rejected for chosen, rejected in sides], 1)
 
 
 def disparity(responses: Sides, readouts: Sequence[Readout]) -> Values:
@@ -55,7 +56,7 @@ def disparity(responses: Sides, readouts: Sequence[Readout]) -> Values:
 
 def logit(responses: Sides, readouts: Sequence[Readout]) -> Values:
     """Return the sign per pair times the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`."""
-    signs = mean_difference(responses, readouts)
+    signs = np.sign(mean_difference(responses, readouts))
     chosen, rejected = responses.both(responses.lengths)
     beta = bradley_terry(signs, np.log1p(chosen) - np.log1p(rejected))
     return np.abs(signs) * (2 * expit(beta) - 1)

@@ -44,20 +44,24 @@ def group_features(responses: Responses, *, base_rate: tuple[float, float] = BAS
 
 
 def group_readout(responses: Responses, features: NDArray) -> Readout:
-    """Return the readout of a group: equal weights on standardised features, threshold at the upper quartile."""
+    """Return the readout of a group: equal weights on standardised features, threshold at the upper quartile.
+
+    Its amount is a share of tokens. What a group of features does to a response at large is seen in how often they
+    fire; whether a response shows it at all depends first on how long the response is.
+    """
     columns = responses.bag.x[:, features]
     mean = np.asarray(columns.mean(0)).ravel()
     deviation = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).mean(0)).ravel() - mean**2, 1e-6))
     weights = 1.0 / (deviation * len(features))
     scores = np.asarray(columns @ weights).ravel()
     whole = Part(tuple(int(f) for f in features), tuple(float(w) for w in weights))
-    return Readout(whole, Part(), float(np.quantile(scores, 0.75)))
+    return Readout(whole, Part(), float(np.quantile(scores, 0.75)), "tokens")
 
 
 def feature_readouts(responses: Responses, base_rate: tuple[float, float] = BASE_RATE) -> list[Readout]:
     """Return a readout of each single feature that fires in a share of responses inside `base_rate`."""
     _, kept = _telling(responses.bag.x > 0, base_rate)
-    return [Readout(Part((int(feature),), (1.0,)), Part(), 0.0) for feature in kept]
+    return [Readout(Part((int(feature),), (1.0,)), Part(), 0.0, "tokens") for feature in kept]
 
 
 def _telling(fires: sparse.spmatrix, base_rate: tuple[float, float]) -> tuple[NDArray, NDArray]:

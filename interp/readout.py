@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from premortem.interp.pooling import EncodedPairs, Pooled, TokenRows, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Unit = Literal["responses", "tokens"]
+"""What an amount or an effect is a share of: responses that show a concept, or tokens on which it fires."""
 
 PASSAGE = 8
 """Tokens of a passage."""
@@ -89,6 +91,8 @@ class Bag:
     so that none outshouts the others."""
     starts: NDArray[np.int64]
     """`(n + 1,)`: where each response's tokens begin."""
+    shares: sparse.csr_matrix | None = None
+    """`(n, d_sae)`: share of tokens on which each feature fires; None where they were not kept."""
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -138,14 +142,17 @@ class Sides(ABC):
     def fires(self, readout: Readout) -> Bools:
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
 
+    @abstractmethod
+    def amount(self, readout: Readout) -> Floats:
+        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
+
 
 class Responses(Sides):
     """All responses of a dataset as the lens has read them."""
 
-    def __init__(self, bag: Bag, groups: NDArray[np.int64], shares: sparse.csr_matrix | None = None) -> None:
-        """Hold `2 * n_pairs` responses; without `shares`, nothing can be asked that needs them."""
+    def __init__(self, bag: Bag, groups: NDArray[np.int64]) -> None:
+        """Hold `2 * n_pairs` responses."""
         self.bag, self.groups = bag, groups
-        self._shares = shares
         self._fires: dict[int, tuple[Readout, Bools]] = {}
 
     @property
@@ -156,9 +163,9 @@ class Responses(Sides):
     @property
     def shares(self) -> sparse.csr_matrix:
         """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
-        if self._shares is None:
+        if self.bag.shares is None:
             raise ValueError("the shares of tokens were not kept")
-        return self._shares
+        return self.bag.shares
 
     def scores(self, readout: Readout) -> Floats:
         """Return each response's score, shape (2 * n_pairs,)."""
@@ -169,6 +176,10 @@ class Responses(Sides):
         if id(readout) not in self._fires:
             self._fires[id(readout)] = readout, readout.fires(self.bag)
         return self._fires[id(readout)][1]
+
+    def amount(self, readout: Readout) -> Floats:
+        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
+        return self.fires(readout).astype(np.float64) if readout.unit == "responses" else readout.amount(self.bag)
 
 
 class Edited(Sides):
@@ -205,6 +216,10 @@ class Edited(Sides):
     def fires(self, readout: Readout) -> Bools:
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
         return self._joined(self.before.fires(readout), None if self.changed is None else self.changed.fires(readout))
+
+    def amount(self, readout: Readout) -> Floats:
+        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
+        return self._joined(self.before.amount(readout), None if self.changed is None else self.changed.amount(readout))
 
     def _joined(self, old: NDArray, new: NDArray | None) -> NDArray:
         chosen, rejected = (side[self.kept] for side in self.before.both(old))
@@ -251,6 +266,8 @@ class Readout:
     whole: Part
     local: Part
     threshold: float
+    unit: Unit = "responses"
+    """What its amount is a share of."""
 
     def strongest(self, n: int) -> list[tuple[int, float]]:
         """Return the `n` features with the largest weights on the common scale, as (feature, weight)."""
@@ -272,6 +289,21 @@ class Readout:
     def fires(self, bag: Bag) -> Bools:
         """Return which responses exceed the threshold, shape (n,)."""
         return self.score(bag) > self.threshold
+
+    def amount(self, bag: Bag) -> Floats:
+        """Return how much of each response shows the concept, 0 to 1, shape (n,).
+
+        In `responses`, 1 where it fires. In `tokens`, the share of tokens on which a feature with a positive weight
+        fires, mean over those features; raises ValueError where shares of tokens were not kept.
+        """
+        if self.unit == "responses":
+            return self.fires(bag).astype(np.float64)
+        if bag.shares is None:
+            raise ValueError("the shares of tokens were not kept")
+        features = [feature for feature, weight in self.strongest(bag.x.shape[1]) if weight > 0]
+        dense = np.zeros(bag.x.shape[1])
+        dense[features] = 1 / max(len(features), 1)
+        return np.asarray(bag.shares @ dense, dtype=np.float64)
 
     def moved(self, threshold: float) -> Readout:
         """Return the same scores with another threshold."""
@@ -313,13 +345,13 @@ def bag_of(*parts: Pooled) -> Bag:
     units = TokenRows.joined([units_of(part.tokens) for part in parts])
     x.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
-    return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]))
+    shares = sparse.vstack([part.share for part in parts], format="csr")
+    return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]), shares)
 
 
 def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:
     """Stack both sides of `encoded`."""
-    shares = sparse.vstack([encoded.chosen.share, encoded.rejected.share], format="csr")
-    return Responses(bag_of(encoded.chosen, encoded.rejected), groups, shares)
+    return Responses(bag_of(encoded.chosen, encoded.rejected), groups)
 
 
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:

@@ -209,8 +209,8 @@ class ConceptEffect(Record):
     topic: str | None
     """Name of the topic the effect is confined to; null: all pairs."""
     effect: float
-    """Change in the share of responses where the concept fires, chosen minus rejected, -1 to 1; positive: DPO is
-    expected to raise it."""
+    """Change in the share of responses where the concept fires, or of tokens, chosen minus rejected, -1 to 1; positive:
+    DPO is expected to raise it."""
     low: float
     """Lower end of the 90% interval of `effect`."""
     high: float
@@ -229,6 +229,8 @@ class ConceptEffect(Record):
     length_controlled: float = 0.0
     """The effect that remains at equal length of both responses (intercept of the regression on the length
     difference), same unit."""
+    unit: Literal["responses", "tokens"] = "responses"
+    """What the effect is a share of: responses that show the concept, or tokens on which its features fire."""
 
 
 class Forecast(Record):

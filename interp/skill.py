@@ -1,11 +1,11 @@
 """Skill: how well a forecast said what training then did.
 
-The learned shift of a concept is the mean over prompts of its share in rollouts of the trained model minus that in
-rollouts of the start model. A forecast is held against it over all concepts that are seen often enough, never over the
-strongest alone, which would flatter it. Rollouts are few, so the shifts are noisy themselves: what a perfect forecast
-would reach is the reliability of the shifts, estimated from random halves of the prompts and stepped up to all of them
-(Spearman 1910, Brown 1910). An R2 means nothing without that ceiling beside it, nor without what a forecast from pairs
-with randomly swapped sides reaches.
+The learned shift of a concept is the mean over prompts of how much of it rollouts of the trained model show minus how
+much those of the start model do, in the concept's unit. A forecast is held against it over all concepts that are seen
+often enough, never over the strongest alone, which would flatter it. Rollouts are few, so the shifts are noisy
+themselves: what a perfect forecast would reach is the reliability of the shifts, estimated from random halves of the
+prompts and stepped up to all of them (Spearman 1910, Brown 1910). An R2 means nothing without that ceiling beside it,
+nor without what a forecast from pairs with randomly swapped sides reaches.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Outcome:
     """What training did to some concepts."""
 
     shifts: Floats
-    """`(n_prompts, n_concepts)`: share of rollouts with the concept after training minus before, -1 to 1."""
+    """`(n_prompts, n_concepts)`: how much rollouts show of the concept after training minus before, in its unit, -1 to
+    1."""
     rates: Floats
     """`(n_concepts,)`: share of all rollouts, of both models, in which the concept is seen, 0 to 1."""
 

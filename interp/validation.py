@@ -124,13 +124,13 @@ def shared_topics(trained_on: Sequence[str], aside: Sequence[str]) -> SharedTopi
 def observe(
     before: Floats, after: Floats, prompts: NDArray[np.int64], topics: NDArray[np.bool_] | None = None
 ) -> Outcome:
-    """Return what answers show of some concepts `before` and `after` training, `(n_answers, n_concepts)`, 0 to 1.
+    """Return what answers show of some concepts, the amounts `before` and `after` training, `(n_answers, n_concepts)`.
 
     `prompts` (n_answers,) numbers the prompt of each answer, the same in both, without gaps, and as often each. With
     `topics` (n_topics, n_prompts) the outcome has a column for each concept within each topic, topic after topic.
     """
-    shares = [_by_prompt(each, prompts) for each in (before, after)]
-    shifts, shown = shares[1] - shares[0], (shares[0] + shares[1]) / 2
+    shifts = _by_prompt(after - before, prompts)
+    shown = _by_prompt(((before > 0) + (after > 0).astype(np.float64)) / 2, prompts)
     if topics is not None:
         shifts, shown = _within(shifts, topics), _within(shown, topics)
     return Outcome(shifts, shown.mean(0))

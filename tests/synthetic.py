@@ -33,6 +33,5 @@ def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, see
             tokens[at, features] = rng.uniform(2.0, 4.0, len(features))
     starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
     maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))
-    return Responses(
-        Bag(maxima, units_of(token_rows(tokens)), starts), np.arange(n_pairs), np.full(2 * n_pairs, TOKENS)
-    )
+    shares = sparse.csr_matrix((tokens.reshape(2 * n_pairs, TOKENS, D_SAE) > 0).mean(1))
+    return Responses(Bag(maxima, units_of(token_rows(tokens)), starts, shares), np.arange(n_pairs))
