@@ -50,9 +50,12 @@ lens = typer.Typer(help="SAEs: train one, or check that one fits.", no_args_is_h
 class Forecaster(StrEnum):
     """The forecasters to choose from."""
 
-    DISPARITY = "disparity"
     MEAN_DIFFERENCE = "mean-difference"
+    EQUAL_LENGTH = "equal-length"
+    DISPARITY = "disparity"
     LOGIT = "logit"
+    OWN_GAP = "own-gap"
+    TILT = "tilt"
 
 
 class FailOn(StrEnum):

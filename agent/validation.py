@@ -135,7 +135,7 @@ def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats
     if not readouts:
         raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
     whole = bench.reading.whole
-    values = {name: values_per_pair(name, whole, readouts) for name in FORECASTERS}
+    values: dict[str, Floats] = {name: values_per_pair(name, whole, readouts, bench.own) for name in FORECASTERS}
     amounts = np.stack([whole.amount(readout) for readout in readouts], 1)
     return Forecasts(readouts, values, baselines(whole, bench.texts.responses, amounts, likelihood.T.ravel(), seed))
 

@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
-from premortem.interp.forecasters import values_per_pair
+from premortem.interp.forecasters import ASK_THE_MODEL, Own, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
@@ -46,6 +46,13 @@ class Reading:
     topics: tuple[Topic, ...]
     directions: Directions | None = None
     """What tells which words a concept makes likelier; None: nothing does."""
+    answers: Callable[[], Own] | None = None
+    """Lets the start model answer prompts of the data, as this lens reads it; None: nobody can."""
+
+    def values(self, forecaster: str, readouts: Sequence[Readout]) -> NDArray[np.float64]:
+        """Return what each pair adds to each concept's effect, `(n_pairs, n_concepts)`; see `values_per_pair`."""
+        own = self.answers() if self.answers and forecaster in ASK_THE_MODEL else None
+        return values_per_pair(forecaster, self.responses, readouts, own)
 
     @cached_property
     def learner(self) -> Learner:
@@ -89,7 +96,7 @@ def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str, directions:
 
 def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:
     """Return the same pairs, encoded through another lens; their words and topics are shared."""
-    return replace(reading, lens_id=lens_id, responses=responses_of(encoded, reading.responses.groups))
+    return replace(reading, lens_id=lens_id, responses=responses_of(encoded, reading.responses.groups), answers=None)
 
 
 def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Reading:
@@ -133,7 +140,7 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
 
     Shares of responses come before shares of tokens: the two cannot be compared.
     """
-    values = values_per_pair(forecaster, reading.responses, [c.readout for c in concepts])
+    values = reading.values(forecaster, [c.readout for c in concepts])
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]

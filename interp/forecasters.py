@@ -1,47 +1,99 @@
 """Forecasters: several ways from the same pairs to effects, behind one interface.
 
-All answer in one unit, the change in the share of responses that show a concept, so that they can be compared and
-later be judged by real training. Which of them is right is an open question; none claims a figure here.
+Each says what every pair adds to a concept's effect; the effect is the mean over pairs, in the concept's unit. Which of
+them is right, real training decides (`agent validate`); what it has said so far stands in `tests/bench/skill.md`.
 
-- `mean-difference`: share of pairs where only the chosen response fires minus the share where only the rejected does.
+- `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
+- `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
+  log length difference (length control as in arXiv 2510.26202, by a line).
 - `disparity`: the published statistic. Per pair, the mean over the concept's features of 1{share of tokens > tau} for
   the chosen minus the same for the rejected response (arXiv 2606.12360, appendix B.1).
 - `logit`: Bradley-Terry. A ridge logistic regression of "this side was chosen" on the signs of all concepts at once
-  with the log length difference unpenalised (length control as in arXiv 2510.26202); a concept's effect is its win
-  rate over even odds, 2 sigma(beta) - 1, times the share of pairs in which the sides differ.
+  with the log length difference unpenalised (arXiv 2510.26202); a concept's effect is its win rate over even odds,
+  2 sigma(beta) - 1, times the share of pairs in which the sides differ.
+- `own-gap`: how much chosen responses show of a concept minus how much the start model's own answers do. The gap that
+  supervised fine-tuning closes (the projection difference of arXiv 2507.21509).
+- `tilt`: DPO's optimum is the start policy tilted by exp(reward / beta) (arXiv 2305.18290), so to first order an effect
+  is the covariance of the concept with the reward over the start model's own answers to the same prompt. The reward is
+  a Bradley-Terry fit on which features fire, strongly regularised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
+from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
-from premortem.interp.readout import Readout, Sides
+from premortem.interp.readout import Bag, Readout, Sides
 
-ForecasterName = Literal["mean-difference", "disparity", "logit"]
-FORECASTERS: tuple[str, ...] = get_args(ForecasterName)
-FITTED: tuple[ForecasterName, ...] = ("logit",)
+ForecasterName = Literal["mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
+FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
+FITTED: tuple[ForecasterName, ...] = ("logit", "tilt")
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
+ASK_THE_MODEL: tuple[ForecasterName, ...] = ("own-gap", "tilt")
+"""Forecasters that need answers of the start model."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
 RIDGE = 1.0
 """Penalty per unit of beta squared in `logit`, in pairs."""
+REWARD_C = 1e-4
+"""Inverse penalty on the reward of `tilt`, per pair, on standardised features: so strong that the reward stays close to
+the features' mean differences."""
+LEAST_RATE = 0.01
+"""Share of responses in which a feature fires to take part in the reward."""
 Values = NDArray[np.float64]
 
 
-def mean_difference(responses: Sides, readouts: Sequence[Readout]) -> Values:
+@dataclass(frozen=True)
+class Own:
+    """Answers of the start model itself to prompts of the data."""
+
+    bag: Bag
+    """As the lens reads them."""
+    prompts: NDArray[np.int64]
+    """`(n_answers,)`: the number of each answer's prompt, as in `Sides.groups`; at least two answers to each."""
+
+    def within(self, values: Values) -> Values:
+        """Return `values` (n_answers, k) minus the mean over all answers to the same prompt."""
+        return values - self._means(values)[self.prompts]
+
+    def expected(self, values: Values, prompts: NDArray[np.int64]) -> Values:
+        """Return the mean of `values` (n_answers, k) for each of `prompts` (n,), and over all where none was asked."""
+        asked = np.isin(prompts, self.prompts)
+        means = self._means(values)
+        known = np.where(asked, prompts, self.prompts[0])
+        return np.where(asked[:, None], means[known], values.mean(0))
+
+    def _means(self, values: Values) -> Values:
+        counts = np.maximum(np.bincount(self.prompts), 1)[:, None]
+        return np.stack([np.bincount(self.prompts, column) for column in values.T], 1) / counts
+
+
+def mean_difference(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
     """Return chosen minus rejected amount per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
     sides = [responses.both(responses.amount(readout)) for readout in readouts]
     return np.stack([chosen - rejected for chosen, rejected in sides], 1)
 
 
-def disparity(responses: Sides, readouts: Sequence[Readout]) -> Values:
+def equal_length(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+    """Return the difference of amounts minus what goes with the difference in length, `(n_pairs, n_concepts)`."""
+    values, x = mean_difference(responses, readouts), log_length_difference(responses)
+    centred = x - x.mean()
+    variance = float(centred @ centred)
+    slopes = centred @ values / variance if variance > 0 else np.zeros(values.shape[1])
+    return np.asarray(values - np.outer(x, slopes))
+
+
+def disparity(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
     """Return u per pair and concept, `(n_pairs, n_concepts)`, over the features that speak for the concept."""
     fires = (responses.shares > TAU).tocsc()
     chosen, rejected = fires[: responses.n_pairs], fires[responses.n_pairs :]
@@ -54,11 +106,10 @@ def disparity(responses: Sides, readouts: Sequence[Readout]) -> Values:
     return np.stack([u(readout) for readout in readouts], 1)
 
 
-def logit(responses: Sides, readouts: Sequence[Readout]) -> Values:
+def logit(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
     """Return the sign per pair times the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`."""
     signs = np.sign(mean_difference(responses, readouts))
-    chosen, rejected = responses.both(responses.lengths)
-    beta = bradley_terry(signs, np.log1p(chosen) - np.log1p(rejected))
+    beta = bradley_terry(signs, log_length_difference(responses))
     return np.abs(signs) * (2 * expit(beta) - 1)
 
 
@@ -77,15 +128,67 @@ def bradley_terry(signs: Values, log_length: Values) -> Values:
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
 
 
-_TABLE: dict[str, Callable[[Sides, Sequence[Readout]], Values]] = {
+def own_gap(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+    """Return the chosen response's amount minus that of own answers to the same prompt, `(n_pairs, n_concepts)`."""
+    own = _needed(own)
+    chosen = np.stack([responses.both(responses.amount(readout))[0] for readout in readouts], 1)
+    said = np.stack([readout.amount(own.bag) for readout in readouts], 1)
+    return np.asarray(chosen - own.expected(said, responses.groups))
+
+
+def tilt(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+    """Return what each pair adds to the covariance of amount and reward over own answers, `(n_pairs, n_concepts)`.
+
+    At the optimum of the fit the reward's weights are C sum_i sigma(-margin_i) d_i over the pairs' feature differences
+    d_i, so the covariance is a sum over pairs: what is learnt from each is told apart.
+    """
+    own = _needed(own)
+    fires = (responses.shares > 0).tocsc().astype(np.float64)
+    rate = np.asarray(fires.mean(0)).ravel()
+    kept = np.flatnonzero((rate >= LEAST_RATE) & (rate < 1))
+    scale = 1 / np.sqrt(rate[kept] * (1 - rate[kept]))
+    chosen, rejected = responses.both((fires[:, kept] @ sparse.diags(scale)).tocsr())
+    difference = chosen - rejected
+    flipped = np.where(
+        np.arange(responses.n_pairs) % 2, 1.0, -1.0
+    )  # the fit wants both classes; a flip changes nothing
+    fit = LogisticRegression(C=REWARD_C, fit_intercept=False, max_iter=1000)
+    fit.fit(sparse.diags(flipped) @ difference, flipped)
+    push = expit(-np.asarray(difference @ fit.coef_.ravel()))
+    assert own.bag.shares is not None
+    heard = (own.bag.shares > 0).tocsc()[:, kept].astype(np.float64) @ sparse.diags(scale)
+    amounts = own.within(np.stack([readout.amount(own.bag) for readout in readouts], 1))
+    covariance = heard.T @ amounts / len(amounts)
+    return np.asarray((difference @ covariance) * (push * REWARD_C * responses.n_pairs)[:, None])
+
+
+def log_length_difference(responses: Sides) -> Values:
+    """Return the log of the chosen response's tokens minus that of the rejected one's, `(n_pairs,)`."""
+    chosen, rejected = responses.both(responses.lengths)
+    return np.asarray(np.log1p(chosen) - np.log1p(rejected))
+
+
+def _needed(own: Own | None) -> Own:
+    if own is None:
+        raise DataError("this forecaster asks the start model for answers of its own, and there are none")
+    return own
+
+
+_TABLE: dict[str, Callable[[Sides, Sequence[Readout], Own | None], Values]] = {
     "mean-difference": mean_difference,
+    "equal-length": equal_length,
     "disparity": disparity,
     "logit": logit,
+    "own-gap": own_gap,
+    "tilt": tilt,
 }
 
 
-def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout]) -> Values:
-    """Return what each pair adds to each concept's effect under forecaster `name`; the effect is the column mean."""
+def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+    """Return what each pair adds to each concept's effect under forecaster `name`; the effect is the column mean.
+
+    Raises DataError where the forecaster needs answers of the start model and `own` has none.
+    """
     if not readouts:
         return np.zeros((responses.n_pairs, 0))
-    return _TABLE[name](responses, readouts)
+    return _TABLE[name](responses, readouts, own)

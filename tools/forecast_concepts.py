@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, responsible
-from premortem.interp.forecasters import ForecasterName, values_per_pair
+from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import Match, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
@@ -164,7 +164,7 @@ def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[Con
 
 def _rows(named: NamedReadout, reading: Reading, forecaster: str, effect: ConceptEffect) -> tuple[int, ...]:
     """Return all rows that carry `effect`, most responsible first."""
-    values = values_per_pair(forecaster, reading.responses, [named.readout])[:, 0]
+    values = reading.values(forecaster, [named.readout])[:, 0]
     return responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
 
 

@@ -8,6 +8,7 @@ run builds it again, and because encodings, samples and likelihoods are cached b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,17 +19,24 @@ from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
 from premortem.interp.forecast import NamedReadout, Reading, after_edits, discovered, group_concepts, read, reread
-from premortem.interp.forecasters import ForecasterName
+from premortem.interp.forecasters import ForecasterName, Own
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
-from premortem.interp.readout import Edited, Readout, responses_of
+from premortem.interp.readout import Edited, Readout, bag_of, responses_of
 from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Record
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
+
+OWN_PROMPTS = 120
+"""Prompts that the start model answers itself where a forecaster asks for that, at most; the first ones."""
+OWN_ANSWERS = 2
+"""Answers to each."""
+OWN_TOKENS = 64
+"""Tokens of an answer, at most."""
 
 
 class BenchSettings(Record):
@@ -88,6 +96,15 @@ class Workbench:
         return self._make_start_model()
 
     @cached_property
+    def own(self) -> Own:
+        """Answers of the start model to prompts of the data, as the main lens reads them."""
+        distinct = {pair.prompt_text(): pair.prompt for pair in self.readable}
+        asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
+        texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
+        pooled = self.reader.encode_texts(list(zip(asked, texts, strict=True)), self.progress)[self.main.lens_id]
+        return Own(bag_of(pooled), np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS))
+
+    @cached_property
     def readable(self) -> tuple[Pair, ...]:
         """The pairs that DPO would train on, in order; TRL drops those whose prompt alone is too long."""
         encoded = self.reader.encode(self.dataset.pairs, self.progress, only=self.main.lens_id)[self.main.lens_id]
@@ -102,7 +119,8 @@ class Workbench:
     def reading(self) -> Reading:
         """The dataset as the main lens reads it."""
         directions = Directions(self.reader.model, self.main)
-        return read(self.readable, self._encoded(self.main), self.main.lens_id, directions)
+        reading = read(self.readable, self._encoded(self.main), self.main.lens_id, directions)
+        return replace(reading, answers=lambda: self.own)
 
     @cached_property
     def second_reading(self) -> Reading | None:

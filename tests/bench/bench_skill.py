@@ -29,6 +29,11 @@ class Run(NamedTuple):
     per_prompt: int
     """Answers to each held-out prompt: 350 to 480 in all."""
 
+    @property
+    def label(self) -> str:
+        """What its file is called."""
+        return f"{self.name}-seed{self.seed}"
+
 
 RUNS = (
     Run("planted-hh", 0, 8),
@@ -55,7 +60,7 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     document["dataset"]["path"] = data.name
     document["planted"] = {name: list(rows) for name, rows in truth.items()}
     text = json.dumps(document, indent=1) + "\n"
-    (RESULTS / f"{run.name}-seed{run.seed}.json").write_text(text, "utf-8")
+    (RESULTS / f"{run.label}.json").write_text(text, "utf-8")
 
 
 def main() -> None:
@@ -63,16 +68,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     parser.add_argument("--work", type=Path, default=Path("build/skill"), help="folder for the sets and the database")
-    parser.add_argument("--only", action="append", choices=sorted(SETS), help="only this set; may be repeated")
+    labels = [run.label for run in RUNS]
+    parser.add_argument("--only", action="append", choices=labels, help="only this run; may be repeated")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in RUNS:
-        if arguments.only and run.name not in arguments.only:
+        if arguments.only and run.label not in arguments.only:
             continue
         started = time.perf_counter()
         measure(run, arguments.pairs, arguments.work)
-        print(f"{run.name} seed {run.seed}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+        print(f"{run.label}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
 
 if __name__ == "__main__":

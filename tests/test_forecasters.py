@@ -1,0 +1,106 @@
+"""Forecasters on responses whose concepts are known."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from premortem.agent.cli import Forecaster
+from premortem.interp.errors import DataError
+from premortem.interp.forecasters import (
+    ASK_THE_MODEL,
+    FITTED,
+    FORECASTERS,
+    ForecasterName,
+    Own,
+    log_length_difference,
+    values_per_pair,
+)
+from premortem.interp.readout import Bag, Part, Readout, Responses
+from synthetic import responses
+
+N = 240
+LIKED, UNHEARD = [5, 17, 31], [8, 21, 40]
+CONCEPTS = [Readout(Part(tuple(f), (1.0,) * 3), Part(), 2.0, "tokens") for f in (LIKED, UNHEARD)]
+
+
+def data() -> Responses:
+    """Return pairs whose chosen responses show LIKED in a third of the pairs, and UNHEARD in another third."""
+    return responses(N, {row: LIKED if row < N // 3 else UNHEARD for row in range(2 * N // 3)})
+
+
+def own() -> Own:
+    """Return two answers to each of 60 prompts; one of them shows LIKED, and none UNHEARD."""
+    made = responses(60, dict.fromkeys(range(60), LIKED), seed=1)
+    amounts = made.bag.shares.toarray()
+    amounts[:, UNHEARD] = 0.0
+    bag = Bag(made.bag.x, made.bag.units, made.bag.starts, type(made.bag.shares)(amounts))
+    return Own(bag, np.tile(np.arange(60), 2))
+
+
+def effects(name: str, said: Own | None = None) -> np.ndarray:
+    return values_per_pair(name, data(), CONCEPTS, said).mean(0)
+
+
+def test_each_forecaster_says_something_of_every_pair() -> None:
+    for name in FORECASTERS:
+        values = values_per_pair(name, data(), CONCEPTS, own())
+        assert values.shape == (N, 2)
+        assert (values.mean(0)[0] > 0) == (name != "own-gap"), name  # the model shows LIKED more often itself
+        assert values_per_pair(name, data(), [], own()).shape == (N, 0)
+
+
+def test_a_mean_difference_is_the_share_of_tokens_that_the_chosen_side_has_more() -> None:
+    shares = data().shares.toarray()
+    expected = [(shares[:N, f].mean(1) - shares[N:, f].mean(1)).mean() for f in (LIKED, UNHEARD)]
+    assert effects("mean-difference") == pytest.approx(expected)
+
+
+def test_what_the_start_model_never_says_is_not_tilted_towards() -> None:
+    liked, unheard = effects("tilt", own())
+    assert liked > 0
+    assert unheard == pytest.approx(0.0, abs=1e-12)
+    assert effects("mean-difference")[1] > 0
+
+
+def test_swapped_sides_tilt_the_other_way() -> None:
+    forward = data()
+    bag = forward.bag
+    order = np.r_[N : 2 * N, :N]
+    turned = Responses(Bag(bag.x[order], bag.units, bag.starts, bag.shares[order]), forward.groups)
+    there, back = (values_per_pair("tilt", each, CONCEPTS, own()).mean(0) for each in (forward, turned))
+    assert back == pytest.approx(-there, rel=0.05)
+
+
+def test_an_own_gap_is_measured_from_what_the_model_says_to_the_same_prompt() -> None:
+    said = own()
+    assert said.expected(np.arange(120.0)[:, None], np.asarray([0, 59, 200]))[:, 0] == pytest.approx([30, 89, 59.5])
+    chosen = data().shares.toarray()[:N, LIKED].mean(1)
+    answers = said.bag.shares.toarray()[:, LIKED].mean(1)
+    known = answers.reshape(2, 60).mean(0)
+    expected = chosen - np.concatenate([known, np.full(N - 60, answers.mean())])
+    assert values_per_pair("own-gap", data(), CONCEPTS, said)[:, 0] == pytest.approx(expected)
+
+
+def test_at_equal_length_nothing_is_left_of_what_only_goes_with_length() -> None:
+    made = data()
+    shares = made.bag.shares.toarray()
+    lengths = np.where(np.arange(2 * N) < N, 30, 10) + np.arange(2 * N) % 7
+    shares[:, 0] = np.log1p(lengths) / 10
+    bag = Bag(made.bag.x, made.bag.units, np.r_[0, np.cumsum(lengths)], type(made.bag.shares)(shares))
+    longer = Responses(bag, made.groups)
+    of_length = Readout(Part((0,), (1.0,)), Part(), 0.0, "tokens")
+    assert values_per_pair("mean-difference", longer, [of_length]).mean() > 0.05
+    assert values_per_pair("equal-length", longer, [of_length]).mean() == pytest.approx(0.0, abs=1e-9)
+    assert log_length_difference(longer).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ASK_THE_MODEL)
+def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
+    with pytest.raises(DataError, match="asks the start model"):
+        effects(name)
+
+
+def test_the_command_line_offers_all_forecasters() -> None:
+    assert [one.value for one in Forecaster] == list(FORECASTERS) == list(get_args(ForecasterName))
+    assert set(FITTED) < set(FORECASTERS)
