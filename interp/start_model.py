@@ -180,7 +180,7 @@ class StartModel:
     def _mean_log_probs(self, items: Sequence[Tokens]) -> list[float]:
         """Return the mean log-probability of each response; no state of a prompt token meets the head."""
         device = self.model.device
-        rows = [torch.tensor(prompt + response) for prompt, response in items]
+        rows = [torch.tensor(prompt + response, dtype=torch.long) for prompt, response in items]
         ids = pad_sequence(rows, batch_first=True).to(device)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
         asked = pad_sequence([_predicts(*item) for item in items], batch_first=True).to(device)

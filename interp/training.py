@@ -188,11 +188,13 @@ def reference_log_likelihood(
 
     0 where nothing is trained on.
     """
-    sides: list[Tokens] = []
-    for tokens in (tokenize(pair, start.tokenizer, max_length) for pair in pairs):
-        sides += [(tokens.prompt, tokens.chosen), (tokens.prompt, tokens.rejected)] if tokens else [([], []), ([], [])]
+    tokens = [tokenize(pair, start.tokenizer, max_length) for pair in pairs]
+    sides: list[Tokens] = [(each.prompt, side) for each in tokens if each for side in (each.chosen, each.rejected)]
     counts = np.asarray([len(side) for _, side in sides])
-    return np.asarray(np.nan_to_num(start.log_likelihood(sides, progress)) * counts).reshape(-1, 2)
+    found = np.zeros((len(pairs), 2))
+    trained = np.asarray([each is not None for each in tokens])
+    found[trained] = (np.nan_to_num(start.log_likelihood(sides, progress)) * counts).reshape(-1, 2)
+    return found
 
 
 def _trainer() -> Any:

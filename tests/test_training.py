@@ -130,3 +130,11 @@ def test_the_reference_is_what_trl_computes_itself(
     kept = own[(own != 0).any(1)]
     for column, name in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
         assert kept[:, column] == pytest.approx(np.asarray(trainer.train_dataset[name]), abs=1e-2)
+
+
+def test_a_pair_that_is_not_trained_on_has_no_reference(model: Path, pairs: list[Pair]) -> None:
+    loaded = load_model(str(model), packed=False)
+    too_long = chat_pair(9, "Say it. " * 20, "yes", "no")
+    found = reference_log_likelihood(StartModel(loaded), [too_long, *pairs], 100, NullProgress())
+    assert (found[0] == 0).all()
+    assert (found[1:] < 0).all()
