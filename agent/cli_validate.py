@@ -51,6 +51,9 @@ def validate(
     beta: Annotated[float, typer.Option("--beta", min=0.0, help="DPO's beta.")] = 0.1,
     per_prompt: Annotated[int, typer.Option("--per-prompt", min=1, help="Answers to each held-out prompt.")] = 4,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of an answer, at most.")] = 64,
+    groups: Annotated[
+        int | None, typer.Option("--groups", min=3, help="Groups of features. Default: as a forecast has, 100 at most.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the training and the samples.")] = 0,
     offline: Offline = False,
     db: Db = None,
@@ -77,7 +80,7 @@ def validate(
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         settings = settings_without_spec(_of_run(store, data) | {k: v for k, v in asked.items() if v is not None})
         document = run_validation(
-            settings, training, TerminalProgress(), per_prompt=per_prompt, tokens=tokens, layer=layer
+            settings, training, TerminalProgress(), per_prompt=per_prompt, tokens=tokens, layer=layer, n_groups=groups
         )
         store.save_validation(document)
     if as_json:

@@ -13,8 +13,9 @@ from premortem.agent.runs import RunSettings
 from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
+from premortem.interp.forecast import NamedReadout, group_concepts, responsible
 from premortem.interp.forecasters import FITTED, FORECASTERS, values_per_pair
-from premortem.interp.groups import feature_readouts
+from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bag, Readout, bag_of
@@ -39,6 +40,11 @@ KL_ANSWERS = 160
 
 ELSEWHERE = 4
 """Answers to each prompt that belongs to no dataset, at most."""
+
+ROWS = 50
+"""Rows told with a group, at most."""
+FINER = 300
+"""Groups of the same features, when they are told apart more finely."""
 
 Floats = NDArray[np.float64]
 
@@ -88,22 +94,27 @@ def validate(
     per_prompt: int = 4,
     tokens: int = 64,
     layer: int | None = None,
+    n_groups: int | None = None,
 ) -> dict[str, Any]:
-    """Return the document of a validation. Each step is kept, so an interrupted validation goes on.
+    """Return the document of a validation over `n_groups` groups of features, or as many as a forecast has.
 
-    Raises NoPairs where the prompts are too few to put some aside, ModelError without TRL, DataError where the lens
-    sees nothing in the pairs that tells them apart.
+    Each step is kept, so an interrupted validation goes on. Raises NoPairs where the prompts are too few to put some
+    aside, ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
     """
     require_trl()
     dataset, main = data_and_lens(settings, progress, layer)
     split = split_by_prompt(dataset.pairs, training.seed)
     bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), (), main, None, progress)
+    whole = bench.reading.whole
     likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
     with progress.stage("Forecasting"):
+        groups = group_concepts(bench.reading, n_groups)
+        finer = [group_readout(whole, features) for features in group_features(whole, FINER)]
         kinds = {
-            "groups": _forecasts([group.readout for group in bench.groups], bench, likelihood, training.seed),
-            "features": _forecasts(feature_readouts(bench.reading.whole), bench, likelihood, training.seed),
+            "groups": _forecasts([group.readout for group in groups], bench, likelihood, training.seed),
+            "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
         }
+        fine = _forecasts(finer, bench, likelihood, training.seed)
     trained = train_dpo(settings.model, split.train, cache_home() / "trained", training, progress)
     after_model = StartModel(load_model(str(trained.folder)), training.seed, cache_home() / "start_model")
     distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
@@ -115,7 +126,9 @@ def validate(
     if topics.names:
         measured.insert(1, _measured("topics", kinds["groups"], bench, aside, topics))
     ran = Ran(
-        run_id=content_id("validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id),
+        run_id=content_id(
+            "validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id, n_groups
+        ),
         dataset=dataset,
         lens=bench.lens_summary(),
         training=training,
@@ -125,9 +138,19 @@ def validate(
         movement=_movement(bench, after_model, split.held_out, aside),
         forecaster=bench.settings.forecaster,
     )
-    document = document_of(ran, measured, bench.groups, topics.names)
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
-    return {**document, "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]}}
+    return {
+        **document_of(ran, measured, groups, topics.names, _rows(bench, groups)),
+        "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]},
+        "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
+    }
+
+
+def _rows(bench: Workbench, groups: Sequence[NamedReadout]) -> list[tuple[int, ...]]:
+    """Return the rows that carry each group's effect, most responsible first."""
+    values = bench.reading.values(bench.settings.forecaster, [group.readout for group in groups])
+    signs = np.sign(values.mean(0))
+    return [responsible(bench.reading, group.readout, values[:, i], signs[i])[:ROWS] for i, group in enumerate(groups)]
 
 
 def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:

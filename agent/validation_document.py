@@ -48,9 +48,17 @@ class Ran(NamedTuple):
 
 
 def document_of(
-    ran: Ran, measured: Sequence[Measured], groups: Sequence[NamedReadout], topics: Sequence[str]
+    ran: Ran,
+    measured: Sequence[Measured],
+    groups: Sequence[NamedReadout],
+    topics: Sequence[str],
+    rows: Sequence[tuple[int, ...]],
 ) -> dict[str, Any]:
-    """Return the document; `groups` are the concepts of the levels `groups` and, within each of `topics`, `topics`."""
+    """Return the document.
+
+    `groups` are the concepts of the levels `groups` and, within each of `topics`, `topics`; `rows` those that carry
+    each group's effect everywhere.
+    """
     skills, notes = skill_rows(ran, measured)
     told = {row["level"] for row in skills}
     notes += [
@@ -74,7 +82,7 @@ def document_of(
             concept
             for each in measured
             if each.level in names
-            for concept in _concepts(each, groups, names[each.level], ran.forecaster)
+            for concept in _concepts(each, groups, names[each.level], ran.forecaster, rows)
         ],
     }
 
@@ -113,7 +121,11 @@ def _training(ran: Ran) -> dict[str, Any]:
 
 
 def _concepts(
-    measured: Measured, groups: Sequence[NamedReadout], topics: Sequence[str | None], default: str
+    measured: Measured,
+    groups: Sequence[NamedReadout],
+    topics: Sequence[str | None],
+    default: str,
+    rows: Sequence[tuple[int, ...]],
 ) -> list[dict[str, Any]]:
     """Return each concept within each of `topics`, None for everywhere, as forecast and as learned."""
     outcome, low_high = measured.outcome, measured.outcome.interval()
@@ -129,6 +141,7 @@ def _concepts(
             "low": round(float(low_high[0][i]), 6),
             "high": round(float(low_high[1][i]), 6),
             "rate": round(float(outcome.rates[i]), 6),
+            "rows": list(rows[i]) if topic is None else [],
         }
         for i, (concept, topic) in enumerate(of)
     ]

@@ -123,9 +123,9 @@ def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadou
     return NamedReadout(concept, readout)
 
 
-def group_concepts(reading: Reading) -> list[NamedReadout]:
-    """Return the groups of co-firing features as named concepts."""
-    groups = group_features(reading.whole)
+def group_concepts(reading: Reading, n: int | None = None) -> list[NamedReadout]:
+    """Return the groups of co-firing features as named concepts; see `group_features` for `n`."""
+    groups = group_features(reading.whole, n)
     return [name_readout(reading, group_readout(reading.whole, features), "group") for features in groups]
 
 

@@ -2,7 +2,7 @@
 
 A single feature is noisy and often one of several that split a meaning between them. Features are grouped by the
 correlation of their firing over the responses of both sides (symmetric, so that the signed test that follows is not
-circular), with k-means on the singular vectors of the standardised firing matrix.
+circular), with k-means on the principal components of the standardised firing matrix.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from premortem.interp.readout import Part, Readout, Responses
@@ -21,11 +21,19 @@ TAU = 0.01
 BASE_RATE = (0.01, 0.9)
 """Between these shares of responses a feature tells something apart."""
 COMPONENTS = 48
+GROUPS = 100
+"""Groups, at most."""
 FEATURES_PER_GROUP = 20
+"""Features that a group has at least, on average."""
 
 
-def group_features(responses: Responses, *, base_rate: tuple[float, float] = BASE_RATE, seed: int = 0) -> list[NDArray]:
+def group_features(
+    responses: Responses, n: int | None = None, *, base_rate: tuple[float, float] = BASE_RATE, seed: int = 0
+) -> list[NDArray]:
     """Return groups of features (arrays of indices into the SAE), by co-firing.
+
+    `n` of them where there are features enough for two in each; without a number, GROUPS at most, and fewer where they
+    would be smaller than FEATURES_PER_GROUP.
 
     Only features that fire in a share of responses inside `base_rate` take part: rarer ones cannot be grouped, and
     those that fire nearly everywhere tell nothing apart.
@@ -36,9 +44,9 @@ def group_features(responses: Responses, *, base_rate: tuple[float, float] = BAS
         return [kept] if len(kept) else []
     scaled = fires[:, kept] @ sparse.diags(1 / np.sqrt(rate[kept] * (1 - rate[kept])))
     components = min(COMPONENTS, scaled.shape[0] - 1, scaled.shape[1] - 1)
-    svd = TruncatedSVD(components, random_state=seed).fit(scaled)
-    points = normalize(svd.components_.T * svd.singular_values_)
-    k = int(np.clip(len(kept) // FEATURES_PER_GROUP, 2, 100))
+    pca = PCA(components, svd_solver="arpack", random_state=seed).fit(scaled)  # centres without a dense copy
+    points = normalize(pca.components_.T * pca.singular_values_)
+    k = int(np.clip(len(kept) // (2 if n else FEATURES_PER_GROUP), 2, n or GROUPS))
     labels = KMeans(k, n_init=2, random_state=seed).fit_predict(points)
     return [kept[labels == label] for label in range(k) if (labels == label).sum() >= 2]
 

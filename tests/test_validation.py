@@ -14,6 +14,7 @@ from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
 from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
+from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import LEAST_KL, movement, observe, predict, shared_topics, split_by_prompt
 from tiny import chat_pair, write_model, write_sae
@@ -132,9 +133,11 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
     assert (found["elsewhere"]["prompts"], found["elsewhere"]["per_prompt"]) == (40, 4)
     assert {row["level"] for row in found["elsewhere"]["skill"]} == {"groups", "features"}
+    assert found["finer"]["groups"] >= 3
+    assert {row["level"] for row in found["finer"]["skill"]} == {"groups"}
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
-    assert {row["forecaster"] for row in found["skill"]} == {"mean-difference", "disparity", "logit"}
+    assert {row["forecaster"] for row in found["skill"]} == set(FORECASTERS)
     assert {row["level"] for row in found["skill"] if row["default"]} == {"groups", "topics", "features"}
     assert {row["name"] for row in found["baselines"]} == {
         "length",
