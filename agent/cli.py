@@ -50,6 +50,7 @@ lens = typer.Typer(help="SAEs: train one, or check that one fits.", no_args_is_h
 class Forecaster(StrEnum):
     """The forecasters to choose from."""
 
+    EXCESS = "excess"
     MEAN_DIFFERENCE = "mean-difference"
     EQUAL_LENGTH = "equal-length"
     DISPARITY = "disparity"

@@ -60,8 +60,8 @@ class RunSettings(Record):
     """The SAE it is read through; null: the embedded one."""
     second_sae: str | None = None
     """The SAE that only the verifier reads through; null: the embedded one, or none for another model."""
-    forecaster: str = "mean-difference"
-    """`disparity`, `mean-difference` or `logit`."""
+    forecaster: str = "excess"
+    """Its name, as `agent forecast --forecaster` takes it."""
     fix_surprises: bool = False
     """Whether to propose edits for what no clause mentions."""
     max_attempts: int = Field(default=3, ge=1)

@@ -181,6 +181,18 @@ def points(value: float | None, unit: str = "responses") -> str:
     return "–" if value is None else f"{100 * value:+.{2 if unit == 'tokens' else 1}f}"
 
 
+LEAST_RELIABLE = 0.5
+"""Reliability of a forecast below which most of what it says of groups is chance."""
+
+
+def unreliable(reliability: float) -> str:
+    """Return the warning for a forecast that is mostly chance."""
+    return (
+        f"forecasts from two halves of these pairs hardly agree ({reliability:.2f} of 1 when stepped up to all pairs), "
+        "so most of what differs between groups is chance"
+    )
+
+
 def by_unit(concepts: Sequence[Document]) -> dict[str, list[Document]]:
     """Return effects by what they are shares of, in their order."""
     units: dict[str, list[Document]] = {}

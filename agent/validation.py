@@ -14,7 +14,7 @@ from premortem.agent.validation_document import Measured, Ran, document_of, skil
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout, group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS, values_per_pair
+from premortem.interp.forecasters import FITTED, FORECASTERS
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
@@ -158,7 +158,7 @@ def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats
     if not readouts:
         raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
     whole = bench.reading.whole
-    values: dict[str, Floats] = {name: values_per_pair(name, whole, readouts, bench.own) for name in FORECASTERS}
+    values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in FORECASTERS}
     amounts = np.stack([whole.amount(readout) for readout in readouts], 1)
     return Forecasts(readouts, values, baselines(whole, bench.texts.responses, amounts, likelihood.T.ravel(), seed))
 

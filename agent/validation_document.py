@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from premortem.agent.summary import LEAST_RELIABLE, unreliable
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout
 from premortem.interp.records import Dataset, LensSummary
@@ -16,8 +17,6 @@ from premortem.interp.validation import Movement
 
 LEAST_RATE = 0.02
 """Share of answers from which a concept is counted."""
-LEAST_RELIABLE = 0.5
-"""Reliability of a forecast below which a note says that it is mostly chance."""
 
 
 class Measured(NamedTuple):
@@ -62,8 +61,7 @@ def document_of(
     skills, notes = skill_rows(ran, measured)
     told = {row["level"] for row in skills}
     notes += [
-        f"{row['level']}: forecasts from two halves of these pairs hardly agree ({row['reliability']:.2f} of 1 when "
-        "stepped up to all pairs), so most of what differs between its concepts is chance"
+        f"{row['level']}: {unreliable(row['reliability'])}"
         for row in skills
         if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
     ]

@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
-from premortem.interp.forecasters import ASK_THE_MODEL, Own, values_per_pair
+from premortem.interp.forecasters import FITTED, Answers, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
@@ -26,6 +26,7 @@ from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Edited, Readout, Responses, Sides, prompt_groups, responses_of
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
+from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
 from premortem.interp.topics import group_prompts
 
 FEATURES_SHOWN = 32
@@ -46,13 +47,12 @@ class Reading:
     topics: tuple[Topic, ...]
     directions: Directions | None = None
     """What tells which words a concept makes likelier; None: nothing does."""
-    answers: Callable[[], Own] | None = None
+    answers: Answers | None = None
     """Lets the start model answer prompts of the data, as this lens reads it; None: nobody can."""
 
     def values(self, forecaster: str, readouts: Sequence[Readout]) -> NDArray[np.float64]:
         """Return what each pair adds to each concept's effect, `(n_pairs, n_concepts)`; see `values_per_pair`."""
-        own = self.answers() if self.answers and forecaster in ASK_THE_MODEL else None
-        return values_per_pair(forecaster, self.responses, readouts, own)
+        return values_per_pair(forecaster, self.responses, readouts, self.answers)
 
     @cached_property
     def learner(self) -> Learner:
@@ -155,7 +155,23 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
             for i in map(int, np.flatnonzero(keep))
         ]
     effects.sort(key=lambda e: (e.unit, -abs(e.split_half), -abs(e.effect), e.concept_id))
-    return Forecast(forecaster=forecaster, n_pairs=len(reading.pairs), concepts=tuple(effects))
+    groups = np.asarray([named.readout.unit == "tokens" for named in concepts], dtype=bool)
+    return Forecast(
+        forecaster=forecaster,
+        n_pairs=len(reading.pairs),
+        concepts=tuple(effects),
+        reliability=None if forecaster in FITTED else reliability(values[:, groups], reading.responses.groups),
+    )
+
+
+def reliability(values: NDArray[np.float64], prompts: NDArray[np.int64]) -> float | None:
+    """Return how far the column means of `values` (n_pairs, n_concepts) from halves of the prompts agree, 0 to 1.
+
+    `prompts` (n_pairs,) numbers the pairs' prompts without gaps. None where there is too little to halve.
+    """
+    if values.shape[1] < LEAST_CONCEPTS or len(np.unique(prompts)) < LEAST_PROMPTS:
+        return None
+    return round(ceiling(by_prompt(values, prompts), np.random.default_rng(0)), 4)
 
 
 def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_]) -> EffectTable:

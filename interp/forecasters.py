@@ -3,6 +3,12 @@
 Each says what every pair adds to a concept's effect; the effect is the mean over pairs, in the concept's unit. Which of
 them is right, real training decides (`agent validate`); what it has said so far stands in `tests/bench/skill.md`.
 
+- `excess`: on how many more tokens a response shows a concept than the start model's own answers of that length would,
+  chosen minus rejected. The gradient of DPO at the start raises every token of the chosen response against what the
+  model expects, and lowers every token of the rejected one so; what the model does anyway moves nothing, and a long
+  response pushes more than a short one. By its tokens at first; once its margin is met, a pair pushes no more, however
+  long it is, so a response counts with the root of its tokens. A concept that is told by response, not by token, is
+  measured as in `mean-difference`.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -35,12 +41,11 @@ from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
 from premortem.interp.readout import Bag, Readout, Sides
 
-ForecasterName = Literal["mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
+ForecasterName = Literal["excess", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
+DEFAULT: ForecasterName = "excess"
 FITTED: tuple[ForecasterName, ...] = ("logit", "tilt")
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
-ASK_THE_MODEL: tuple[ForecasterName, ...] = ("own-gap", "tilt")
-"""Forecasters that need answers of the start model."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
 RIDGE = 1.0
@@ -78,13 +83,33 @@ class Own:
         return np.stack([np.bincount(self.prompts, column) for column in values.T], 1) / counts
 
 
-def mean_difference(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+Answers = Callable[[], Own]
+"""Lets the start model answer; called only by a forecaster that needs it."""
+
+
+def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
+    """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
+    values = mean_difference(responses, readouts)
+    by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
+    if not by_token:
+        return values
+    own = _asked(answers)
+    said, lengths = np.stack([readouts[i].amount(own.bag) for i in by_token], 1), np.diff(own.bag.starts)
+    usual = lengths @ said / max(int(lengths.sum()), 1)
+    weights = np.sqrt(responses.lengths) / max(float(np.sqrt(responses.lengths).mean()), 1e-12)
+    amounts = np.stack([responses.amount(readouts[i]) for i in by_token], 1)
+    chosen, rejected = responses.both((amounts - usual) * weights[:, None])
+    values[:, by_token] = chosen - rejected
+    return values
+
+
+def mean_difference(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected amount per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
     sides = [responses.both(responses.amount(readout)) for readout in readouts]
     return np.stack([chosen - rejected for chosen, rejected in sides], 1)
 
 
-def equal_length(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def equal_length(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the difference of amounts minus what goes with the difference in length, `(n_pairs, n_concepts)`."""
     values, x = mean_difference(responses, readouts), log_length_difference(responses)
     centred = x - x.mean()
@@ -93,7 +118,7 @@ def equal_length(responses: Sides, readouts: Sequence[Readout], own: Own | None 
     return np.asarray(values - np.outer(x, slopes))
 
 
-def disparity(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def disparity(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return u per pair and concept, `(n_pairs, n_concepts)`, over the features that speak for the concept."""
     fires = (responses.shares > TAU).tocsc()
     chosen, rejected = fires[: responses.n_pairs], fires[responses.n_pairs :]
@@ -106,7 +131,7 @@ def disparity(responses: Sides, readouts: Sequence[Readout], own: Own | None = N
     return np.stack([u(readout) for readout in readouts], 1)
 
 
-def logit(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def logit(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the sign per pair times the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`."""
     signs = np.sign(mean_difference(responses, readouts))
     beta = bradley_terry(signs, log_length_difference(responses))
@@ -128,21 +153,21 @@ def bradley_terry(signs: Values, log_length: Values) -> Values:
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
 
 
-def own_gap(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def own_gap(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the chosen response's amount minus that of own answers to the same prompt, `(n_pairs, n_concepts)`."""
-    own = _needed(own)
+    own = _asked(answers)
     chosen = np.stack([responses.both(responses.amount(readout))[0] for readout in readouts], 1)
     said = np.stack([readout.amount(own.bag) for readout in readouts], 1)
     return np.asarray(chosen - own.expected(said, responses.groups))
 
 
-def tilt(responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return what each pair adds to the covariance of amount and reward over own answers, `(n_pairs, n_concepts)`.
 
     At the optimum of the fit the reward's weights are C sum_i sigma(-margin_i) d_i over the pairs' feature differences
     d_i, so the covariance is a sum over pairs: what is learnt from each is told apart.
     """
-    own = _needed(own)
+    own = _asked(answers)
     fires = (responses.shares > 0).tocsc().astype(np.float64)
     rate = np.asarray(fires.mean(0)).ravel()
     kept = np.flatnonzero((rate >= LEAST_RATE) & (rate < 1))
@@ -168,13 +193,14 @@ def log_length_difference(responses: Sides) -> Values:
     return np.asarray(np.log1p(chosen) - np.log1p(rejected))
 
 
-def _needed(own: Own | None) -> Own:
-    if own is None:
-        raise DataError("this forecaster asks the start model for answers of its own, and there are none")
-    return own
+def _asked(answers: Answers | None) -> Own:
+    if answers is None:
+        raise DataError("this forecaster asks the start model for answers of its own, and there is no model to ask")
+    return answers()
 
 
-_TABLE: dict[str, Callable[[Sides, Sequence[Readout], Own | None], Values]] = {
+_TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] = {
+    "excess": excess,
     "mean-difference": mean_difference,
     "equal-length": equal_length,
     "disparity": disparity,
@@ -184,11 +210,11 @@ _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Own | None], Values]] = {
 }
 
 
-def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout], own: Own | None = None) -> Values:
+def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return what each pair adds to each concept's effect under forecaster `name`; the effect is the column mean.
 
     Raises DataError where the forecaster needs answers of the start model and `own` has none.
     """
     if not readouts:
         return np.zeros((responses.n_pairs, 0))
-    return _TABLE[name](responses, readouts, own)
+    return _TABLE[name](responses, readouts, answers)

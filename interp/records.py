@@ -237,11 +237,14 @@ class Forecast(Record):
     """The effects of one dataset through one lens."""
 
     forecaster: str
-    """`disparity`, `mean-difference` or `logit`."""
+    """Its name, as `agent forecast --forecaster` takes it."""
     n_pairs: int
     """Pairs that were read."""
     concepts: tuple[ConceptEffect, ...]
-    """Strongest first."""
+    """Strongest first, shares of responses before shares of tokens."""
+    reliability: float | None = None
+    """How far forecasts from random halves of the prompts agree over the groups of features, stepped up to all prompts,
+    0 to 1; no forecast can explain more of what training does. Null: not worked out."""
 
 
 class Span(Record):

@@ -156,6 +156,15 @@ def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
     return max(2 * r / (1 + r), 0.0) if r > -1 else 0.0
 
 
+def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
+    """Return what each prompt's pairs add to the column means of `values` (n_pairs, k), `(n_prompts, k)`.
+
+    `prompts` (n_pairs,) numbers the pairs' prompts without gaps. The means over prompts are the means over pairs.
+    """
+    sums = np.stack([np.bincount(prompts, column) for column in values.T], 1)
+    return np.asarray(sums / np.bincount(prompts).mean())
+
+
 def _halves(shifts: Floats, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
     n = len(shifts)
     for _ in range(SPLITS):

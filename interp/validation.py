@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from premortem.interp.effects import adjusted, measure, verdict
 from premortem.interp.errors import NoPairs
 from premortem.interp.records import Pair, Record
-from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted
+from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
 from premortem.interp.topics import group_prompts
 
 Floats = NDArray[np.float64]
@@ -129,8 +129,8 @@ def observe(
     `prompts` (n_answers,) numbers the prompt of each answer, the same in both, without gaps, and as often each. With
     `topics` (n_topics, n_prompts) the outcome has a column for each concept within each topic, topic after topic.
     """
-    shifts = _by_prompt(after - before, prompts)
-    shown = _by_prompt(((before > 0) + (after > 0).astype(np.float64)) / 2, prompts)
+    shifts = by_prompt(after - before, prompts)
+    shown = by_prompt(((before > 0) + (after > 0).astype(np.float64)) / 2, prompts)
     if topics is not None:
         shifts, shown = _within(shifts, topics), _within(shown, topics)
     return Outcome(shifts, shown.mean(0))
@@ -165,7 +165,7 @@ def predict(
     called = [CALLED[verdict(*map(float, column))] for column in columns]
     counts = np.bincount(prompts)
     weights = counts / counts.mean()
-    apart = _by_prompt(values, prompts) * weights[:, None]
+    apart = by_prompt(values, prompts)
     if topics is not None:
         apart = _within(apart, topics, weights)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(counts)))
@@ -177,12 +177,6 @@ def predict(
         swapped=signs @ apart / len(counts),
         by_prompt=None if fitted else apart,
     )
-
-
-def _by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
-    """Return the mean of `values` (n, k) over each prompt's rows, `(n_prompts, k)`."""
-    sums = np.stack([np.bincount(prompts, column) for column in values.T], 1)
-    return np.asarray(sums / np.bincount(prompts)[:, None])
 
 
 def _within(values: Floats, topics: NDArray[np.bool_], weights: Floats | None = None) -> Floats:

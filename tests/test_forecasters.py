@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from premortem.agent.cli import Forecaster
+from premortem.agent.runs import RunSettings
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
-    ASK_THE_MODEL,
+    DEFAULT,
     FITTED,
     FORECASTERS,
     ForecasterName,
@@ -17,6 +18,7 @@ from premortem.interp.forecasters import (
     values_per_pair,
 )
 from premortem.interp.readout import Bag, Part, Readout, Responses
+from premortem.tools.workbench import BenchSettings
 from synthetic import responses
 
 N = 240
@@ -39,15 +41,15 @@ def own() -> Own:
 
 
 def effects(name: str, said: Own | None = None) -> np.ndarray:
-    return values_per_pair(name, data(), CONCEPTS, said).mean(0)
+    return values_per_pair(name, data(), CONCEPTS, said and (lambda: said)).mean(0)
 
 
 def test_each_forecaster_says_something_of_every_pair() -> None:
     for name in FORECASTERS:
-        values = values_per_pair(name, data(), CONCEPTS, own())
+        values = values_per_pair(name, data(), CONCEPTS, own)
         assert values.shape == (N, 2)
         assert (values.mean(0)[0] > 0) == (name != "own-gap"), name  # the model shows LIKED more often itself
-        assert values_per_pair(name, data(), [], own()).shape == (N, 0)
+        assert values_per_pair(name, data(), [], own).shape == (N, 0)
 
 
 def test_a_mean_difference_is_the_share_of_tokens_that_the_chosen_side_has_more() -> None:
@@ -68,7 +70,7 @@ def test_swapped_sides_tilt_the_other_way() -> None:
     bag = forward.bag
     order = np.r_[N : 2 * N, :N]
     turned = Responses(Bag(bag.x[order], bag.units, bag.starts, bag.shares[order]), forward.groups)
-    there, back = (values_per_pair("tilt", each, CONCEPTS, own()).mean(0) for each in (forward, turned))
+    there, back = (values_per_pair("tilt", each, CONCEPTS, own).mean(0) for each in (forward, turned))
     assert back == pytest.approx(-there, rel=0.05)
 
 
@@ -79,7 +81,7 @@ def test_an_own_gap_is_measured_from_what_the_model_says_to_the_same_prompt() ->
     answers = said.bag.shares.toarray()[:, LIKED].mean(1)
     known = answers.reshape(2, 60).mean(0)
     expected = chosen - np.concatenate([known, np.full(N - 60, answers.mean())])
-    assert values_per_pair("own-gap", data(), CONCEPTS, said)[:, 0] == pytest.approx(expected)
+    assert values_per_pair("own-gap", data(), CONCEPTS, lambda: said)[:, 0] == pytest.approx(expected)
 
 
 def test_at_equal_length_nothing_is_left_of_what_only_goes_with_length() -> None:
@@ -95,7 +97,25 @@ def test_at_equal_length_nothing_is_left_of_what_only_goes_with_length() -> None
     assert log_length_difference(longer).mean() > 0.5
 
 
-@pytest.mark.parametrize("name", ASK_THE_MODEL)
+def test_an_excess_is_over_what_the_model_says_anyway_weighed_by_the_root_of_the_tokens() -> None:
+    made = data()
+    lengths = np.where(np.arange(2 * N) < N, 16, 4)
+    longer = Responses(Bag(made.bag.x, made.bag.units, np.r_[0, np.cumsum(lengths)], made.bag.shares), made.groups)
+    said = own()
+    usual = said.bag.shares.toarray()[:, LIKED].mean()
+    above = made.bag.shares.toarray()[:, LIKED].mean(1) - usual
+    expected = (4 * above[:N] - 2 * above[N:]) / 3
+    assert values_per_pair("excess", longer, CONCEPTS, lambda: said)[:, 0] == pytest.approx(expected)
+
+
+def test_what_is_told_by_response_has_no_excess_and_asks_nobody() -> None:
+    told = [Readout(concept.whole, Part(), 2.0) for concept in CONCEPTS]
+    found = values_per_pair("excess", data(), told)
+    assert (found == values_per_pair("mean-difference", data(), told)).all()
+    assert set(np.unique(found)) <= {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["excess", "own-gap", "tilt"])
 def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
     with pytest.raises(DataError, match="asks the start model"):
         effects(name)
@@ -104,3 +124,7 @@ def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
 def test_the_command_line_offers_all_forecasters() -> None:
     assert [one.value for one in Forecaster] == list(FORECASTERS) == list(get_args(ForecasterName))
     assert set(FITTED) < set(FORECASTERS)
+
+
+def test_runs_and_benches_take_the_same_forecaster() -> None:
+    assert RunSettings.model_fields["forecaster"].default == DEFAULT == BenchSettings().forecaster

@@ -19,7 +19,7 @@ from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
 from premortem.interp.forecast import NamedReadout, Reading, after_edits, discovered, group_concepts, read, reread
-from premortem.interp.forecasters import ForecasterName, Own
+from premortem.interp.forecasters import DEFAULT, ForecasterName, Own
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
@@ -31,7 +31,7 @@ from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
 
-OWN_PROMPTS = 120
+OWN_PROMPTS = 60
 """Prompts that the start model answers itself where a forecaster asks for that, at most; the first ones."""
 OWN_ANSWERS = 2
 """Answers to each."""
@@ -42,7 +42,7 @@ OWN_TOKENS = 64
 class BenchSettings(Record):
     """What shapes the work, apart from data, spec and lenses."""
 
-    forecaster: ForecasterName = "mean-difference"
+    forecaster: ForecasterName = DEFAULT
     """The forecaster whose effects decide."""
     seed: int = 0
     """Seed of samples and random controls."""

@@ -1,0 +1,189 @@
+"""Read out the documents of `bench_skill.py`: tables into `skill.md` between its marks, scatter plots into an SVG.
+
+Run by `make bench-skill` after the runs; by itself it measures nothing.
+"""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from premortem.agent.chart import Mark
+from premortem.agent.diff import visible
+from premortem.agent.scatter import SIDE, scatter
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "skill"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+STYLE = """
+svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
+.axis, .name { fill: #555; } .name { font-size: 16px; fill: #111; }
+.grid { stroke: #e6e6e6; } .zero { stroke: #888; }
+.reach { stroke: #bbb; } circle { fill: #2563a8; fill-opacity: .75; }
+"""
+
+Document = dict[str, Any]
+
+
+def read() -> dict[str, Document]:
+    """Return the documents by run."""
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a number, or a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def runs(documents: dict[str, Document]) -> str:
+    """Return what was trained and how far it went."""
+    head = ("run", "pairs", "steps", "seconds", "answers", "KL a token", "margin", "right held out", "tokens an answer")
+    return table(
+        head,
+        (
+            (
+                name,
+                str(d["training"]["pairs"]),
+                str(d["training"]["steps"]),
+                f"{d['training']['seconds']:.0f}",
+                f"{d['rollouts']['prompts']} x {d['rollouts']['per_prompt']}",
+                figure(d["movement"]["kl_per_token"]),
+                f"{d['movement']['margin']:+.1f}",
+                f"{d['movement']['held_out_accuracy']:.0%}",
+                f"{d['movement']['length_before']:.0f} → {d['movement']['length_after']:.0f}",
+            )
+            for name, d in documents.items()
+        ),
+    )
+
+
+def rows_of(document: Document, level: str) -> list[Document]:
+    """Return the skill of each forecaster on a level; `finer` and `elsewhere` count as levels."""
+    if level == "finer":
+        return list(document["finer"]["skill"])
+    if level == "elsewhere":
+        return [row for row in document["elsewhere"]["skill"] if row["level"] == "groups"]
+    return [row for row in document["skill"] if row["level"] == level]
+
+
+def forecasters(documents: dict[str, Document], level: str) -> str:
+    """Return R2, and its share of the ceiling, of each forecaster on each run, with medians."""
+    found = {name: {row["forecaster"]: row for row in rows_of(d, level)} for name, d in documents.items()}
+    names = list(dict.fromkeys(forecaster for rows in found.values() for forecaster in rows))
+    lines = []
+    for forecaster in names:
+        rows = [found[run].get(forecaster) for run in documents]
+        shares = [row["r2"] / row["ceiling"] for row in rows if row and row["r2"] is not None and row["ceiling"] > 0]
+        cells = ["–" if row is None or row["r2"] is None else figure(row["r2"]) for row in rows]
+        called = [row for row in rows if row and row["sign_accuracy"] is not None]
+        right = sum(row["sign_accuracy"] * row["n_called"] for row in called)
+        count = sum(row["n_called"] for row in called)
+        lines.append(
+            [
+                forecaster,
+                *cells,
+                figure(statistics.median(shares)) if shares else "–",
+                figure(statistics.median(row["slope"] for row in rows if row and row["slope"] is not None)),
+                f"{right / count:.0%} of {count}" if count else "none called",
+                figure(statistics.median(row["coverage"] for row in rows if row)),
+            ]
+        )
+    ceilings = [next(iter(found[run].values()))["ceiling"] if found[run] else None for run in documents]
+    counts = [next(iter(found[run].values()))["n_concepts"] if found[run] else None for run in documents]
+    lines.append(["*a perfect forecast*", *map(figure, ceilings), "1.00", "", "", ""])
+    lines.append(["*concepts*", *(str(count) if count else "–" for count in counts), "", "", "", ""])
+    if level in ("groups", "features"):
+        lines += baselines(documents, level, ceilings)
+    return table(
+        ["forecaster", *documents, "median share of the ceiling", "median slope", "signs right", "median coverage"],
+        lines,
+    )
+
+
+def baselines(documents: dict[str, Document], level: str, ceilings: Sequence[float | None]) -> list[list[str]]:
+    """Return the R2 of each baseline on each run."""
+    found = {
+        run: {row["name"]: row["r2"] for row in d["baselines"] if row["level"] == level} for run, d in documents.items()
+    }
+    lines = []
+    for name in dict.fromkeys(name for rows in found.values() for name in rows):
+        r2s = [found[run].get(name) for run in documents]
+        shares = [r2 / top for r2, top in zip(r2s, ceilings, strict=True) if r2 is not None and top]
+        lines.append([f"baseline: {name}", *map(figure, r2s), figure(statistics.median(shares)), "", "", ""])
+    return lines
+
+
+def planted(documents: dict[str, Document]) -> str:
+    """Return where the group that goes with each planted behaviour ranks, among the forecasts and after training."""
+    lines = []
+    for run, document in documents.items():
+        groups = [concept for concept in document["concepts"] if concept["topic"] is None]
+        for behaviour, rows in document.get("planted", {}).items():
+            carrier = max(groups, key=lambda group: precision(group["rows"], set(rows)))
+            ranks = [rank(groups, carrier, key) for key in ("forecast", "learned")]
+            told = f"{precision(carrier['rows'], set(rows)):.0%} of its {len(carrier['rows'])} first rows"
+            lines.append([run, behaviour, carrier["name"], told, *map(str, ranks)])
+    return table(["run", "planted", "the group whose rows it fills most", "", "rank forecast", "rank learned"], lines)
+
+
+def precision(rows: Sequence[int], truth: set[int]) -> float:
+    """Return the share of `rows` that are in `truth`; 0 where they are too few to tell."""
+    return len(set(rows) & truth) / len(rows) if len(rows) >= 10 else 0.0
+
+
+def rank(groups: Sequence[Document], one: Document, key: str) -> int:
+    """Return the place of `one` by the size of `key`, 1 for the largest."""
+    return 1 + sum(abs(group[key]) > abs(one[key]) for group in groups)
+
+
+def pictures(documents: dict[str, Document], across: int = 3) -> str:
+    """Return an SVG with a scatter plot of each run's groups."""
+    environment = Environment(loader=PackageLoader("premortem.agent", "templates"), autoescape=True)
+    environment.filters["visible"] = lambda value: visible(str(value))
+    draw = environment.get_template("scatter.svg.j2").module.cloud  # type: ignore[attr-defined]
+    parts = []
+    for i, (name, document) in enumerate(documents.items()):
+        marks = [
+            (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
+            for concept in document["concepts"]
+            if concept["topic"] is None
+        ]
+        x, y = (i % across) * SIDE, (i // across) * (SIDE + 30)
+        parts.append(f'<g transform="translate({x} {y + 30})"><text class="name" x="46" y="4">{name}</text>')
+        parts.append(str(draw(scatter(marks), name)) + "</g>")
+    height = -(-len(documents) // across) * (SIDE + 30)
+    size = f'width="{across * SIDE:.0f}" height="{height:.0f}" viewBox="0 0 {across * SIDE:.0f} {height:.0f}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+
+
+def main() -> None:
+    """Write the tables and the picture."""
+    documents = read()
+    sections = [
+        ("The runs", runs(documents)),
+        ("Groups of features, held-out prompts: R²", forecasters(documents, "groups")),
+        ("Up to 300 groups", forecasters(documents, "finer")),
+        ("Groups within topics", forecasters(documents, "topics")),
+        ("Single features", forecasters(documents, "features")),
+        ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
+        ("Planted behaviours", planted(documents)),
+    ]
+    told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
+    page = HERE / "skill.md"
+    before, _, rest = page.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n\n{told}\n\n{END}{after}", "utf-8")
+    (RESULTS / "scatter.svg").write_text(pictures(documents), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
