@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from premortem.agent.validation_document import Measured, Ran, document_of, skil
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout, group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS
+from premortem.interp.forecasters import FITTED, FORECASTERS, model_error
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
@@ -179,6 +180,7 @@ def _measured(
             responses.groups,
             responses.length_difference,
             topics=topics.inside if topics else None,
+            error=partial(model_error, name, readouts=forecasts.readouts),
             fitted=name in FITTED,
             seed=seed,
         )

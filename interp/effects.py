@@ -34,10 +34,17 @@ class EffectTable:
     length_controlled: NDArray[np.float64]
 
 
-def measure(signs: NDArray, groups: NDArray[np.int64], length_difference: NDArray) -> EffectTable:
+def measure(
+    signs: NDArray,
+    groups: NDArray[np.int64],
+    length_difference: NDArray,
+    model_error: NDArray[np.float64] | float = 0.0,
+) -> EffectTable:
     """Measure the effect of each column of `signs` (n_pairs, n_concepts), values -1 to 1.
 
-    `groups` (n_pairs,) numbers the prompts; `length_difference` (n_pairs,) is chosen minus rejected, in tokens.
+    `groups` (n_pairs,) numbers the prompts; `length_difference` (n_pairs,) is chosen minus rejected, in tokens;
+    `model_error` (n_concepts,) is how far training strays from a forecast that knew all pairs there are, a standard
+    deviation that widens the intervals.
     """
     values = np.asarray(signs, dtype=np.float64)
     n = len(values)
@@ -46,7 +53,7 @@ def measure(signs: NDArray, groups: NDArray[np.int64], length_difference: NDArra
     # a concept that never varies still has the resolution of one pair
     error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
     z = effect / np.maximum(error, 1e-12)
-    half_width = Z90 * error
+    half_width = Z90 * np.hypot(error, model_error)
     return EffectTable(
         effect=effect,
         low=np.maximum(effect - half_width, -1.0),

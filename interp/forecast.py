@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
 from premortem.interp.effects import EffectTable, adjusted, measure, verdict
-from premortem.interp.forecasters import FITTED, Answers, values_per_pair
+from premortem.interp.forecasters import FITTED, Answers, model_error, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
@@ -144,7 +144,11 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
-    measured = [(topic, inside, _measure(reading, values, inside)) for topic, inside in tables]
+    readouts = [named.readout for named in concepts]
+    measured = [
+        (topic, inside, _measure(reading, values, inside, model_error(forecaster, values[inside], readouts)))
+        for topic, inside in tables
+    ]
     q = adjusted(np.concatenate([table.p for _, _, table in measured])) if concepts else np.zeros(0)
     effects: list[ConceptEffect] = []
     for number, (topic, inside, table) in enumerate(measured):
@@ -174,9 +178,9 @@ def reliability(values: NDArray[np.float64], prompts: NDArray[np.int64]) -> floa
     return round(ceiling(by_prompt(values, prompts), np.random.default_rng(0)), 4)
 
 
-def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_]) -> EffectTable:
+def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_], error: NDArray) -> EffectTable:
     _, groups = np.unique(reading.responses.groups[inside], return_inverse=True)
-    return measure(values[inside], groups, reading.responses.length_difference[inside])
+    return measure(values[inside], groups, reading.responses.length_difference[inside], error)
 
 
 def _stands_out(values: NDArray, inside: NDArray[np.bool_], table: EffectTable, q: NDArray) -> NDArray[np.bool_]:

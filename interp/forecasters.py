@@ -55,6 +55,10 @@ REWARD_C = 1e-4
 the features' mean differences."""
 LEAST_RATE = 0.01
 """Share of responses in which a feature fires to take part in the reward."""
+STRAY = (0.06, 0.4)
+"""How far training strays from `excess`, as standard deviations: a share of the spread of the pairs' values, and a
+share of the effect itself, since nobody knows how far training will go. Fitted on real runs, see
+`tests/bench/skill.md`."""
 Values = NDArray[np.float64]
 
 
@@ -185,6 +189,16 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
     amounts = own.within(np.stack([readout.amount(own.bag) for readout in readouts], 1))
     covariance = heard.T @ amounts / len(amounts)
     return np.asarray((difference @ covariance) * (push * REWARD_C * responses.n_pairs)[:, None])
+
+
+def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Values:
+    """Return how far training strays from the column means of `values` (n_pairs, n_concepts) beyond their chance.
+
+    Standard deviations, `(n_concepts,)`; 0 where that has not been measured: it has for `excess` in shares of tokens.
+    """
+    known = np.asarray([name == "excess" and readout.unit == "tokens" for readout in readouts], dtype=bool)
+    spread, slope = STRAY
+    return np.where(known, np.hypot(spread * np.sqrt((values**2).mean(0)), slope * values.mean(0)), 0.0)
 
 
 def log_length_difference(responses: Sides) -> Values:

@@ -12,7 +12,7 @@ Nothing here trains, samples or reads: it is given what came of that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -142,13 +142,15 @@ def predict(
     length_difference: NDArray[np.int64],
     *,
     topics: NDArray[np.bool_] | None = None,
+    error: Callable[[Floats], Floats] | None = None,
     fitted: bool = False,
     seed: int = 0,
 ) -> Predicted:
     """Return what a forecaster says of some concepts, and what it would say if the sides were swapped at random.
 
     `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
-    (n_pairs,) numbers the pairs' prompts without gaps. With `topics` (n_topics, n_prompts) there is a column for each
+    (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
+    means, `(n_concepts,)`. With `topics` (n_topics, n_prompts) there is a column for each
     concept within each topic, topic after topic.
     """
     everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)
@@ -156,7 +158,8 @@ def predict(
     for topic in everywhere if topics is None else topics:
         inside = topic[prompts]
         numbers = np.unique(prompts[inside], return_inverse=True)[1]
-        tables.append(measure(values[inside], numbers, length_difference[inside]))
+        stray = error(values[inside]) if error else 0.0
+        tables.append(measure(values[inside], numbers, length_difference[inside], stray))
     effect, low, high, p, split_half, controlled = (
         np.concatenate([getattr(table, name) for table in tables])
         for name in ("effect", "low", "high", "p", "split_half", "length_controlled")

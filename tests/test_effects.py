@@ -74,3 +74,15 @@ def test_adjusted_p_values_follow_benjamini_and_hochberg() -> None:
 def test_one_objection_is_enough_for_cannot_tell(changed: dict[str, float], expected: str) -> None:
     sound = {"effect": 0.2, "low": 0.1, "high": 0.3, "q": 0.01, "split_half": 0.1, "at_equal_length": 0.2}
     assert verdict(**(sound | changed)) == expected
+
+
+def test_what_training_strays_by_widens_the_interval_and_may_undo_a_verdict() -> None:
+    signs = np.asarray([1] * 30 + [0] * 10)[:, None]
+    sharp = measure(signs, np.arange(40), np.zeros(40))
+    wide = measure(signs, np.arange(40), np.zeros(40), np.asarray([0.6]))
+    assert wide.effect[0] == sharp.effect[0]
+    assert wide.p[0] == sharp.p[0]
+    assert wide.low[0] < 0 < sharp.low[0]
+    told = (float(sharp.p[0]), float(sharp.split_half[0]), float(sharp.length_controlled[0]))
+    assert verdict(float(sharp.effect[0]), float(sharp.low[0]), float(sharp.high[0]), *told) == "amplified"
+    assert verdict(float(wide.effect[0]), float(wide.low[0]), float(wide.high[0]), *told) == "cannot_tell"

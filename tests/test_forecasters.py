@@ -12,9 +12,11 @@ from premortem.interp.forecasters import (
     DEFAULT,
     FITTED,
     FORECASTERS,
+    STRAY,
     ForecasterName,
     Own,
     log_length_difference,
+    model_error,
     values_per_pair,
 )
 from premortem.interp.readout import Bag, Part, Readout, Responses
@@ -128,3 +130,12 @@ def test_the_command_line_offers_all_forecasters() -> None:
 
 def test_runs_and_benches_take_the_same_forecaster() -> None:
     assert RunSettings.model_fields["forecaster"].default == DEFAULT == BenchSettings().forecaster
+
+
+def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> None:
+    values = np.asarray([[0.3, 0.3], [0.1, 0.1]])
+    by_token, by_response = CONCEPTS[0], Readout(CONCEPTS[0].whole, Part(), 2.0)
+    found = model_error("excess", values, [by_token, by_response])
+    spread, slope = STRAY
+    assert found == pytest.approx([np.sqrt(0.05 * spread**2 + (0.2 * slope) ** 2), 0.0])
+    assert (model_error("tilt", values, [by_token, by_token]) == 0).all()
