@@ -47,7 +47,7 @@ def validate(
     layer: Layer = None,
     method: Annotated[Method, typer.Option("--method", help="Adapters, or all weights.")] = Method.LORA,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Times each pair is trained on.")] = 2,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Highest learning rate.")] = 1e-4,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Highest learning rate.")] = 3e-4,
     beta: Annotated[float, typer.Option("--beta", min=0.0, help="DPO's beta.")] = 0.1,
     per_prompt: Annotated[int, typer.Option("--per-prompt", min=1, help="Answers to each held-out prompt.")] = 4,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of an answer, at most.")] = 64,

@@ -17,8 +17,6 @@ from typing import NamedTuple
 from skill_data import SETS, make, write
 
 RESULTS = Path(__file__).parent / "results" / "skill"
-LEARNING_RATE = 3e-4
-"""Three times the default: so few pairs take some 60 steps."""
 
 
 class Run(NamedTuple):
@@ -53,7 +51,7 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     data = work / f"{run.name}.jsonl"
     write(pairs, data)
     command = [sys.executable, "-m", "premortem.agent", "validate", str(data), "--seed", str(run.seed)]
-    command += ["--learning-rate", str(LEARNING_RATE), "--per-prompt", str(run.per_prompt)]
+    command += ["--per-prompt", str(run.per_prompt)]
     command += ["--db", str(work / "skill.db"), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout)
