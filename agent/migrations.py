@@ -255,6 +255,13 @@ def m003_validations(db: Database) -> None:
     db.executescript(_VALIDATIONS)
 
 
+@MIGRATIONS()
+def m004_units_and_reliability(db: Database) -> None:
+    """Tell with each effect what it is a share of, and with each forecast how far its halves agree."""
+    _add_cell(db, "effects", "unit", "responses", beside=("run_id", "stage", "forecaster", "position"))
+    db.execute("ALTER TABLE forecasts ADD COLUMN reliability REAL")
+
+
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
     """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
     rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))

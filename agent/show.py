@@ -15,17 +15,16 @@ from rich.text import Text
 
 from premortem.agent.diff import excerpt
 from premortem.agent.summary import (
-    LEAST_RELIABLE,
     Document,
     FindingView,
     by_unit,
+    doubt,
     edit_decision,
     finding_views,
     headline,
     lens_name,
     points,
     uncovered,
-    unreliable,
 )
 
 _KIND_STYLE = {"forbidden": "bold red", "missing": "bold magenta", "surprise": "bold yellow"}
@@ -121,9 +120,8 @@ def forecast_view(document: Document, limit: int = 12) -> RenderableType:
     parts: list[RenderableType] = [data_and_lens(document), Text("")]
     for unit, own in units.items():
         parts += [_effects(own[:limit], unit), _units(unit), Text("")]
-    agree = document["forecast"].get("reliability")
-    if agree is not None and agree < LEAST_RELIABLE:
-        parts.append(Text(unreliable(agree), style="yellow"))
+    if warning := doubt(document):
+        parts.append(Text(f"note: {warning}", style="yellow"))
     hidden = sum(max(len(own) - limit, 0) for own in units.values())
     parts.append(Text("? a name that did not hold on held-out texts: a hint and no more", style="dim"))
     if hidden:

@@ -149,7 +149,7 @@ class Store:
         """
         keys = {"run_id": run_id, "stage": stage, "forecaster": forecast.forecaster}
         left = to_json([finding.model_dump() for finding in remaining])
-        row = {**keys, "n_pairs": forecast.n_pairs, "remaining": left}
+        row = {**keys, "n_pairs": forecast.n_pairs, "remaining": left, "reliability": forecast.reliability}
         effects = [
             {**keys, "position": position, **to_cells(effect)} for position, effect in enumerate(forecast.concepts)
         ]
@@ -168,7 +168,8 @@ class Store:
         if not rows:
             return None
         effects = self._load(ConceptEffect, f"SELECT * FROM effects {where} ORDER BY position", keys)
-        return Forecast(forecaster=rows[0]["forecaster"], n_pairs=rows[0]["n_pairs"], concepts=effects)
+        told = {name: rows[0][name] for name in ("forecaster", "n_pairs", "reliability")}
+        return Forecast(**told, concepts=effects)
 
     def load_remaining(self, run_id: str) -> tuple[Finding, ...]:
         """Return the findings that the edited data still give; empty until the run is done."""

@@ -193,6 +193,12 @@ def unreliable(reliability: float) -> str:
     )
 
 
+def doubt(document: Document) -> str:
+    """Return the warning that a forecast carries, or nothing."""
+    agree = document["forecast"].get("reliability")
+    return unreliable(agree) if agree is not None and agree < LEAST_RELIABLE else ""
+
+
 def by_unit(concepts: Sequence[Document]) -> dict[str, list[Document]]:
     """Return effects by what they are shares of, in their order."""
     units: dict[str, list[Document]] = {}

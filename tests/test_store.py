@@ -344,3 +344,29 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         Store(tmp_path / "file" / "x.db")
+
+
+def test_effects_from_before_there_were_units_are_shares_of_responses(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        store.begin_run(RUN, spec="", settings={}, forecaster="disparity")
+        fill(store)
+        forecast = store.load_forecast(RUN)
+        for effect in forecast.concepts:
+            cells = to_cells(effect)
+            older = content_id({name: cell for name, cell in cells.items() if name not in ("unit", "digest")})
+            store.database.execute("UPDATE effects SET digest = ? WHERE digest = ?", [older, cells["digest"]])
+        store.database.execute("ALTER TABLE effects DROP COLUMN unit")
+        store.database.execute("ALTER TABLE forecasts DROP COLUMN reliability")
+        store.database.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm004%'")
+    with Store(tmp_path / "x.db") as store:
+        assert store.load_forecast(RUN) == forecast
+        assert {effect.unit for effect in forecast.concepts} == {"responses"}
+
+
+def test_a_forecast_keeps_its_reliability(store: Store) -> None:
+    fill(store)
+    forecast = store.load_forecast(RUN)
+    assert forecast is not None and forecast.reliability is None
+    store.save_forecast(RUN, forecast.model_copy(update={"reliability": 0.25}))
+    assert store.load_forecast(RUN).reliability == 0.25
+    assert store.document(RUN)["forecast"]["reliability"] == 0.25

@@ -31,7 +31,7 @@ from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
 
-OWN_PROMPTS = 60
+OWN_PROMPTS = 40
 """Prompts that the start model answers itself where a forecaster asks for that, at most; the first ones."""
 OWN_ANSWERS = 2
 """Answers to each."""
