@@ -142,8 +142,19 @@ def validate(
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
         **document_of(ran, measured, groups, topics.names, _rows(bench, groups)),
+        "features": _features(kinds["features"], measured[-1], bench.settings.forecaster),
         "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
+    }
+
+
+def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[str, dict[str, float]]:
+    """Return the forecast and the learned shift of each single feature."""
+    effects, learned = measured.predicted[default].effect, measured.outcome.learned
+    numbers = [int(readout.whole.features[0]) for readout in forecasts.readouts]
+    return {
+        str(number): {"forecast": round(float(effect), 5), "learned": round(float(shift), 5)}
+        for number, effect, shift in zip(numbers, effects, learned, strict=True)
     }
 
 

@@ -134,6 +134,8 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert (found["elsewhere"]["prompts"], found["elsewhere"]["per_prompt"]) == (40, 4)
     assert {row["level"] for row in found["elsewhere"]["skill"]} == {"groups", "features"}
     assert found["finer"]["groups"] >= 3
+    assert found["features"]
+    assert all(set(each) == {"forecast", "learned"} for each in found["features"].values())
     assert {row["level"] for row in found["finer"]["skill"]} == {"groups"}
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0

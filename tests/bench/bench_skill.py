@@ -57,8 +57,7 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     document = json.loads(done.stdout)
     document["dataset"]["path"] = data.name
     document["planted"] = {name: list(rows) for name, rows in truth.items()}
-    text = json.dumps(document, indent=1) + "\n"
-    (RESULTS / f"{run.label}.json").write_text(text, "utf-8")
+    (RESULTS / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
 
 
 def main() -> None:

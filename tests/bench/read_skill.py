@@ -6,14 +6,18 @@ Run by `make bench-skill` after the runs; by itself it measures nothing.
 import json
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
+from sklearn.linear_model import Ridge
 
 from premortem.agent.chart import Mark
 from premortem.agent.diff import visible
 from premortem.agent.scatter import SIDE, scatter
+from premortem.agent.validation_document import LEAST_RATE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
@@ -24,6 +28,9 @@ svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
 .grid { stroke: #e6e6e6; } .zero { stroke: #888; }
 .reach { stroke: #bbb; } circle { fill: #2563a8; fill-opacity: .75; }
 """
+
+RIDGE = 10.0
+"""Penalty of the regression over forecasters, in groups."""
 
 Document = dict[str, Any]
 
@@ -122,6 +129,61 @@ def baselines(documents: dict[str, Document], level: str, ceilings: Sequence[flo
     return lines
 
 
+def calibrated(documents: dict[str, Document]) -> str:
+    """Return what a regression over all forecasters would reach on sources that it was not fitted on.
+
+    Ridge without intercept over the forecasters' effects on groups. AlpacaEval never takes part in a fit: its licence
+    forbids that what ships is fitted on it.
+    """
+    names = list(next(iter(documents.values()))["concepts"][0]["forecasts"])
+    data = {run: columns(document, names) for run, document in documents.items()}
+    lines = []
+    for run, (x, y) in data.items():
+        others = [other for other in data if source(other) not in (source(run), "alpacaeval")]
+        fit = Ridge(RIDGE, fit_intercept=False)
+        fit.fit(
+            np.concatenate([data[other][0] for other in others]), np.concatenate([data[other][1] for other in others])
+        )
+        said = fit.predict(x)
+        default = x[:, names.index(default_of(documents[run]))]
+        lines.append([run, *(figure(max(np.corrcoef(each, y)[0, 1], 0.0) ** 2) for each in (default, said))])
+    return table(["run", "default", "calibrated on the other sources"], lines)
+
+
+def columns(document: Document, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return forecasts `(n_groups, n_forecasters)`, each in units of its own root mean square, and learned shifts
+    `(n_groups,)` in units of the default forecast's."""
+    groups = [each for each in document["concepts"] if each["topic"] is None and each["rate"] >= LEAST_RATE]
+    x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
+    y = np.asarray([group["learned"] for group in groups])
+    scale = float(np.sqrt((x[:, names.index(default_of(document))] ** 2).mean()))
+    spreads = np.sqrt((x**2).mean(0))
+    return x / np.where(spreads > 0, spreads, 1.0), y / scale
+
+
+def default_of(document: Document) -> str:
+    """Return the name of the default forecaster."""
+    return next(str(row["forecaster"]) for row in document["skill"] if row["default"])
+
+
+def source(run: str) -> str:
+    """Return the file that a run's pairs come from."""
+    return run.removeprefix("planted-").split("-")[0]
+
+
+def agreement(documents: dict[str, Document]) -> str:
+    """Return how far two trainings on other parts of the same pairs, with another seed, learned the same."""
+    lines = []
+    for first, second in combinations(documents, 2):
+        if documents[first]["dataset"]["sha256"] != documents[second]["dataset"]["sha256"]:
+            continue
+        tables = [documents[run]["features"] for run in (first, second)]
+        shared = sorted(set(tables[0]) & set(tables[1]), key=int)
+        a, b = (np.asarray([each[feature]["learned"] for feature in shared]) for each in tables)
+        lines.append([first, second, str(len(shared)), figure(float(np.corrcoef(a, b)[0, 1]) ** 2)])
+    return table(["training", "other seed", "features", "R² of one by the other"], lines)
+
+
 def planted(documents: dict[str, Document]) -> str:
     """Return where the group that goes with each planted behaviour ranks, among the forecasts and after training."""
     lines = []
@@ -175,6 +237,8 @@ def main() -> None:
         ("Groups within topics", forecasters(documents, "topics")),
         ("Single features", forecasters(documents, "features")),
         ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
+        ("A regression over all forecasters: R² at groups", calibrated(documents)),
+        ("Two trainings on the same data set", agreement(documents)),
         ("Planted behaviours", planted(documents)),
     ]
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
