@@ -219,7 +219,8 @@ def _answers(
 def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int) -> Rollouts:
     texts = model.sample(asked, max_new_tokens=tokens, progress=bench.progress)
     pooled = bench.reader.encode_texts(list(zip(asked, texts, strict=True)), bench.progress)[bench.main.lens_id]
-    return Rollouts(texts, bag_of(pooled), np.asarray(pooled.n_tokens))
+    bag = bag_of(pooled, closing=bench.reader.closing_of(asked[0]))
+    return Rollouts(texts, bag, np.asarray(pooled.n_tokens))
 
 
 def _movement(bench: Workbench, trained: StartModel, held_out: Sequence[Pair], answers: Answers) -> Movement:

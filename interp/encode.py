@@ -107,6 +107,7 @@ class Reader:
         self._recent: OrderedDict[tuple[str, bytes], TokenFeatures] = OrderedDict()
         self._largest = 0
         self._known: dict[bytes, Keys] = {}
+        self._ends: dict[bool, int] = {}
         self._forward: Forward | None = None
 
     def encode(
@@ -132,6 +133,21 @@ class Reader:
         """Return each response, read after its prompt, through each lens: for texts that belong to no pair."""
         pairs = [_lone_pair(prompt, response) for prompt, response in texts]
         return {lens_id: encoded.chosen for lens_id, encoded in self.encode(pairs, progress).items()}
+
+    def closing(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+        """Return how many tokens the template puts behind a response only to end it, `(n_pairs,)`."""
+        return np.asarray([self._closing(pair.conversational) for pair in pairs], dtype=np.int64)
+
+    def closing_of(self, prompt: Content) -> int:
+        """Return how many tokens the template puts behind an answer to `prompt` only to end it."""
+        return self._closing(not isinstance(prompt, str))
+
+    def _closing(self, conversational: bool) -> int:
+        if conversational not in self._ends:
+            prompt: Content = ({"role": "user", "content": "?"},) if conversational else "?"
+            read = tokenize(_lone_pair(prompt, ""), self.model.tokenizer, self._max_length)
+            self._ends[conversational] = len(read.chosen) if read else 0
+        return self._ends[conversational]
 
     def token_activations(self, pair: Pair, side: Side, lens_id: str, features: Sequence[int]) -> TokenActs:
         """Return `features` on each token of one response."""

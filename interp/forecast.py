@@ -84,14 +84,20 @@ class NamedReadout:
     readout: Readout
 
 
-def read(pairs: Sequence[Pair], encoded: EncodedPairs, lens_id: str, directions: Directions | None = None) -> Reading:
-    """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast."""
+def read(
+    pairs: Sequence[Pair],
+    encoded: EncodedPairs,
+    lens_id: str,
+    directions: Directions | None = None,
+    closing: NDArray[np.int64] | int = 0,
+) -> Reading:
+    """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast; see `responses_of` for `closing`."""
     prompts = [pair.prompt_text() for pair in pairs]
     groups = prompt_groups(prompts)
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    return Reading(lens_id, tuple(pairs), responses_of(encoded, groups), vocabulary, topics, directions)
+    return Reading(lens_id, tuple(pairs), responses_of(encoded, groups, closing), vocabulary, topics, directions)
 
 
 def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:

@@ -329,3 +329,22 @@ def concatenate(parts: Sequence[Pooled], d_sae: int) -> Pooled:
         TokenRows.joined([part.tokens for part in parts]),
         d_sae,
     )
+
+
+def content_shares(pooled: Pooled, closing: NDArray[np.int64] | int) -> sparse.csr_matrix:
+    """Return the share of tokens on which each feature fires, `(n, d_sae)`, without the last `closing` (n,) tokens.
+
+    Dozens of features fire on the token that ends a response. It is nothing that a response says, and an empty one has
+    no other, so that a model which says less would seem to shift all of them by a multiple of everything else.
+    """
+    cut = np.minimum(closing, pooled.n_tokens).astype(np.int64)
+    if not cut.any():
+        return pooled.share
+    fires = pooled.tokens.take(ranges(pooled.starts[1:] - cut, cut)).matrix(pooled.share.shape[1])
+    fires.data[:] = 1.0
+    owner = np.repeat(np.arange(len(pooled)), cut)
+    ends = sparse.csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), (len(pooled), len(owner))) @ fires
+    counts = (sparse.diags(pooled.n_tokens.astype(np.float64)) @ pooled.share - ends).tocsr()
+    counts.data = np.rint(counts.data)
+    counts.eliminate_zeros()
+    return (sparse.diags(1 / np.maximum(pooled.n_tokens - cut, 1).astype(np.float64)) @ counts).tocsr()

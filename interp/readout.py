@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from premortem.interp.pooling import EncodedPairs, Pooled, TokenRows, ranges
+from premortem.interp.pooling import EncodedPairs, Pooled, TokenRows, content_shares, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -92,7 +92,8 @@ class Bag:
     starts: NDArray[np.int64]
     """`(n + 1,)`: where each response's tokens begin."""
     shares: sparse.csr_matrix | None = None
-    """`(n, d_sae)`: share of tokens on which each feature fires; None where they were not kept."""
+    """`(n, d_sae)`: share of tokens on which each feature fires, those that only end a response left out; None where
+    they were not kept."""
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -339,19 +340,23 @@ def log_maxima(pooled: Pooled) -> sparse.csr_matrix:
     return x
 
 
-def bag_of(*parts: Pooled) -> Bag:
-    """Make a bag of the responses of `parts`, one part after the other."""
+def bag_of(*parts: Pooled, closing: NDArray[np.int64] | int = 0) -> Bag:
+    """Make a bag of the responses of `parts`, one part after the other.
+
+    `closing` (n,), the same for each part, is how many tokens at the end of a response only end it; see
+    `content_shares`.
+    """
     x = sparse.vstack([log_maxima(part) for part in parts]).tocsr()
     units = TokenRows.joined([units_of(part.tokens) for part in parts])
     x.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
-    shares = sparse.vstack([part.share for part in parts], format="csr")
+    shares = sparse.vstack([content_shares(part, closing) for part in parts], format="csr")
     return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]), shares)
 
 
-def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64]) -> Responses:
-    """Stack both sides of `encoded`."""
-    return Responses(bag_of(encoded.chosen, encoded.rejected), groups)
+def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64], closing: NDArray[np.int64] | int = 0) -> Responses:
+    """Stack both sides of `encoded`; `closing` (n_pairs,) tokens at the end of each side only end it."""
+    return Responses(bag_of(encoded.chosen, encoded.rejected, closing=closing), groups)
 
 
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:

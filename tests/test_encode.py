@@ -11,7 +11,8 @@ from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError
 from premortem.interp.lens import Lens, load_lens
 from premortem.interp.models import LoadedModel, load_model
-from premortem.interp.pooling import EncodedPairs, Pooled
+from premortem.interp.pooling import EncodedPairs, Pooled, content_shares
+from premortem.interp.records import Pair
 from premortem.interp.tokens import tokenize
 from tiny import D_SAE, chat_pair, some_pairs, write_model, write_sae
 
@@ -193,6 +194,29 @@ def test_texts_without_a_pair_share_the_cache(model: LoadedModel, lenses: list[L
     for lens_id, pooled in alone.items():
         assert same(pooled.take([0]), encoded[lens_id].chosen)
         assert same(pooled.take([1]), encoded[lens_id].rejected)
+
+
+def test_what_only_ends_a_response_is_no_part_of_its_shares(model: LoadedModel, lenses: list[Lens]) -> None:
+    plain = Pair(row=9, prompt="Say", chosen=" something", rejected=" no")
+    pairs, reader, lens = (
+        [*some_pairs(), chat_pair(8, "Say nothing.", "", "no"), plain],
+        Reader(model, lenses),
+        lenses[0],
+    )
+    closing = reader.closing(pairs)
+    assert closing.tolist() == [reader.closing_of(pair.prompt) for pair in pairs]
+    chosen = reader.encode(pairs)[lens.lens_id].chosen
+    shares = content_shares(chosen, closing)
+    for at, pair in enumerate(pairs):
+        tokens = tokenize(pair, model.tokenizer)
+        assert tokens is not None
+        ending = model.tokenizer.decode(tokens.chosen[len(tokens.chosen) - closing[at] :])
+        assert model.tokenizer.decode(tokens.chosen).removesuffix(ending).strip() == pair.text("chosen").strip()
+        acts = alone(model, lens, tokens.prompt, tokens.chosen)[: len(tokens.chosen) - closing[at]]
+        expected = (acts > 0).float().mean(0).numpy() if len(acts) else np.zeros(D_SAE)
+        np.testing.assert_allclose(shares[at].toarray()[0], expected, atol=1e-6)
+    assert shares[len(pairs) - 2].nnz == 0
+    assert content_shares(chosen, 0) is chosen.share
 
 
 def test_a_pair_that_dpo_drops_has_no_tokens(model: LoadedModel, lenses: list[Lens]) -> None:

@@ -102,7 +102,8 @@ class Workbench:
         asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         pooled = self.reader.encode_texts(list(zip(asked, texts, strict=True)), self.progress)[self.main.lens_id]
-        return Own(bag_of(pooled), np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS))
+        closing = self.reader.closing_of(asked[0])
+        return Own(bag_of(pooled, closing=closing), np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS))
 
     @cached_property
     def readable(self) -> tuple[Pair, ...]:
@@ -119,7 +120,9 @@ class Workbench:
     def reading(self) -> Reading:
         """The dataset as the main lens reads it."""
         directions = Directions(self.reader.model, self.main)
-        reading = read(self.readable, self._encoded(self.main), self.main.lens_id, directions)
+        reading = read(
+            self.readable, self._encoded(self.main), self.main.lens_id, directions, self.reader.closing(self.readable)
+        )
         return replace(reading, answers=lambda: self.own)
 
     @cached_property
@@ -226,7 +229,8 @@ class Workbench:
             return pairs, Edited(reading.whole, kept, None)
         encoded = self.reader.encode([pair for _, pair in changed], self.progress, only=reading.lens_id)
         numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
-        return pairs, Edited(reading.whole, kept, responses_of(encoded[reading.lens_id], numbers))
+        closing = self.reader.closing([pair for _, pair in changed])
+        return pairs, Edited(reading.whole, kept, responses_of(encoded[reading.lens_id], numbers, closing))
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.
