@@ -56,6 +56,7 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout)
     document["dataset"]["path"] = data.name
+    document["lens"]["sae"] = Path(document["lens"]["sae"]).name
     document["planted"] = {name: list(rows) for name, rows in truth.items()}
     (RESULTS / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
 
