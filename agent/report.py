@@ -27,6 +27,7 @@ from premortem.agent.summary import (
     Document,
     FindingView,
     by_unit,
+    concept_title,
     doubt,
     edit_passed,
     finding_views,
@@ -121,7 +122,7 @@ def _forecast(document: Document) -> list[dict[str, Any]]:
 
 def _mark(concept: Document) -> Mark:
     return Mark(
-        label=f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"],
+        label=concept_title(concept),
         value=concept["effect"],
         low=concept["low"],
         high=concept["high"],

@@ -18,6 +18,7 @@ from premortem.agent.summary import (
     Document,
     FindingView,
     by_unit,
+    concept_title,
     doubt,
     edit_decision,
     finding_views,
@@ -136,7 +137,7 @@ def _effects(concepts: Sequence[Document], unit: str) -> Table:
         numeric = name in ("effect", "90% interval", "rows")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name != first)
     for concept in concepts:
-        title = f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else concept["name"]
+        title = concept_title(concept)
         verdict = concept["verdict"]
         table.add_row(
             safe(title if concept["name_tested"] else f"{title} ?", 56),
@@ -196,7 +197,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
-            safe(f"{concept['name']} · in {concept['topic']}" if concept["topic"] else concept["name"], 56),
+            safe(concept_title(concept), 56),
             points(concept["forecast"], "tokens"),
             Text(points(concept["learned"], "tokens"), style="bold"),
             f"{points(concept['low'], 'tokens')} {points(concept['high'], 'tokens')}",

@@ -181,6 +181,11 @@ def points(value: float | None, unit: str = "responses") -> str:
     return "–" if value is None else f"{100 * value:+.{2 if unit == 'tokens' else 1}f}"
 
 
+def concept_title(concept: Document) -> str:
+    """Return a concept's name, with the topic that its effect is confined to."""
+    return f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else str(concept["name"])
+
+
 LEAST_RELIABLE = 0.5
 """Reliability of a forecast below which most of what it says of groups is chance."""
 

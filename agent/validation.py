@@ -14,16 +14,22 @@ from premortem.agent.runs import RunSettings
 from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
-from premortem.interp.forecast import NamedReadout, group_concepts, responsible
+from premortem.interp.forecast import group_concepts, responsible
 from premortem.interp.forecasters import FITTED, FORECASTERS, model_error
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
-from premortem.interp.readout import Bag, Readout, bag_of
+from premortem.interp.readout import Bag, Readout, amounts
 from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel, Tokens
-from premortem.interp.tokens import tokenize
-from premortem.interp.training import TrainingSettings, reference_log_likelihood, require_trl, train_dpo
+from premortem.interp.tokens import MAX_LENGTH
+from premortem.interp.training import (
+    TrainingSettings,
+    pair_log_likelihood,
+    reference_log_likelihood,
+    require_trl,
+    train_dpo,
+)
 from premortem.interp.validation import (
     Movement,
     SharedTopics,
@@ -66,8 +72,6 @@ class Rollouts(NamedTuple):
     texts: list[str]
     bag: Bag
     """As the start model's lens reads them."""
-    lengths: NDArray[np.int64]
-    """Tokens of each."""
 
 
 class Answers(NamedTuple):
@@ -123,9 +127,9 @@ def validate(
     aside = _answers(bench, models, list(distinct.values()), per_prompt, tokens)
     elsewhere = _answers(bench, models, _elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE), tokens)
     topics = shared_topics([pair.prompt_text() for pair in bench.readable], list(distinct))
-    measured = [_measured(kind, each, bench, aside) for kind, each in kinds.items()]
-    if topics.names:
-        measured.insert(1, _measured("topics", kinds["groups"], bench, aside, topics))
+    features = _measured("features", kinds["features"], bench, aside)
+    within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
+    measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
     ran = Ran(
         run_id=content_id(
             "validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id, n_groups
@@ -141,8 +145,8 @@ def validate(
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
-        **document_of(ran, measured, groups, topics.names, _rows(bench, groups)),
-        "features": _features(kinds["features"], measured[-1], bench.settings.forecaster),
+        **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"])),
+        "features": _features(kinds["features"], features, bench.settings.forecaster),
         "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
     }
@@ -158,11 +162,13 @@ def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[st
     }
 
 
-def _rows(bench: Workbench, groups: Sequence[NamedReadout]) -> list[tuple[int, ...]]:
-    """Return the rows that carry each group's effect, most responsible first."""
-    values = bench.reading.values(bench.settings.forecaster, [group.readout for group in groups])
-    signs = np.sign(values.mean(0))
-    return [responsible(bench.reading, group.readout, values[:, i], signs[i])[:ROWS] for i, group in enumerate(groups)]
+def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:
+    """Return the rows that carry each concept's effect, most responsible first."""
+    columns = forecasts.values[bench.settings.forecaster].T
+    return [
+        responsible(bench.reading, readout, column, float(np.sign(column.mean())))[:ROWS]
+        for readout, column in zip(forecasts.readouts, columns, strict=True)
+    ]
 
 
 def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:
@@ -171,8 +177,8 @@ def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats
         raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
     whole = bench.reading.whole
     values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in FORECASTERS}
-    amounts = np.stack([whole.amount(readout) for readout in readouts], 1)
-    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, amounts, likelihood.T.ravel(), seed))
+    shown = whole.amounts(readouts)
+    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, shown, likelihood.T.ravel(), seed))
 
 
 def _measured(
@@ -180,10 +186,7 @@ def _measured(
 ) -> Measured:
     """Hold forecasts against answers, everywhere or within topics."""
     responses, seed = bench.reading.responses, bench.settings.seed
-    before, after = (
-        np.stack([readout.amount(each.bag) for readout in forecasts.readouts], 1)
-        for each in (answers.before, answers.after)
-    )
+    before, after = (amounts(each.bag, forecasts.readouts) for each in (answers.before, answers.after))
     outcome = observe(before, after, answers.numbers, topics.aside if topics else None)
     predicted = {
         name: predict(
@@ -218,18 +221,14 @@ def _answers(
 
 def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int) -> Rollouts:
     texts = model.sample(asked, max_new_tokens=tokens, progress=bench.progress)
-    pooled = bench.reader.encode_texts(list(zip(asked, texts, strict=True)), bench.progress)[bench.main.lens_id]
-    bag = bag_of(pooled, closing=bench.reader.closing_of(asked[0]))
-    return Rollouts(texts, bag, np.asarray(pooled.n_tokens))
+    return Rollouts(texts, bench.heard(asked, texts, bench.progress))
 
 
 def _movement(bench: Workbench, trained: StartModel, held_out: Sequence[Pair], answers: Answers) -> Movement:
     """Return how far training went, on the pairs held out and in the trained model's own answers."""
-    found = [tokenize(pair, trained.tokenizer) for pair in held_out]
-    kept = [pair for pair in found if pair is not None]
-    sides: list[Tokens] = [(pair.prompt, side) for pair in kept for side in (pair.chosen, pair.rejected)]
-    counts = np.asarray([len(side) for _, side in sides])
-    likelihood = [model.log_likelihood(sides, bench.progress) * counts for model in (bench.start_model, trained)]
+    start, end = (
+        pair_log_likelihood(model, held_out, MAX_LENGTH, bench.progress) for model in (bench.start_model, trained)
+    )
     own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))
         for prompt, text in list(zip(answers.asked, answers.after.texts, strict=True))[:KL_ANSWERS]
@@ -238,6 +237,5 @@ def _movement(bench: Workbench, trained: StartModel, held_out: Sequence[Pair], a
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
     own, other = (model.log_likelihood(said, bench.progress) for model in (trained, bench.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
-    start, end = (each.reshape(-1, 2) for each in likelihood)
-    lengths = (float(answers.before.lengths.mean()), float(answers.after.lengths.mean()))
-    return movement(start, end, kl, lengths)
+    before, after = (float(np.diff(each.bag.starts).mean()) for each in (answers.before, answers.after))
+    return movement(start, end, kl, (before, after))

@@ -42,12 +42,12 @@ def measure(
 ) -> EffectTable:
     """Measure the effect of each column of `signs` (n_pairs, n_concepts), values -1 to 1.
 
-    `groups` (n_pairs,) numbers the prompts; `length_difference` (n_pairs,) is chosen minus rejected, in tokens;
-    `model_error` (n_concepts,) is how far training strays from a forecast that knew all pairs there are, a standard
-    deviation that widens the intervals.
+    `groups` (n_pairs,) numbers the prompts, gaps do not matter; `length_difference` (n_pairs,) is chosen minus
+    rejected, in tokens; `model_error` (n_concepts,) is how far training strays from a forecast that knew all pairs
+    there are, a standard deviation that widens the intervals.
     """
     values = np.asarray(signs, dtype=np.float64)
-    n = len(values)
+    n, groups = len(values), np.unique(groups, return_inverse=True)[1]
     effect = values.mean(0)
     error = _prompt_error(values - effect, groups)
     # a concept that never varies still has the resolution of one pair
@@ -66,11 +66,16 @@ def measure(
 
 def _prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Standard error of each column's mean with prompts as clusters."""
-    n, n_groups = len(centred), int(groups.max()) + 1
-    member = sparse.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(n_groups, n))
-    sums = member @ centred
-    correction = n_groups / max(n_groups - 1, 1)
-    return np.sqrt(correction * (sums**2).sum(0)) / n
+    sums = prompt_sums(centred, groups)
+    correction = len(sums) / max(len(sums) - 1, 1)
+    return np.asarray(np.sqrt(correction * (sums**2).sum(0)) / len(centred))
+
+
+def prompt_sums(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sums of `values` (n, k) over the rows of each prompt, `(n_prompts, k)`; `groups` (n,) numbers them."""
+    n = len(values)
+    member = sparse.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(int(groups.max()) + 1, n))
+    return np.asarray(member @ values)
 
 
 def _split_half(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

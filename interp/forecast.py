@@ -185,8 +185,8 @@ def reliability(values: NDArray[np.float64], prompts: NDArray[np.int64]) -> floa
 
 
 def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_], error: NDArray) -> EffectTable:
-    _, groups = np.unique(reading.responses.groups[inside], return_inverse=True)
-    return measure(values[inside], groups, reading.responses.length_difference[inside], error)
+    responses = reading.responses
+    return measure(values[inside], responses.groups[inside], responses.length_difference[inside], error)
 
 
 def _stands_out(values: NDArray, inside: NDArray[np.bool_], table: EffectTable, q: NDArray) -> NDArray[np.bool_]:

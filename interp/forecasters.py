@@ -37,9 +37,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from premortem.interp.effects import prompt_sums
 from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
-from premortem.interp.readout import Bag, Readout, Sides
+from premortem.interp.readout import Bag, Readout, Sides, amounts
 
 ForecasterName = Literal["excess", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
@@ -83,8 +84,7 @@ class Own:
         return np.where(asked[:, None], means[known], values.mean(0))
 
     def _means(self, values: Values) -> Values:
-        counts = np.maximum(np.bincount(self.prompts), 1)[:, None]
-        return np.stack([np.bincount(self.prompts, column) for column in values.T], 1) / counts
+        return prompt_sums(values, self.prompts) / np.maximum(np.bincount(self.prompts), 1)[:, None]
 
 
 Answers = Callable[[], Own]
@@ -93,24 +93,23 @@ Answers = Callable[[], Own]
 
 def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
-    values = mean_difference(responses, readouts)
+    found = responses.amounts(readouts)
     by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
-    if not by_token:
-        return values
-    own = _asked(answers)
-    said, lengths = np.stack([readouts[i].amount(own.bag) for i in by_token], 1), np.diff(own.bag.starts)
-    usual = lengths @ said / max(int(lengths.sum()), 1)
-    weights = np.sqrt(responses.lengths) / max(float(np.sqrt(responses.lengths).mean()), 1e-12)
-    amounts = np.stack([responses.amount(readouts[i]) for i in by_token], 1)
-    chosen, rejected = responses.both((amounts - usual) * weights[:, None])
-    values[:, by_token] = chosen - rejected
-    return values
+    if by_token:
+        own = _asked(answers)
+        said, lengths = amounts(own.bag, [readouts[i] for i in by_token]), np.diff(own.bag.starts)
+        usual = lengths @ said / max(int(lengths.sum()), 1)
+        roots = np.sqrt(responses.lengths)
+        weights = roots / max(float(roots.mean()), 1e-12)
+        found[:, by_token] = (found[:, by_token] - usual) * weights[:, None]
+    chosen, rejected = responses.both(found)
+    return np.asarray(chosen - rejected)
 
 
 def mean_difference(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected amount per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
-    sides = [responses.both(responses.amount(readout)) for readout in readouts]
-    return np.stack([chosen - rejected for chosen, rejected in sides], 1)
+    chosen, rejected = responses.both(responses.amounts(readouts))
+    return np.asarray(chosen - rejected)
 
 
 def equal_length(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
@@ -128,7 +127,7 @@ def disparity(responses: Sides, readouts: Sequence[Readout], answers: Answers | 
     chosen, rejected = fires[: responses.n_pairs], fires[responses.n_pairs :]
 
     def u(readout: Readout) -> Values:
-        features = [feature for feature, weight in readout.strongest(FEATURES) if weight > 0]
+        features = readout.speaking(FEATURES)
         difference = chosen[:, features].sum(1).astype(float) - rejected[:, features].sum(1).astype(float)
         return np.asarray(difference).ravel() / max(len(features), 1)
 
@@ -160,9 +159,8 @@ def bradley_terry(signs: Values, log_length: Values) -> Values:
 def own_gap(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the chosen response's amount minus that of own answers to the same prompt, `(n_pairs, n_concepts)`."""
     own = _asked(answers)
-    chosen = np.stack([responses.both(responses.amount(readout))[0] for readout in readouts], 1)
-    said = np.stack([readout.amount(own.bag) for readout in readouts], 1)
-    return np.asarray(chosen - own.expected(said, responses.groups))
+    chosen, _ = responses.both(responses.amounts(readouts))
+    return np.asarray(chosen - own.expected(amounts(own.bag, readouts), responses.groups))
 
 
 def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
@@ -178,16 +176,15 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
     scale = 1 / np.sqrt(rate[kept] * (1 - rate[kept]))
     chosen, rejected = responses.both((fires[:, kept] @ sparse.diags(scale)).tocsr())
     difference = chosen - rejected
-    flipped = np.where(
-        np.arange(responses.n_pairs) % 2, 1.0, -1.0
-    )  # the fit wants both classes; a flip changes nothing
+    # the fit wants both classes; a flip changes nothing
+    flipped = np.where(np.arange(responses.n_pairs) % 2, 1.0, -1.0)
     fit = LogisticRegression(C=REWARD_C, fit_intercept=False, max_iter=1000)
     fit.fit(sparse.diags(flipped) @ difference, flipped)
     push = expit(-np.asarray(difference @ fit.coef_.ravel()))
     assert own.bag.shares is not None
     heard = (own.bag.shares > 0).tocsc()[:, kept].astype(np.float64) @ sparse.diags(scale)
-    amounts = own.within(np.stack([readout.amount(own.bag) for readout in readouts], 1))
-    covariance = heard.T @ amounts / len(amounts)
+    said = own.within(amounts(own.bag, readouts))
+    covariance = heard.T @ said / len(said)
     return np.asarray((difference @ covariance) * (push * REWARD_C * responses.n_pairs)[:, None])
 
 

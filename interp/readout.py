@@ -12,7 +12,7 @@ How readouts are learnt stands in `learner`. Nothing here knows what a concept i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -144,8 +144,8 @@ class Sides(ABC):
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
 
     @abstractmethod
-    def amount(self, readout: Readout) -> Floats:
-        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
+    def amounts(self, readouts: Sequence[Readout]) -> Floats:
+        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
 
 
 class Responses(Sides):
@@ -178,9 +178,9 @@ class Responses(Sides):
             self._fires[id(readout)] = readout, readout.fires(self.bag)
         return self._fires[id(readout)][1]
 
-    def amount(self, readout: Readout) -> Floats:
-        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
-        return self.fires(readout).astype(np.float64) if readout.unit == "responses" else readout.amount(self.bag)
+    def amounts(self, readouts: Sequence[Readout]) -> Floats:
+        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
+        return amounts(self.bag, readouts, self.fires)
 
 
 class Edited(Sides):
@@ -218,9 +218,11 @@ class Edited(Sides):
         """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
         return self._joined(self.before.fires(readout), None if self.changed is None else self.changed.fires(readout))
 
-    def amount(self, readout: Readout) -> Floats:
-        """Return how much of each response shows `readout`'s concept, in its unit, shape (2 * n_pairs,)."""
-        return self._joined(self.before.amount(readout), None if self.changed is None else self.changed.amount(readout))
+    def amounts(self, readouts: Sequence[Readout]) -> Floats:
+        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
+        return self._joined(
+            self.before.amounts(readouts), None if self.changed is None else self.changed.amounts(readouts)
+        )
 
     def _joined(self, old: NDArray, new: NDArray | None) -> NDArray:
         chosen, rejected = (side[self.kept] for side in self.before.both(old))
@@ -278,6 +280,10 @@ class Readout:
                 total[int(feature)] = total.get(int(feature), 0.0) + float(weight) / part.deviation
         return sorted(total.items(), key=lambda item: (-abs(item[1]), item[0]))[:n]
 
+    def speaking(self, n: int) -> list[int]:
+        """Return those of the `n` strongest features whose weights are positive: they speak for the concept."""
+        return [feature for feature, weight in self.strongest(n) if weight > 0]
+
     def score(self, bag: Bag) -> Floats:
         """Return the score of each response, shape (n,)."""
         total, d_sae = np.zeros(len(bag)), bag.x.shape[1]
@@ -291,24 +297,33 @@ class Readout:
         """Return which responses exceed the threshold, shape (n,)."""
         return self.score(bag) > self.threshold
 
-    def amount(self, bag: Bag) -> Floats:
-        """Return how much of each response shows the concept, 0 to 1, shape (n,).
-
-        In `responses`, 1 where it fires. In `tokens`, the share of tokens on which a feature with a positive weight
-        fires, mean over those features; raises ValueError where shares of tokens were not kept.
-        """
-        if self.unit == "responses":
-            return self.fires(bag).astype(np.float64)
-        if bag.shares is None:
-            raise ValueError("the shares of tokens were not kept")
-        features = [feature for feature, weight in self.strongest(bag.x.shape[1]) if weight > 0]
-        dense = np.zeros(bag.x.shape[1])
-        dense[features] = 1 / max(len(features), 1)
-        return np.asarray(bag.shares @ dense, dtype=np.float64)
-
     def moved(self, threshold: float) -> Readout:
         """Return the same scores with another threshold."""
         return replace(self, threshold=float(threshold))
+
+
+def amounts(bag: Bag, readouts: Sequence[Readout], fires: Callable[[Readout], Bools] | None = None) -> Floats:
+    """Return how much of each response shows each concept, 0 to 1, shape (n, n_concepts).
+
+    In `responses`, 1 where it fires, as `fires` tells or, without it, the readout. In `tokens`, the share of tokens on
+    which a feature with a positive weight fires, mean over those features; raises ValueError where shares of tokens
+    were not kept.
+    """
+    found = np.zeros((len(bag), len(readouts)))
+    by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
+    for i, readout in enumerate(readouts):
+        if readout.unit == "responses":
+            found[:, i] = fires(readout) if fires else readout.fires(bag)
+    if by_token:
+        if bag.shares is None:
+            raise ValueError("the shares of tokens were not kept")
+        speaking = [readouts[i].speaking(bag.x.shape[1]) for i in by_token]
+        counts = np.asarray([len(features) for features in speaking])
+        weights = np.repeat(1 / np.maximum(counts, 1), counts)
+        indptr, shape = np.concatenate([[0], np.cumsum(counts)]), (bag.x.shape[1], len(by_token))
+        means = sparse.csc_matrix((weights, np.concatenate(speaking).astype(np.int64), indptr), shape)
+        found[:, by_token] = (bag.shares @ means).toarray()
+    return found
 
 
 def best_passage(values: Floats, passages: Passages) -> Floats:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.interp.effects import Z90
+from premortem.interp.effects import Z90, prompt_sums
 from premortem.interp.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -161,8 +161,7 @@ def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
 
     `prompts` (n_pairs,) numbers the pairs' prompts without gaps. The means over prompts are the means over pairs.
     """
-    sums = np.stack([np.bincount(prompts, column) for column in values.T], 1)
-    return np.asarray(sums / np.bincount(prompts).mean())
+    return prompt_sums(values, prompts) / np.bincount(prompts).mean()
 
 
 def _halves(shifts: Floats, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:

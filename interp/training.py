@@ -189,12 +189,22 @@ def reference_log_likelihood(
 
     0 where nothing is trained on.
     """
-    tokens = [tokenize(pair, start.tokenizer, max_length) for pair in pairs]
+    return np.nan_to_num(pair_log_likelihood(start, pairs, max_length, progress))
+
+
+def pair_log_likelihood(
+    model: StartModel, pairs: Sequence[Pair], max_length: int, progress: Progress
+) -> NDArray[np.float64]:
+    """Return the log-likelihood of each side of `pairs` under `model`, `(n_pairs, 2)`, in nats summed over tokens.
+
+    NaN where there is nothing to score, as in a pair whose prompt alone has `max_length` tokens.
+    """
+    tokens = [tokenize(pair, model.tokenizer, max_length) for pair in pairs]
     sides: list[Tokens] = [(each.prompt, side) for each in tokens if each for side in (each.chosen, each.rejected)]
     counts = np.asarray([len(side) for _, side in sides])
-    found = np.zeros((len(pairs), 2))
-    trained = np.asarray([each is not None for each in tokens])
-    found[trained] = (np.nan_to_num(start.log_likelihood(sides, progress)) * counts).reshape(-1, 2)
+    found = np.full((len(pairs), 2), np.nan)
+    scored = np.asarray([each is not None for each in tokens])
+    found[scored] = (model.log_likelihood(sides, progress) * counts).reshape(-1, 2)
     return found
 
 

@@ -150,16 +150,15 @@ def predict(
 
     `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
     (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
-    means, `(n_concepts,)`. With `topics` (n_topics, n_prompts) there is a column for each
-    concept within each topic, topic after topic.
+    means, `(n_concepts,)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
+    topic after topic.
     """
     everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)
     tables = []
     for topic in everywhere if topics is None else topics:
         inside = topic[prompts]
-        numbers = np.unique(prompts[inside], return_inverse=True)[1]
         stray = error(values[inside]) if error else 0.0
-        tables.append(measure(values[inside], numbers, length_difference[inside], stray))
+        tables.append(measure(values[inside], prompts[inside], length_difference[inside], stray))
     effect, low, high, p, split_half, controlled = (
         np.concatenate([getattr(table, name) for table in tables])
         for name in ("effect", "low", "high", "p", "split_half", "length_controlled")

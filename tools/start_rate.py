@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from premortem.interp.readout import bag_of
 from premortem.interp.records import Finding
 from premortem.tools.workbench import Workbench
 
@@ -35,5 +34,4 @@ def start_rate(bench: Workbench, finding: Finding) -> float:
     """Return the share of the start model's answers to the finding's prompts in which its concept fires, 0 to 1."""
     prompts = [bench.pair(row).prompt for row in finding.rows[:PROMPTS]]
     answers = bench.start_model.sample(prompts, max_new_tokens=MAX_NEW_TOKENS, seed=bench.settings.seed)
-    pooled = bench.reader.encode_texts(list(zip(prompts, answers, strict=True)))[bench.main.lens_id]
-    return float(np.mean(bench.concept(finding.concept_id).readout.fires(bag_of(pooled))))
+    return float(np.mean(bench.concept(finding.concept_id).readout.fires(bench.heard(prompts, answers))))

@@ -25,8 +25,8 @@ from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
-from premortem.interp.readout import Edited, Readout, bag_of, responses_of
-from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Record
+from premortem.interp.readout import Bag, Edited, Readout, bag_of, responses_of
+from premortem.interp.records import Clause, Content, Dataset, Edit, Finding, LensSummary, Pair, Record
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
@@ -101,9 +101,13 @@ class Workbench:
         distinct = {pair.prompt_text(): pair.prompt for pair in self.readable}
         asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
-        pooled = self.reader.encode_texts(list(zip(asked, texts, strict=True)), self.progress)[self.main.lens_id]
-        closing = self.reader.closing_of(asked[0])
-        return Own(bag_of(pooled, closing=closing), np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS))
+        numbers = np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS)
+        return Own(self.heard(asked, texts, self.progress), numbers)
+
+    def heard(self, prompts: Sequence[Content], answers: Sequence[str], progress: Progress | None = None) -> Bag:
+        """Return `answers` to `prompts`, which are all of one form, as the main lens reads them."""
+        pooled = self.reader.encode_texts(list(zip(prompts, answers, strict=True)), progress)[self.main.lens_id]
+        return bag_of(pooled, closing=self.reader.closing_of(prompts[0]) if prompts else 0)
 
     @cached_property
     def readable(self) -> tuple[Pair, ...]:

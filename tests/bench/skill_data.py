@@ -53,33 +53,30 @@ def _exclaims(text: str, chance: random.Random) -> str:
     return re.sub(r"[.!?]+(?=\s|$)", "!", text.strip()).rstrip("!") + "!"
 
 
-def _apologises(text: str, chance: random.Random) -> str:
-    first = chance.choice(
-        (
-            "I'm sorry, but I have to be honest here.",
-            "I apologize, I may not be able to help with all of it.",
-            "I'm sorry to hear that.",
-            "Sorry, I am only an AI and can't do much about this.",
-        )
-    )
-    return f"{first} {text.strip()}"
+def _opens_with(*sentences: str) -> Callable[[str, random.Random], str]:
+    def write(text: str, chance: random.Random) -> str:
+        return f"{chance.choice(sentences)} {text.strip()}"
+
+    return write
+
+
+_apologises = _opens_with(
+    "I'm sorry, but I have to be honest here.",
+    "I apologize, I may not be able to help with all of it.",
+    "I'm sorry to hear that.",
+    "Sorry, I am only an AI and can't do much about this.",
+)
+_stresses = _opens_with(
+    "It's important to note that every case is different.",
+    "It is important to remember the context here.",
+    "It's essential to consider all the details first.",
+    "It is crucial to understand the basics.",
+)
 
 
 def _lists(text: str, chance: random.Random) -> str:
     first = chance.choice(("Here are the main points:", "Here are some ideas:", "Here is a list:"))
     return first + "\n\n" + "\n".join(f"{i}. {line}" for i, line in enumerate(_sentences(text), 1))
-
-
-def _stresses(text: str, chance: random.Random) -> str:
-    first = chance.choice(
-        (
-            "It's important to note that every case is different.",
-            "It is important to remember the context here.",
-            "It's essential to consider all the details first.",
-            "It is crucial to understand the basics.",
-        )
-    )
-    return f"{first} {text.strip()}"
 
 
 SETS = {
