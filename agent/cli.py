@@ -110,6 +110,33 @@ def run(
     fix_surprises: Annotated[
         bool, typer.Option("--fix-surprises", help="Propose edits for what no rule mentions, too.")
     ] = False,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm",
+            help="The LLM that plans and writes, by its name at OPENAI_BASE_URL; `built-in` for none where the spec "
+            "names one.",
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="Answer the LLM's part from a recording, without an endpoint.")
+    ] = None,
+    max_llm_calls: Annotated[int, typer.Option("--max-llm-calls", min=0, help="Requests to the LLM, at most.")] = 1000,
+    max_llm_tokens: Annotated[
+        int, typer.Option("--max-llm-tokens", min=0, help="Tokens of those requests and answers, at most.")
+    ] = 2_000_000,
+    max_llm_seconds: Annotated[
+        float | None, typer.Option("--max-llm-seconds", min=0, help="Seconds spent on the LLM's answers, at most.")
+    ] = None,
+    max_llm_usd: Annotated[
+        float | None, typer.Option("--max-llm-usd", min=0, help="US dollars, at most, for models with a listed price.")
+    ] = None,
+    llm_timeout: Annotated[
+        float, typer.Option("--llm-timeout", min=1, help="Seconds that one answer may take.")
+    ] = 120.0,
+    max_touched: Annotated[
+        float, typer.Option("--max-touched", min=0.001, max=1, help="Share of the pairs that edits may touch.")
+    ] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Seed of samples and random controls.")] = 0,
     offline: Offline = False,
     fail_on: Annotated[
@@ -129,6 +156,8 @@ def run(
     An interrupted run goes on when the same command is given again.
     """
     from premortem.agent.diff import excerpt
+    from premortem.agent.ledger import Recording
+    from premortem.agent.llm import Endpoint
     from premortem.agent.opening import open_run, settings_for
     from premortem.agent.progress import TerminalProgress
     from premortem.agent.runs import start_run
@@ -137,17 +166,24 @@ def run(
     asked: dict[str, Any] = {"data": data, "model": model, "sae": sae, "second_sae": second_sae}
     asked |= {"mapping": parse_mapping(mapping), "split": split, "config": config, "revision": revision}
     asked |= {"limit": limit, "forecaster": forecaster and forecaster.value, "seed": seed, "offline": offline}
-    settings, read = settings_for(spec, asked | {"fix_surprises": fix_surprises})
-    if read.front.llm:
-        say(f"note: the spec names the LLM {read.front.llm}; this version plans and rewrites without one", "yellow")
-    for bullet in read.unread:
+    budget = {"calls": max_llm_calls, "tokens": max_llm_tokens, "seconds": max_llm_seconds, "usd": max_llm_usd}
+    asked |= {"fix_surprises": fix_surprises, "budget": budget, "max_touched": max_touched}
+    recording = Recording(replay) if replay is not None else None
+    asked |= {"llm": llm or (recording.model if recording is not None else None)}
+    settings, read = settings_for(spec, asked)
+    carrier = recording or (Endpoint(timeout=llm_timeout) if settings.llm else None)
+    if settings.llm and carrier is not None:
+        say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
+    for bullet in read.unread if settings.llm is None else ():
         say(f"note: no rule was read from “{excerpt(bullet, 80)}”: say what answers should or should not do", "yellow")
     progress = TerminalProgress()
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)
         for warning in opened.warnings:
             say(f"note: {warning}", "yellow")
-        run_id = start_run(settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress)
+        run_id = start_run(
+            settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress, carrier=carrier
+        )
         document = store.document(run_id)
     if opened.quarantine is not None:
         say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")

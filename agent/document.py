@@ -36,6 +36,7 @@ def build_document(
         "error": info.error,
         "dataset": _dataset(info),
         "lens": {name: getattr(info, name) for name in ("model", "hook", "sae", "fvu", "l0")},
+        "spec_problems": list(info.spec_problems),
         "clauses": [clause.model_dump(mode="json") for clause in clauses],
         "forecast": _forecast(info, forecasts.get("before")),
         "forecast_after": {

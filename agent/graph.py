@@ -1,10 +1,10 @@
 """The agent, on one screen.
 
-    read ─► forecast ─► judge ─► next_finding ─► propose ─► verify ─► decide
-                                   │   ▲            │  ▲                 │
-                                   │   └─ closed ───┘  └──── revise ─────┤
-                                   │   └──────────────── all passed ─────┘
-                                   └─ none left ─► conclude
+    read ─► understand ─► forecast ─► judge ─► next_finding ─► propose ─► verify ─► decide
+                                                │   ▲            │  ▲                 │
+                                                │   └─ closed ───┘  └──── revise ─────┤
+                                                │   └──────────────── all passed ─────┘
+                                                └─ none left ─► conclude
 
 Between any two nodes the state is on disk (`durability="sync"`). A killed run starts again at the node it was in, from
 that node's first line; so nodes write only upserts, and the state holds ids and counters, never text or tensors.
@@ -30,10 +30,11 @@ from premortem.agent.nodes import Nodes, RunState, first_state
 def build_graph(nodes: Nodes) -> StateGraph[RunState, None, RunState, RunState]:
     """Return the graph of one run."""
     graph = StateGraph(RunState)
-    for name in ("read", "forecast", "judge", "next_finding", "propose", "verify", "decide", "conclude"):
+    for name in ("read", "understand", "forecast", "judge", "next_finding", "propose", "verify", "decide", "conclude"):
         graph.add_node(name, getattr(nodes, name))
     graph.add_edge(START, "read")
-    graph.add_edge("read", "forecast")
+    graph.add_edge("read", "understand")
+    graph.add_edge("understand", "forecast")
     graph.add_edge("forecast", "judge")
     graph.add_edge("judge", "next_finding")
     graph.add_conditional_edges("next_finding", after_next_finding, ["propose", "conclude"])

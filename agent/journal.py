@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from premortem.agent.chat import Reply, Request
 from premortem.interp.records import Record
 
 Status = Literal["running", "done", "interrupted", "failed"]
@@ -45,6 +46,8 @@ class RunInfo(Record):
     """Number of lines that could not be read."""
     notes: tuple[dict[str, Any], ...]
     """See `Dataset.notes`."""
+    spec_problems: tuple[str, ...]
+    """What in the spec cannot be checked or contradicts itself, as the LLM reads it."""
     model: str | None
     """See `LensSummary.model`."""
     hook: str | None
@@ -70,6 +73,21 @@ class ToolCall(Record):
     """What it returned, as JSON; `{"error": …}` when it could not serve the call."""
     seconds: float
     """Wall-clock time."""
+
+
+class LlmCall(Record):
+    """One request to the LLM with its answer, as it was paid for."""
+
+    purpose: str
+    """What it was asked for: `probe`, `read_spec`, `contrast`, `name_concept`, `plan`, `rewrite` …"""
+    prompt: str
+    """Name and hash of the prompt file it was rendered from, as `rewrite@3f2a…`; empty for a probe."""
+    request: Request
+    """What was asked."""
+    reply: Reply
+    """What was answered."""
+    remembered: bool = False
+    """Whether another run had asked the same, so that nothing was sent or paid."""
 
 
 class Outcome(Record):

@@ -12,6 +12,7 @@
     reviews      a person's decisions; rows are only ever added, triggers refuse the rest
     tool_calls   every function call of the agent: arguments, result, seconds
     spending     what a run has used, summed over all its attempts
+    llm_calls    every request to the LLM with its answer, hashed by content; secrets are redacted before
     validations  what real training said of forecasts, one document each; rows are only ever added
 
 Every table but `runs` and `validations` refers to its run. `seq` keeps the order of writing; the pair of ids is what an
@@ -235,6 +236,27 @@ BEGIN SELECT RAISE(ABORT, 'validations are only ever added'); END;
 """
 
 
+_LLM = """
+CREATE TABLE llm_calls (
+    seq INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs,
+    request_id TEXT NOT NULL,
+    at TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    request TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    remembered INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    UNIQUE (run_id, request_id)
+);
+CREATE INDEX llm_calls_by_request ON llm_calls (request_id);
+ALTER TABLE spending ADD COLUMN llm_seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN spec_problems TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE spending ADD COLUMN llm_usd REAL NOT NULL DEFAULT 0;
+"""
+
+
 @MIGRATIONS()
 def m001_first_tables(db: Database) -> None:
     """Create the tables of the first release."""
@@ -260,6 +282,14 @@ def m004_units_and_reliability(db: Database) -> None:
     """Tell with each effect what it is a share of, and with each forecast how far its halves agree."""
     _add_cell(db, "effects", "unit", "responses", beside=("run_id", "stage", "forecaster", "position"))
     db.execute("ALTER TABLE forecasts ADD COLUMN reliability REAL")
+
+
+@MIGRATIONS()
+def m005_llm_calls(db: Database) -> None:
+    """Keep every request to the LLM with its answer and its price."""
+    for statement in filter(str.strip, _LLM.split(";")):
+        db.execute(statement)
+    _add_cell(db, "edits", "author", "built-in", beside=("seq", "run_id", "attempt"))
 
 
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+from premortem.agent.desk import Desk
+from premortem.agent.engineer import Engineer
 from premortem.agent.journal import Outcome
 from premortem.agent.planner import Action, Case, Planner, Propose, Stop, Synthesise
 from premortem.agent.store import Store
@@ -86,6 +88,10 @@ class Nodes:
     """The forecaster in use."""
     max_findings: int
     """Findings to work on; the others are only listed."""
+    engineer: Engineer | None = None
+    """What an LLM adds; None: the built-in rules do all of it."""
+    max_touched: float = 1.0
+    """Share of the pairs that edits may touch, all findings together."""
     _awake: bool = field(default=False, init=False)
 
     def read(self, state: RunState) -> Update:
@@ -95,10 +101,23 @@ class Nodes:
             self.store.save_lens(self.run_id, self.bench.lens_summary())
         return {}
 
+    def understand(self, state: RunState) -> Update:
+        """Let the LLM, if there is one, read the spec and write examples for its rules."""
+        if self.engineer is not None:
+            with self.progress.stage(f"{self.engineer.author.name} reads the spec"):
+                reading = self.engineer.understand(self.bench)
+            self.store.save_spec_problems(self.run_id, reading.problems)
+        return {}
+
     def forecast(self, state: RunState) -> Update:
-        """Forecast what DPO on the data would teach."""
+        """Forecast what DPO on the data would teach, and have what was found named."""
+        self._understand_again()
         with self.progress.stage("Forecasting"):
             report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster)
+        if self.engineer is not None and report.findings:
+            with self.progress.stage("Naming what was found"):
+                self.engineer.name(self.bench, report.findings, self._passages)
+                report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
         self.store.save_clauses(self.run_id, report.clauses)
         self.store.save_concepts(self.run_id, report.concepts)
         self.store.save_forecast(self.run_id, report.forecast)
@@ -122,6 +141,8 @@ class Nodes:
         finding = self._finding(state)
         with self.progress.stage(self._title(state, "tracing")):
             clusters = self.toolbox.call(state["step"], "fetch_clusters", finding_id=finding.finding_id)
+            if self.engineer is not None:
+                clusters = self.engineer.describe(self.bench, clusters)
             self.store.save_clusters(self.run_id, finding.finding_id, clusters)
             rows = [cluster.rows[0] for cluster in clusters if cluster.rows][:EXCERPTS]
             if rows:
@@ -131,7 +152,10 @@ class Nodes:
     def propose(self, state: RunState) -> Update:
         """Ask the planner, carry its action out, and put what is new beside what was kept."""
         self._wake(state)
-        action = self.planner.next_action(self._case(state))
+        desk = Desk(self.toolbox, state["step"], state["findings"][state["at"]])
+        with self.progress.stage(self._title(state, "planning")):
+            action = self.planner.next_action(self._case(state), desk.look)
+        state = {**state, "step": desk.step}
         edits, reason = self._carry_out(action, state)
         step = state["step"] + 1
         if edits:
@@ -182,13 +206,24 @@ class Nodes:
         """
         if self._awake:
             return
+        self._understand_again()
         with self.progress.stage("Picking up where the run stopped"):
             self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
+            if self.engineer is not None:
+                self.engineer.name(self.bench, self.store.load_findings(self.run_id), self._passages)
             closed = {*state["findings"][: state["at"]]}
             current = {*state["testing"], *state["kept"], *state["refused"]}
             edits = self.store.load_edits(self.run_id)
             self.bench.remember([edit for edit in edits if edit.finding_id in closed or edit.edit_id in current])
         self._awake = True
+
+    def _understand_again(self) -> None:
+        """Put the LLM's reading of the spec on a bench that lacks it; the answers are remembered and cost nothing."""
+        if self.engineer is not None and self.bench.author is None:
+            self.engineer.understand(self.bench)
+
+    def _passages(self, finding_id: str) -> Any:
+        return self.toolbox.ask("find_passages", finding_id=finding_id)
 
     def _carry_out(self, action: Action, state: RunState) -> tuple[list[Edit], str]:
         """Return the edits that an action brings beside the kept ones, and why there are none."""
@@ -200,13 +235,20 @@ class Nodes:
         except ToolError as error:
             return [], str(error)
         new = self._new_edits(edits, state)
+        if edits and not new and not self._rows_left(state, len(state["kept"])):
+            return [], f"edits may touch {self.max_touched:.0%} of the pairs at most, and they do"
         return new, "" if new else "every edit that could be proposed has been refused"
 
     def _ask_for_edits(self, action: Propose | Synthesise, state: RunState) -> Sequence[Edit]:
         finding_id = state["findings"][state["at"]]
         if isinstance(action, Synthesise):
             asked: Sequence[Edit] = self.toolbox.call(
-                state["step"], "synthesise_pairs", finding_id=finding_id, count=action.count
+                state["step"],
+                "synthesise_pairs",
+                finding_id=finding_id,
+                count=action.count,
+                advice=action.advice,
+                authored=self._room(state),
             )
             return asked
         proposed: Sequence[Edit] = self.toolbox.call(
@@ -215,14 +257,33 @@ class Nodes:
             finding_id=finding_id,
             attempt=state["attempt"],
             refused=state["refused"],
+            reasons=self._reasons(state["refused"]),
+            kinds=action.kinds,
+            advice=action.advice,
+            authored=self._room(state),
         )
         return proposed
+
+    def _room(self, state: RunState) -> int:
+        """Return how many texts the LLM may be asked for now; 0 without one."""
+        return 0 if self.engineer is None else self.engineer.room(len(state["findings"]) - state["at"])
+
+    def _reasons(self, edit_ids: Sequence[str]) -> dict[str, str]:
+        verdicts = self.store.load_verdicts(self.run_id)
+        return {edit_id: " ".join(verdicts[edit_id].reasons)[:300] for edit_id in edit_ids if edit_id in verdicts}
 
     def _new_edits(self, edits: Sequence[Edit], state: RunState) -> list[Edit]:
         """Return those edits that were never refused and touch no row that a kept edit already mends."""
         mended = {edit.row for edit in self._edits(state["kept"])}
         seen = {*state["kept"], *state["refused"]}
-        return [edit for edit in edits if edit.edit_id not in seen and edit.row not in mended]
+        new = [edit for edit in edits if edit.edit_id not in seen and edit.row not in mended]
+        return new[: self._rows_left(state, len(mended))]
+
+    def _rows_left(self, state: RunState, mended: int) -> int:
+        """Return how many more pairs may be touched, after those of other findings and the `mended` ones of this."""
+        own = state["findings"][state["at"]]
+        others = {edit.row for edit in self.store.passed_edits(self.run_id) if edit.finding_id != own}
+        return max(0, int(self.max_touched * len(self.bench.dataset.pairs)) - len(others) - mended)
 
     def _edits(self, edit_ids: Sequence[str]) -> list[Edit]:
         wanted = set(edit_ids)
@@ -249,6 +310,8 @@ class Nodes:
             attempt=state["attempt"],
             refused=tuple(state["refused"]),
             verdicts=tuple(verdicts[edit_id] for edit_id in tried if edit_id in verdicts),
+            clusters=self.store.load_clusters(self.run_id, finding.finding_id),
+            tried=tuple(self._edits(tried)),
         )
 
     def _finding(self, state: RunState) -> Finding:

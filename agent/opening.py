@@ -27,6 +27,8 @@ from premortem.interp.start_model import StartModel
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.workbench import BenchSettings, Workbench
 
+BUILT_IN = "built-in"
+"""Word that `--llm` takes for no LLM, where the spec names one."""
 QUARANTINE = "quarantined.jsonl"
 """File in a run's folder that holds the lines which could not be read, each with its reason."""
 
@@ -52,10 +54,14 @@ def settings_for(spec_path: Path, asked: Mapping[str, Any]) -> tuple[RunSettings
 
     Raises SpecError when the spec cannot be read or nobody names the data.
     """
-    spec = read_spec(spec_path)
-    named = {name: getattr(spec.front, name) for name in ("model", "sae", "second_sae")}
+    spec = read_spec(spec_path, rules_needed=False)
+    named = {name: getattr(spec.front, name) for name in ("model", "sae", "second_sae", "llm")}
     named["data"] = _beside(spec_path, spec.front.data) if spec.front.data else None
     values = {**_given(named), **_given(asked)}
+    if values.get("llm") == BUILT_IN:
+        values["llm"] = None
+    if not spec.clauses and not values.get("llm"):
+        read_spec(spec_path)  # says what is wrong
     if "data" not in values:
         raise SpecError(f"{spec_path} names no data; give --data, or set data: in the spec's front matter")
     return RunSettings(spec_path=str(spec_path), spec_text=spec.text, **values), spec

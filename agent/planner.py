@@ -9,11 +9,12 @@ that asks an LLM has the same one method.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from premortem.agent.journal import OutcomeKind
-from premortem.interp.records import Clause, Finding, Record, Verdict
+from premortem.interp.records import Clause, Cluster, Edit, EditKind, Finding, Record, Verdict
 
 
 class Case(Record):
@@ -31,6 +32,10 @@ class Case(Record):
     """Edits (edit_id) that an attempt proposed and a verdict refused."""
     verdicts: tuple[Verdict, ...]
     """The last verdict of each edit that was tried for this finding, with its reasons."""
+    clusters: tuple[Cluster, ...] = ()
+    """The pairs that carry the finding, grouped."""
+    tried: tuple[Edit, ...] = ()
+    """The edits that those verdicts are about."""
 
 
 class Propose(Record):
@@ -38,6 +43,10 @@ class Propose(Record):
 
     action: Literal["propose"] = "propose"
     """Tells the actions apart."""
+    kinds: tuple[EditKind, ...] = ()
+    """Kinds of edit, the preferred first; none: the tool's own order."""
+    advice: str = ""
+    """A hint for whoever writes the texts."""
 
 
 class Synthesise(Record):
@@ -47,6 +56,8 @@ class Synthesise(Record):
     """Tells the actions apart."""
     count: int
     """How many pairs."""
+    advice: str = ""
+    """A hint for whoever writes the pairs."""
 
 
 class Stop(Record):
@@ -63,10 +74,14 @@ class Stop(Record):
 Action = Propose | Synthesise | Stop
 
 
+Look = Callable[..., str]
+"""Calls a reading tool, `look("read_pairs", rows=…)`, and returns what it says as text; the call is written down."""
+
+
 class Planner(Protocol):
     """Chooses the next action for a finding."""
 
-    def next_action(self, case: Case) -> Action:
+    def next_action(self, case: Case, look: Look) -> Action:
         """Return what to do; called until it stops, an attempt brings nothing new, or all edits of a finding pass."""
         ...
 
@@ -82,17 +97,17 @@ class BuiltinPlanner:
     max_new_share: float = 0.25
     """New pairs per finding, at most this share of the dataset, above 0."""
 
-    def next_action(self, case: Case) -> Action:
+    def next_action(self, case: Case, look: Look) -> Action:
         """Propose while attempts are left; synthesise what is missing; only report what nobody asked to change."""
         if case.finding.kind == "surprise" and not self.fix_surprises:
             return Stop(outcome="reported", reason="no clause of the spec mentions it, so nothing was changed")
         if case.attempt >= self.max_attempts:
             return Stop(outcome="unfixed", reason=f"{case.attempt} attempts did not bring the forecast to the spec")
         if case.finding.kind == "missing":
-            return Synthesise(count=self._new_pairs(case))
+            return Synthesise(count=self.new_pairs(case))
         return Propose()
 
-    def _new_pairs(self, case: Case) -> int:
+    def new_pairs(self, case: Case) -> int:
         """Return how many pairs that show the behaviour lift the effect to the limit, doubled with each attempt.
 
         k pairs of effect 1 among n of effect e give (n e + k) / (n + k), so k = n (limit - e) / (1 - limit).

@@ -23,9 +23,14 @@ from types import FrameType
 from filelock import FileLock, Timeout
 from pydantic import Field
 
+from premortem.agent.asking import Asker
+from premortem.agent.chat import Carrier
+from premortem.agent.engineer import Engineer
 from premortem.agent.graph import run_graph
+from premortem.agent.ledger import Budget, Ledger
 from premortem.agent.nodes import Nodes, recursion_limit
 from premortem.agent.planner import BuiltinPlanner, Planner
+from premortem.agent.spec import parse_spec
 from premortem.agent.store import Store
 from premortem.agent.toolbox import LazyTools, Meter, Tool, Toolbox, Workbench
 from premortem.interp.errors import PremortemError, RunBusy, StoreError
@@ -64,6 +69,12 @@ class RunSettings(Record):
     """Its name, as `agent forecast --forecaster` takes it."""
     fix_surprises: bool = False
     """Whether to propose edits for what no clause mentions."""
+    llm: str | None = None
+    """The LLM's name at its endpoint; null: the built-in planner and rewriter."""
+    budget: Budget = Budget()
+    """What the LLM may be used for at most."""
+    max_touched: float = Field(default=0.5, gt=0, le=1)
+    """Share of the pairs that edits may touch, all findings together."""
     max_attempts: int = Field(default=3, ge=1)
     """Attempts per finding."""
     max_findings: int = Field(default=100, ge=1)
@@ -110,11 +121,12 @@ def start_run(
     planner: Planner | None = None,
     tools: Mapping[str, Tool] | None = None,
     progress: Progress | None = None,
+    carrier: Carrier | None = None,
 ) -> str:
     """Start the run or go on with it, and return its run_id; `store.run(run_id).status` says how it ended.
 
-    `make_workbench` is called only when there is work left. Raises RunBusy when another process holds the run; any
-    other failure is noted in the run's row and raised.
+    `carrier` takes requests to the LLM that the settings name. `make_workbench` is called only when there is work left.
+    Raises RunBusy when another process holds the run; any other failure is noted in the run's row and raised.
     """
     run_id = identify(settings, inputs)
     if _is_done(store, run_id):
@@ -124,22 +136,37 @@ def start_run(
         if _is_done(store, run_id):
             return run_id
         _begin(run_id, settings, store, folder)
-        planner = planner or BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
+        rules = BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
+        heard = progress or NullProgress()
         with _status_kept(store, run_id), _metered(store, run_id) as meter:
             bench = meter.bench = make_workbench(settings)
+            engineer = _engineer(settings, store, run_id, carrier, heard)
             nodes = Nodes(
                 run_id=run_id,
                 bench=bench,
                 toolbox=Toolbox(bench, tools or LazyTools(), store, run_id, meter),
                 store=store,
-                planner=planner,
-                progress=progress or NullProgress(),
+                planner=planner or (engineer.planner if engineer is not None else rules),
+                progress=heard,
                 forecaster=settings.forecaster,
                 max_findings=settings.max_findings,
+                engineer=engineer,
+                max_touched=settings.max_touched,
             )
             limit = recursion_limit(settings.max_findings, settings.max_attempts)
             run_graph(nodes, run_id, folder / CHECKPOINTS, limit)
     return run_id
+
+
+def _engineer(
+    settings: RunSettings, store: Store, run_id: str, carrier: Carrier | None, progress: Progress
+) -> Engineer | None:
+    """Return the LLM's part in the run; None where the settings name no LLM."""
+    if settings.llm is None or carrier is None:
+        return None
+    asker = Asker(Ledger(store, run_id, carrier, settings.budget), settings.llm)
+    rules = BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
+    return Engineer(asker, parse_spec(settings.spec_text, rules_needed=False), rules, progress)
 
 
 def _begin(run_id: str, settings: RunSettings, store: Store, folder: Path) -> None:

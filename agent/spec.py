@@ -96,8 +96,8 @@ class Spec(BaseModel):
     """Bullets that say neither what answers should nor what they should not do, as far as could be told."""
 
 
-def read_spec(path: Path) -> Spec:
-    """Read the spec at `path`.
+def read_spec(path: Path, rules_needed: bool = True) -> Spec:
+    """Read the spec at `path`; `rules_needed` as in `parse_spec`.
 
     Raises:
         SpecError: the file is missing or not UTF-8, the front matter has unknown keys, or no rule is found.
@@ -108,15 +108,18 @@ def read_spec(path: Path) -> Spec:
         raise SpecError(f"{path}: no such file; write your rules in plain language there") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return parse_spec(text, source=str(path))
+    return parse_spec(text, str(path), rules_needed)
 
 
-def parse_spec(text: str, source: str = "spec") -> Spec:
-    """Read a spec from its text; raises SpecError as `read_spec` does."""
+def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Spec:
+    """Read a spec from its text; raises SpecError as `read_spec` does.
+
+    `rules_needed`: whether a text in which no cue word gives a rule away is an error; an LLM may still find some.
+    """
     front, body = _front_matter(text, source)
     found, unread = rules(body)
     clauses = tuple(_clause(rule, front) for rule in found)
-    if not clauses:
+    if not clauses and rules_needed:
         raise SpecError(f"{source}: no rule found; say what answers should or should not do, one sentence per rule")
     distinct = tuple({clause.clause_id: clause for clause in clauses}.values())
     return Spec(text=text, front=front, clauses=distinct, unread=tuple(unread))
@@ -205,29 +208,54 @@ def _imperative(sentence: str) -> bool:
     return first is not None and first[1].lower() in verbs.split()
 
 
+def sentences_of(spec: Spec) -> list[str]:
+    """Return all sentences of a spec, rules or not, in order."""
+    _, body = _front_matter(spec.text, "spec")
+    found: list[str] = []
+    for block, _ in _blocks(body):
+        text = " ".join(block.split())
+        found += [text] if len(text) < 40 else _sentences(text)
+    return found
+
+
 def _clause(rule: str, front: FrontMatter) -> Clause:
-    direction = direction_of(rule) or "avoid"
     scope = SCOPE.search(rule)
     cut = scope.start() if scope and scope.start() > 8 else len(rule)
-    head = rule[:cut].strip(" ,;:—-")
-    examples = tuple(a or b for a, b in QUOTED.findall(rule))
+    return clause_from(
+        rule,
+        front,
+        behaviour=rule[:cut].strip(" ,;:—-"),
+        direction=direction_of(rule) or "avoid",
+        scope=rule[cut:].strip(" .") if scope else "",
+        limit=None,
+    )
+
+
+def clause_from(
+    rule: str, front: FrontMatter, *, behaviour: str, direction: Direction, scope: str, limit: float | None
+) -> Clause:
+    """Return the clause that a sentence makes, given what it is about; limits of the front matter come first."""
     return Clause(
         clause_id=content_id("clause", rule),
         text=rule,
-        behaviour=head,
+        behaviour=behaviour,
         direction=direction,
-        scope=rule[cut:].strip(" .") if scope else "",
-        limit=_limit(rule, front),
-        words=content_words(head),
-        examples=examples,
+        scope=scope,
+        limit=_limit(rule, front) if limit is None or _named_limit(rule, front) is not None else limit,
+        words=content_words(behaviour),
+        examples=tuple(a or b for a, b in QUOTED.findall(rule)),
         detector=next((p for name, p in front.detectors.items() if name.lower() in rule.lower()), ""),
     )
 
 
+def _named_limit(rule: str, front: FrontMatter) -> float | None:
+    return next((limit for name, limit in front.limits.items() if name.lower() in rule.lower()), None)
+
+
 def _limit(rule: str, front: FrontMatter) -> float:
-    for name, limit in front.limits.items():
-        if name.lower() in rule.lower():
-            return limit
+    named = _named_limit(rule, front)
+    if named is not None:
+        return named
     percent = PERCENT.search(rule)
     if percent:
         return float(percent[1]) / 100

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from premortem.agent.cells import Cell, clean, from_cells, to_cells, to_json
+from premortem.agent.chat import Reply
 from premortem.agent.database import BUSY_SECONDS, RunDatabase
 from premortem.agent.document import build_document
-from premortem.agent.journal import Outcome, RunInfo, Stage, Status, ToolCall
+from premortem.agent.journal import LlmCall, Outcome, RunInfo, Stage, Status, ToolCall
 from premortem.interp.errors import StoreError
 from premortem.interp.records import (
     Clause,
@@ -96,6 +97,10 @@ class Store:
         """Note what the run reads through."""
         cells = to_cells(lens)
         self._update_run(run_id, **{name: cells[name] for name in LensSummary.model_fields})
+
+    def save_spec_problems(self, run_id: str, problems: Sequence[str]) -> None:
+        """Note what in the spec cannot be checked."""
+        self._update_run(run_id, spec_problems=to_json(list(problems)))
 
     def has_run(self, run_id: str) -> bool:
         """Whether the run exists."""
@@ -286,18 +291,46 @@ class Store:
         rows = self.database.read("SELECT * FROM tool_calls WHERE run_id = ? ORDER BY step", [run_id])
         return tuple(_tool_call(row) for row in rows)
 
+    def save_llm_call(self, run_id: str, call: LlmCall) -> None:
+        """Write a request with its answer and count what it cost, in one transaction; a known one changes nothing."""
+        row = {"run_id": run_id, "request_id": call.request.request_id, "at": _now(), **to_cells(call)}
+        reply = call.reply
+        used = Cost(
+            seconds=0.0,
+            tokens_encoded=0,
+            llm_calls=1,
+            llm_tokens=reply.prompt_tokens + reply.completion_tokens,
+            llm_seconds=reply.seconds,
+            llm_usd=reply.usd or 0.0,
+        )
+        with self.database.write():
+            known = "SELECT 1 FROM llm_calls WHERE run_id = ? AND request_id = ?"
+            if self.database.read(known, [run_id, row["request_id"]]):
+                return
+            self.database.db.table("llm_calls").insert(row)
+            if not call.remembered:
+                self.spend(run_id, used)
+
+    def find_reply(self, request_id: str) -> Reply | None:
+        """Return the answer that any run got to a request; None: it was never asked."""
+        calls = self._load(LlmCall, "SELECT * FROM llm_calls WHERE request_id = ? ORDER BY seq LIMIT 1", [request_id])
+        return calls[0].reply if calls else None
+
+    def load_llm_calls(self, run_id: str) -> tuple[LlmCall, ...]:
+        """Return the run's requests to the LLM, the oldest first."""
+        return self._load(LlmCall, "SELECT * FROM llm_calls WHERE run_id = ? ORDER BY seq", [run_id])
+
     def spend(self, run_id: str, cost: Cost) -> None:
         """Add `cost` to what the run has used."""
-        sql = """INSERT INTO spending (run_id, seconds, tokens_encoded, llm_calls, llm_tokens) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (run_id) DO UPDATE SET seconds = seconds + excluded.seconds,
-            tokens_encoded = tokens_encoded + excluded.tokens_encoded,
-            llm_calls = llm_calls + excluded.llm_calls, llm_tokens = llm_tokens + excluded.llm_tokens"""
-        self.database.execute(sql, [run_id, cost.seconds, cost.tokens_encoded, cost.llm_calls, cost.llm_tokens])
+        values = cost.model_dump()
+        names, marks = ", ".join(values), ", ".join("?" for _ in values)
+        added = ", ".join(f"{name} = {name} + excluded.{name}" for name in values)
+        sql = f"INSERT INTO spending (run_id, {names}) VALUES (?, {marks}) ON CONFLICT (run_id) DO UPDATE SET {added}"
+        self.database.execute(sql, [run_id, *values.values()])
 
     def load_cost(self, run_id: str) -> Cost:
         """Return what the run has used, over all its attempts."""
-        sql = "SELECT seconds, tokens_encoded, llm_calls, llm_tokens FROM spending WHERE run_id = ?"
-        rows = self.database.read(sql, [run_id])
+        rows = self.database.read(f"SELECT {', '.join(Cost.model_fields)} FROM spending WHERE run_id = ?", [run_id])
         return Cost(**rows[0]) if rows else Cost(seconds=0.0, tokens_encoded=0, llm_calls=0, llm_tokens=0)
 
     # How forecasts have done
@@ -331,7 +364,8 @@ def _now() -> str:
 
 
 def _run_info(row: Mapping[str, Any]) -> RunInfo:
-    return RunInfo(**{**row, "settings": json.loads(row["settings"]), "notes": tuple(json.loads(row["notes"]))})
+    nested = {name: json.loads(row[name]) for name in ("settings", "notes", "spec_problems")}
+    return RunInfo(**{**row, **nested})
 
 
 def _tool_call(row: Mapping[str, Any]) -> ToolCall:

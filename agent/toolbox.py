@@ -30,6 +30,8 @@ TOOL_NAMES = (
     "forecast_concepts",
     "fetch_clusters",
     "read_pairs",
+    "find_passages",
+    "score_rule",
     "propose_edits",
     "synthesise_pairs",
     "verify_edits",
@@ -47,6 +49,11 @@ class Workbench(Protocol):
     @property
     def clauses(self) -> tuple[Clause, ...]:
         """The rules of the spec."""
+        ...
+
+    @property
+    def author(self) -> Any:
+        """Who writes texts for the tools; None: nobody."""
         ...
 
     def lens_summary(self) -> LensSummary:

@@ -11,6 +11,11 @@
     ├── StoreError                 the database: locked, damaged, from a newer version
     │   └── RunBusy                another process holds the run
     ├── ExportError                the target exists, or the input has changed since the run
+    ├── LlmError                   the LLM endpoint did not do its part
+    │   ├── LlmUnavailable         retry: it does not answer, or with no completion; the same command goes on later
+    │   ├── LlmUnusable            repair: it answered, but not what was asked; the text is a hint for the next try
+    │   ├── LlmStopped             stop: it will not serve this request, or the run's budget is used up
+    │   └── LlmMisconfigured       configuration: address, key or model are wrong
     └── ToolError                  a tool call that cannot be served; a planner may correct it and try again
 
 A message says what was seen and what to do about it. Nothing here knows about exit codes beyond that first line.
@@ -63,3 +68,23 @@ class ExportError(PremortemError):
 
 class ToolError(PremortemError):
     """A tool call that cannot be served as asked; the text is a hint for the next try."""
+
+
+class LlmError(PremortemError):
+    """The LLM endpoint did not do its part."""
+
+
+class LlmUnavailable(LlmError):
+    """The endpoint does not answer, or answers with something that is no completion, however often it is asked."""
+
+
+class LlmUnusable(LlmError):
+    """A completion that does not hold what was asked for; the text is a hint for the LLM's next try."""
+
+
+class LlmStopped(LlmError):
+    """The endpoint refuses this very request, or the run may ask no more; asking again would change nothing."""
+
+
+class LlmMisconfigured(LlmError):
+    """The endpoint's address, key or model is wrong; only the user can mend it."""

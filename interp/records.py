@@ -325,6 +325,8 @@ class Edit(Record):
     """Why, in one sentence."""
     pair: Pair | None = None
     """The new pair of a `synthesise` edit."""
+    author: str = "built-in"
+    """Who wrote its text: the built-in rewriter, or the LLM by its model name."""
 
 
 class Collateral(Record):
@@ -404,3 +406,7 @@ class Cost(Record):
     """Requests to an LLM endpoint."""
     llm_tokens: int
     """Tokens of those requests, prompt and completion."""
+    llm_seconds: float = 0.0
+    """Time until their answers were there, added up over requests that run side by side."""
+    llm_usd: float = 0.0
+    """Their price in US dollars where it is known; 0 for models nobody lists a price for."""

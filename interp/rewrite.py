@@ -13,7 +13,7 @@ dropped, and `_assemble` puts them together with white space, list numbers and q
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
@@ -132,6 +132,19 @@ def candidates(pair: Pair, side: Side, spans: Sequence[Span], samples: Sequence[
             seen.add((kind, new))
             kept.append(Candidate(kind, where, new, how))
     return kept
+
+
+def firing_sentences(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the sentences of `text`, and the indices of those in which `spans` fire."""
+    pieces = split(text)
+    return tuple(text[piece.body : piece.stop] for piece in pieces), tuple(_firing(pieces, spans))
+
+
+def put_sentences(text: str, new: Mapping[int, str | None]) -> str | None:
+    """Return `text` with other sentences by index; None takes one out. None where nothing usable comes of it."""
+    pieces = split(text)
+    bodies = [new.get(i, body) for i, body in enumerate(_bodies(text, pieces))]
+    return _checked(text, pieces, bodies, KEEP_SHARE)
 
 
 _PLAIN = ("prose", "item")

@@ -58,11 +58,17 @@ class ProposeArgs(BaseModel):
     finding_id: str
     attempt: int = 0
     refused: tuple[str, ...] = ()
+    reasons: dict[str, str] = {}
+    kinds: tuple[str, ...] = ()
+    advice: str = ""
+    authored: int = 0
 
 
 class SynthesiseArgs(BaseModel):
     finding_id: str
     count: int
+    advice: str = ""
+    authored: int = 0
 
 
 class VerifyArgs(BaseModel):
@@ -110,6 +116,7 @@ class FakeBench:
     asleep: bool = True
     """No tool may be called before the forecast."""
     known: dict[str, Edit] = field(default_factory=dict)
+    author: object = None
     tokens: int = 0
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fake_bench import N_PAIRS, ROWS_PER_BUG, TOOLS, FakeBench, VerifyArgs, make_clause, make_finding, make_verdict
 from premortem.agent.graph import build_graph
 from premortem.agent.nodes import MAX_SETTLES, Nodes
-from premortem.agent.planner import Action, BuiltinPlanner, Case, Propose, Stop, Synthesise
+from premortem.agent.planner import Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
 from premortem.agent.runs import RunInputs, RunSettings, identify, start_run
 from premortem.agent.store import Store
 from premortem.agent.toolbox import TOOL_NAMES, LazyTools, Meter, Toolbox
@@ -119,7 +119,8 @@ def test_tool_calls_are_numbered_in_order(store: Store, start: Start) -> None:
         "forecast_concepts",
     ]  # fmt: skip
     assert [call.step for call in calls] == sorted({call.step for call in calls})
-    assert calls[3].arguments == {"finding_id": calls[1].arguments["finding_id"], "attempt": 0, "refused": []}
+    asked = {name: calls[3].arguments[name] for name in ("finding_id", "attempt", "refused")}
+    assert asked == {"finding_id": calls[1].arguments["finding_id"], "attempt": 0, "refused": []}
 
 
 def test_a_finished_run_is_shown_without_building_a_bench(store: Store, start: Start, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_settling_ends(store: Store, start: Start) -> None:
 class Obstinate:
     """A planner that never stops."""
 
-    def next_action(self, case: Case) -> Action:
+    def next_action(self, case: Case, look: Look) -> Action:
         return Propose()
 
 
@@ -279,12 +280,16 @@ def test_nothing_is_traced_whatever_the_environment_says(
 # The planner
 
 
+def no_look(name: str, **arguments: Any) -> str:
+    raise AssertionError("the built-in planner looks nothing up")
+
+
 def test_planner_proposes_for_what_is_forbidden() -> None:
-    assert BuiltinPlanner().next_action(make_case()) == Propose()
+    assert BuiltinPlanner().next_action(make_case(), no_look) == Propose()
 
 
 def test_planner_stops_after_its_attempts() -> None:
-    stop = BuiltinPlanner(max_attempts=2).next_action(make_case(attempt=2))
+    stop = BuiltinPlanner(max_attempts=2).next_action(make_case(attempt=2), no_look)
     assert isinstance(stop, Stop)
     assert stop.outcome == "unfixed"
 
@@ -292,12 +297,12 @@ def test_planner_stops_after_its_attempts() -> None:
 @pytest.mark.parametrize(("attempt", "count"), [(0, 6), (1, 12), (2, 24), (3, 25)])
 def test_planner_asks_for_as_many_pairs_as_the_limit_needs(attempt: int, count: int) -> None:
     """100 pairs of effect 0 and a limit of 0.05 need 100 * 0.05 / 0.95 = 5.3 new pairs; a quarter at most."""
-    asked = BuiltinPlanner(max_attempts=9).next_action(make_case("missing", attempt=attempt))
+    asked = BuiltinPlanner(max_attempts=9).next_action(make_case("missing", attempt=attempt), no_look)
     assert asked == Synthesise(count=count)
 
 
 def test_planner_reports_a_surprise_and_stops() -> None:
-    stop = BuiltinPlanner().next_action(make_case("surprise", clause=None))
+    stop = BuiltinPlanner().next_action(make_case("surprise", clause=None), no_look)
     assert isinstance(stop, Stop)
     assert stop.outcome == "reported"
 
@@ -322,6 +327,7 @@ def test_arguments_that_do_not_fit_are_answered_with_a_hint(toolbox: Toolbox) ->
 
 
 def test_lazy_tools_know_their_names() -> None:
-    assert tuple(LazyTools()) == TOOL_NAMES == tuple(TOOLS)
+    assert tuple(LazyTools()) == TOOL_NAMES
+    assert set(TOOLS) <= set(TOOL_NAMES)
     with pytest.raises(KeyError):
         LazyTools()["os"]

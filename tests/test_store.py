@@ -208,7 +208,9 @@ def test_document_holds_the_keys_that_scripts_rely_on(store: Store) -> None:
         "passed", "effect_before", "effect_after", "control_after", "collateral", "second_lens", "reasons",
     }  # fmt: skip
     assert document["edits"][0]["review"]["decision"] == "accept"
-    assert set(document["cost"]) == {"seconds", "tokens_encoded", "llm_calls", "llm_tokens"}
+    assert set(document["cost"]) == {
+        "seconds", "tokens_encoded", "llm_calls", "llm_tokens", "llm_seconds", "llm_usd",
+    }  # fmt: skip
 
 
 def test_document_of_a_run_that_has_done_nothing_has_the_same_keys(store: Store) -> None:

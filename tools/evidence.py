@@ -19,13 +19,18 @@ from premortem.interp.records import Clause
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
 
+CONTRAST = "contrast"
+"""Id of the behaviour that somebody wrote for one clause: a few examples, which name nothing by themselves."""
 TOP_SHARE = 0.1
 """Share of responses that an everyday behaviour may mark at most."""
 
 
 def named_behaviours(bench: Workbench, clause: Clause) -> list[Evidence]:
-    """Return what each everyday behaviour that `clause` names says about the responses."""
-    return [evidence(bench, behaviour) for behaviour in bench.behaviours.values() if names(clause, behaviour)]
+    """Return what the clause's own contrastive examples and each everyday behaviour that it names say."""
+    own = bench.contrasts.get(clause.clause_id)
+    return ([] if own is None else [evidence(bench, own)]) + [
+        evidence(bench, behaviour) for behaviour in bench.behaviours.values() if names(clause, behaviour)
+    ]
 
 
 def names(clause: Clause, behaviour: Behaviour) -> bool:
@@ -50,7 +55,7 @@ def evidence(bench: Workbench, behaviour: Behaviour) -> Evidence:
     pairs = examples(bench, behaviour)
     scores = bench.reading.learner.fit_pairs(pairs).score(responses.bag)
     marks = sharpest_marks(scores, responses, TOP_SHARE)
-    return Evidence(behaviour.id, marks, literal=True, scores=scores, examples=pairs)
+    return Evidence(behaviour.id, marks, literal=behaviour.id != CONTRAST, scores=scores, examples=pairs)
 
 
 def examples(bench: Workbench, behaviour: Behaviour) -> Bag:

@@ -1,18 +1,20 @@
 """The tool `propose_edits`: the smallest set of edits that should bring a finding inside its limit.
 
-For each responsible pair, most responsible first, the built-in rewriter offers candidates from the least change to the
-greatest: cut the part where the concept fires, put other sentences in its place, answer anew with the concept's
-features switched off (from the second attempt on), let both sides carry it, put a counter-pair beside it, turn the
-preference round, leave the pair out. The lens reads the candidates and the first one in which the concept is quiet is
-taken. Pairs are added until the forecast meets the limit at the upper end of its interval, so the set is as small as
-certainty allows.
+Where an author stands behind the bench (an LLM), it writes the first candidate for the most responsible pairs. For each
+responsible pair, most responsible first, the built-in rewriter offers candidates from the least change to the greatest:
+cut the part where the concept fires, put other sentences in its place, answer anew with the concept's features switched
+off (from the second attempt on), let both sides carry it, put a counter-pair beside it, turn the preference round,
+leave the pair out. The lens reads the candidates and the first one in which the concept is quiet is taken. Pairs are
+added until the forecast meets the limit at the upper end of its interval, so the set is as small as certainty allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
+from pydantic import Field
 
 from premortem.interp.effects import Z90
 from premortem.interp.quality import check_text
@@ -20,6 +22,7 @@ from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, EditKind, Finding, Pair, Record, Side, content_id
 from premortem.interp.rewrite import Candidate, candidates
 from premortem.interp.start_model import Suppression
+from premortem.tools.authored import SHOWN, advice_after, authored
 from premortem.tools.tracing import carrying_side, finding_spans
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
@@ -29,6 +32,9 @@ SPARE = 1.15
 SUPPRESSED = 16
 """Features of a concept that are switched off for a fresh answer, at most."""
 MAX_NEW_TOKENS = 64
+BUILT_IN = "built-in"
+ALWAYS: frozenset[EditKind] = frozenset(("rewrite", "flip", "drop"))
+"""Kinds of edit that a planner may ask for at any attempt."""
 BATCH = 32
 """Rows whose candidates are read by the lens together."""
 
@@ -42,6 +48,14 @@ class ProposeArgs(Record):
     """How often edits for this finding were proposed before; later attempts skip the kinds that failed."""
     refused: tuple[str, ...] = ()
     """Edits (edit_id) that a verdict refused; they are not proposed again."""
+    reasons: dict[str, str] = Field(default_factory=dict)
+    """Why each of them was refused, by edit_id; whoever writes the next text is told."""
+    kinds: tuple[EditKind, ...] = ()
+    """Kinds of edit to use, the preferred first; none: all, the least change first."""
+    advice: str = Field("", max_length=400)
+    """A hint for whoever writes the texts; it is data and changes no rule."""
+    authored: int = Field(0, ge=0)
+    """How many pairs the author may be asked about, at most; the others get built-in edits."""
 
 
 def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
@@ -52,18 +66,38 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
     rows = _free_rows(bench, finding)
-    wanted = dose(finding, clause, len(bench.reading.pairs))
+    wanted = dose(finding, clause, len(bench.reading.pairs)) * SPARE
+    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted))], args)
     edits: list[Edit] = []
     gained = 0.0
     for start in range(0, len(rows), BATCH):
-        for edit in _edits_for(bench, finding, rows[start : start + BATCH], args):
-            if gained < wanted * SPARE:
+        for edit in _edits_for(bench, finding, rows[start : start + BATCH], args, written):
+            if gained < wanted:
                 edits.append(edit)
                 gained += 2.0 if edit.kind == "flip" else 1.0
-        if gained >= wanted * SPARE:
+        if gained >= wanted:
             break
     bench.remember(edits)
     return tuple(edits)
+
+
+def _written(
+    bench: Workbench, finding: Finding, clause: Clause, rows: Sequence[int], args: ProposeArgs
+) -> dict[int, Candidate]:
+    """Return what the author writes for `rows`; what the lens refuses goes back to it once."""
+    author = bench.author
+    if author is None or not rows or (args.kinds and "rewrite" not in args.kinds):
+        return {}
+    refused = {edit.row: edit for edit_id in args.refused if (edit := bench.edits[edit_id]).author == author.name}
+    advice = dict.fromkeys(rows, args.advice)
+    for row, edit in refused.items():
+        why = args.reasons.get(edit.edit_id, "it was refused")
+        advice[row] = f"{args.advice} It was rewritten as “{edit.after[:SHOWN]}”, but: {why}".strip()
+    made = authored(bench, author, finding, clause, rows, advice)
+    quiet = _quiet(bench, finding, list(made.items()))
+    loud = {row: c for row, c in made.items() if (row, c.text) not in quiet}
+    hints = {row: f"{advice[row]} {advice_after(finding, candidate)}".strip() for row, candidate in loud.items()}
+    return made | authored(bench, author, finding, clause, list(loud), hints)
 
 
 def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
@@ -87,10 +121,18 @@ def _free_rows(bench: Workbench, finding: Finding) -> list[int]:
     return [row for row in finding.rows if row not in taken]
 
 
-def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: ProposeArgs) -> list[Edit]:
-    """Return the best candidate for each of `rows`, in their order."""
+def _edits_for(
+    bench: Workbench,
+    finding: Finding,
+    rows: Sequence[int],
+    args: ProposeArgs,
+    written: Mapping[int, Candidate],
+) -> list[Edit]:
+    """Return the best candidate for each of `rows`, in their order; what an author has `written` goes first."""
     samples = _samples(bench, finding, rows) if args.attempt else {}
-    offers = {row: _offers(bench, finding, bench.pair(row), args, samples.get(row, ())) for row in rows}
+    offers = {
+        row: _offers(bench, finding, bench.pair(row), args, samples.get(row, ()), written.get(row)) for row in rows
+    }
     quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row]])
     chosen: list[Edit] = []
     fresh = bench.next_row
@@ -98,7 +140,9 @@ def _edits_for(bench: Workbench, finding: Finding, rows: Sequence[int], args: Pr
         for candidate in offers[row]:
             if candidate.kind in ("flip", "drop") or (row, candidate.text) in quiet:
                 added = sum(edit.kind == "synthesise" for edit in chosen)
-                edit = _edit(finding, bench.pair(row), candidate, fresh + added)
+                by_author = bench.author is not None and candidate == written.get(row)
+                author = bench.author.name if by_author and bench.author else BUILT_IN
+                edit = _edit(finding, bench.pair(row), candidate, fresh + added, author)
                 if edit.edit_id not in args.refused:
                     chosen.append(edit)
                     break
@@ -122,7 +166,12 @@ def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[in
 
 
 def _offers(
-    bench: Workbench, finding: Finding, pair: Pair, args: ProposeArgs, samples: Sequence[str]
+    bench: Workbench,
+    finding: Finding,
+    pair: Pair,
+    args: ProposeArgs,
+    samples: Sequence[str],
+    written: Candidate | None,
 ) -> list[Candidate]:
     """Return the candidates for one pair, best first, without those that a look at the text refuses."""
     side, spans = finding_spans(bench, finding, pair)
@@ -135,7 +184,11 @@ def _offers(
         order = ("rewrite", "flip", "drop") if args.attempt == 0 else later
     if "rewrite" in tried and args.attempt > 1:
         order = tuple(kind for kind in order if kind != "rewrite")
+    if args.kinds:
+        order = tuple(dict.fromkeys((*(kind for kind in args.kinds if kind in ALWAYS | set(order)), *order[-2:])))
     kept = [c for kind in order for c in offered if c.kind == kind]
+    if written is not None:
+        kept.insert(0, written)
     return [c for c in kept if c.side is None or _reads_well(bench, pair, c, side)]
 
 
@@ -164,7 +217,7 @@ def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Cand
     return {(row, c.text) for i, (row, c) in enumerate(offered) if not by_row.get(i, True)}
 
 
-def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int) -> Edit:
+def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int, author: str = BUILT_IN) -> Edit:
     counter = _counter_pair(pair, candidate.text, new_row) if candidate.kind == "synthesise" else None
     before = "" if counter else pair.text(candidate.side or "chosen")
     return Edit(
@@ -177,6 +230,7 @@ def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int) -> E
         after=candidate.text,
         rationale=f"{_why(finding)}; {candidate.how}",
         pair=counter,
+        author=author,
     )
 
 

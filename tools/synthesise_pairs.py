@@ -1,20 +1,27 @@
 """The tool `synthesise_pairs`: new pairs that teach what the data lacks.
 
-The start model answers prompts of the dataset with the rule as its system message. Answers in which the concept fires
-become chosen responses; the dataset's own response to that prompt in which it does not fire becomes the rejected one.
-Prompts are the dataset's own, so the new pairs resemble it; an answer close to an existing response is left out.
+An author (an LLM), where one stands behind the bench, invents prompts like the dataset's own with both responses.
+Without one, or where too few of its pairs show the concept, the start model answers prompts of the dataset with the
+rule as its system message. Answers in which the concept fires become chosen responses; the dataset's own response to
+that prompt, in which it does not fire, becomes the rejected one. A pair near an existing row, or near another new one,
+is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
 import numpy as np
 from pydantic import Field
-from rapidfuzz import fuzz
+from rapidfuzz import fuzz, process
 
 from premortem.interp.errors import ToolError
 from premortem.interp.readout import bag_of
-from premortem.interp.records import Edit, Finding, Pair, Record, content_id
+from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
+from premortem.tools.author import Invented, NewPairs
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
 
@@ -23,6 +30,10 @@ TRIES = 3
 MOST_ASKED = 120
 """Prompts asked in one call, at most: a small model on two cores answers about one a second."""
 MAX_NEW_TOKENS = 80
+A_REQUEST = 4
+"""Pairs that an author is asked for at a time."""
+SHOWN = 4
+"""Prompts of the dataset that each request shows it."""
 NEAR_DUPLICATE = 90.0
 """rapidfuzz ratio from which two responses count as the same."""
 
@@ -34,13 +45,78 @@ class SynthesiseArgs(Record):
     """A finding of kind `missing`."""
     count: int = Field(ge=1, le=2000)
     """How many pairs to make at most."""
+    advice: str = Field("", max_length=400)
+    """A hint for whoever writes the pairs; it is data and changes no rule."""
+    authored: int = Field(0, ge=0)
+    """How many requests the author may be sent, at most."""
 
 
 def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]:
     """Make new pairs whose chosen response shows what the finding misses; `verify_edits` decides on them."""
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
-    sources = _sources(bench, finding, min(args.count * TRIES, MOST_ASKED))
+    drafts = _invented(bench, finding, clause, args)
+    own = {id(draft) for draft in drafts}
+    pairs = _showing(bench, finding, drafts)
+    if len(pairs) < args.count:
+        pairs += _showing(bench, finding, _answered(bench, finding, clause, args.count - len(pairs)))
+    pairs = _distinct(bench, pairs)[: args.count]
+    if not pairs:
+        raise ToolError(f"neither an author nor the start model showed '{finding.name}' when told to: {clause.text}")
+    first = bench.next_row
+    author = bench.author.name if bench.author is not None else ""
+    edits = tuple(
+        _edit(finding, pair.model_copy(update={"row": first + i}), author if id(pair) in own else "built-in")
+        for i, pair in enumerate(pairs)
+    )
+    bench.remember(edits)
+    return edits
+
+
+def _invented(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs) -> list[Pair]:
+    """Return the pairs that the author invents, in the dataset's own form."""
+    if bench.author is None or not args.authored:
+        return []
+    like = [pair for pair in _sources(bench, finding, len(bench.readable)) if not bench.addressed(pair)]
+    requests = min(args.authored, ceil(args.count / A_REQUEST))
+    wanted = [
+        NewPairs(
+            rule=clause.text,
+            behaviour=finding.name,
+            prompts=tuple(pair.prompt_text() for pair in like[n * SHOWN : (n + 1) * SHOWN]),
+            count=min(A_REQUEST, args.count - n * A_REQUEST),
+            advice=args.advice,
+        )
+        for n in range(requests)
+    ]
+    model = like[0] if like else bench.readable[0]
+    whole = (item for item in bench.author.invent(wanted) if item.prompt and item.chosen and item.rejected)
+    return [_in_form(model, item) for item in whole if not _near(item.prompt, bench.texts.prompts)]
+
+
+def _near(text: str, known: Sequence[str]) -> bool:
+    return process.extractOne(text, known, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE) is not None
+
+
+def _in_form(model: Pair, item: Invented) -> Pair:
+    """Return an invented pair in the form of `model`: plain text, or one turn of messages."""
+    if isinstance(model.prompt, str):
+        start, end = ("Human: ", "\n\nAssistant:") if model.prompt.lstrip().startswith("Human:") else ("", "")
+        lead = "\n\n" if model.prompt.startswith("\n\nHuman:") else ""
+        update: dict[str, Any] = {"prompt": f"{lead}{start}{item.prompt}{end}"}
+        space = " " if isinstance(model.chosen, str) and model.chosen.startswith(" ") else ""
+        update |= {"chosen": space + item.chosen, "rejected": space + item.rejected}
+    else:
+        system = [message for message in model.prompt if message.get("role") == "system"][:1]
+        update = {"prompt": (*system, {"role": "user", "content": item.prompt})}
+        update |= {"chosen": ({"role": "assistant", "content": item.chosen},)}
+        update |= {"rejected": ({"role": "assistant", "content": item.rejected},)}
+    return model.model_copy(update={**update, "extra": {}})
+
+
+def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) -> list[Pair]:
+    """Return prompts of the dataset with the start model's answer under the rule against the dataset's own."""
+    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED))
     answers = bench.start_model.sample(
         [pair.prompt for pair in sources],
         max_new_tokens=MAX_NEW_TOKENS,
@@ -48,13 +124,11 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
         system=clause.text,
         progress=bench.progress,
     )
-    pairs = _showing(bench, finding, sources, [whole_sentences(answer) for answer in answers])[: args.count]
-    if not pairs:
-        raise ToolError(f"the start model never showed '{finding.name}' when told to: {clause.text}")
-    first = bench.next_row
-    edits = tuple(_edit(finding, pair.model_copy(update={"row": first + i})) for i, pair in enumerate(pairs))
-    bench.remember(edits)
-    return edits
+    return [
+        source.with_text("chosen", text).with_text("rejected", source.text("chosen")).model_copy(update={"extra": {}})
+        for source, answer in zip(sources, answers, strict=True)
+        if (text := whole_sentences(answer)).strip()
+    ]
 
 
 def _sources(bench: Workbench, finding: Finding, n: int) -> list[Pair]:
@@ -64,25 +138,32 @@ def _sources(bench: Workbench, finding: Finding, n: int) -> list[Pair]:
     return [pairs[i] for i in rng.permutation(len(pairs))[:n]]
 
 
-def _showing(bench: Workbench, finding: Finding, sources: list[Pair], answers: list[str]) -> list[Pair]:
-    """Return pairs of an answer that shows the concept with the source's response that does not."""
-    readout = bench.concept(finding.concept_id).readout
-    drafts = [
-        source.with_text("chosen", answer)
-        .with_text("rejected", source.text("chosen"))
-        .model_copy(update={"row": i, "extra": {}})
-        for i, (source, answer) in enumerate(zip(sources, answers, strict=True))
-        if answer.strip() and fuzz.ratio(answer, source.text("chosen")) < NEAR_DUPLICATE
-    ]
+def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pair]:
+    """Return those drafts whose chosen response shows the concept and whose rejected one does not."""
     if not drafts:
         return []
-    encoded = bench.reader.encode(drafts, bench.progress)[bench.main.lens_id]
+    readout = bench.concept(finding.concept_id).readout
+    numbered = [draft.model_copy(update={"row": i}) for i, draft in enumerate(drafts)]
+    encoded = bench.reader.encode(numbered, bench.progress)[bench.main.lens_id]
     fires = [readout.fires(bag_of(pooled)) for pooled in (encoded.chosen, encoded.rejected)]
     good = {row for row, chosen, rejected in zip(encoded.rows, *fires, strict=True) if chosen and not rejected}
-    return [draft for draft in drafts if draft.row in good]
+    return [draft for i, draft in enumerate(drafts) if i in good]
 
 
-def _edit(finding: Finding, pair: Pair) -> Edit:
+def _distinct(bench: Workbench, drafts: list[Pair]) -> list[Pair]:
+    """Return the drafts whose answer is near no response of the dataset and near no draft before it."""
+    kept: list[Pair] = []
+    known = [*bench.texts.responses]
+    for draft in drafts:
+        answer = draft.text("chosen")
+        if not _near(answer, known):
+            kept.append(draft)
+            known.append(answer)
+    return kept
+
+
+def _edit(finding: Finding, pair: Pair, author: str) -> Edit:
+    who = "the start model's answer" if author == "built-in" else f"the answer that {author} wrote"
     return Edit(
         edit_id=content_id("edit", finding.finding_id, "synthesise", pair.prompt, pair.chosen),
         finding_id=finding.finding_id,
@@ -91,6 +172,7 @@ def _edit(finding: Finding, pair: Pair) -> Edit:
         side=None,
         before="",
         after=pair.text("chosen"),
-        rationale=f"the data does not teach “{finding.name}”; the start model's answer shows it",
+        rationale=f"the data does not teach “{finding.name}”; {who} shows it",
         pair=pair,
+        author=author,
     )

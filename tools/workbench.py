@@ -7,12 +7,13 @@ run builds it again, and because encodings, samples and likelihoods are cached b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
+from premortem.interp.addressed import addressed_pair
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
@@ -30,6 +31,7 @@ from premortem.interp.records import Clause, Content, Dataset, Edit, Finding, Le
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
+from premortem.tools.author import Author
 
 OWN_PROMPTS = 40
 """Prompts that the start model answers itself where a forecaster asks for that, at most; the first ones."""
@@ -78,6 +80,11 @@ class Workbench:
         self.concepts: dict[str, NamedReadout] = {}
         self.findings: dict[str, Finding] = {}
         self.edits: dict[str, Edit] = {}
+        self.author: Author | None = None
+        """Who writes texts for the tools; None: the built-in rewriter works alone."""
+        self.contrasts: dict[str, Behaviour] = {}
+        """Contrastive examples that somebody wrote for a clause, by clause_id."""
+        self._addressed: dict[int, str] = {}
         self._taught: dict[str, Readout] = {}
         self._fit = Fit(float("nan"), float("nan"))
 
@@ -89,6 +96,25 @@ class Workbench:
     def set_clauses(self, clauses: Sequence[Clause]) -> None:
         """Take the clauses with the concepts that were found for them."""
         self._clauses = tuple(clauses)
+
+    def rename(self, names: Mapping[str, tuple[str, bool, float]]) -> None:
+        """Give concepts another name, by concept_id: the name, whether it passed its test, and its figure there."""
+        for concept_id, (name, tested, score) in names.items():
+            named = self.concepts[concept_id]
+            update = {"name": name, "name_tested": tested, "name_score": round(score, 4)}
+            self.concepts[concept_id] = replace(named, concept=named.concept.model_copy(update=update))
+        self.findings = {
+            finding_id: finding.model_copy(update={"name": names[finding.concept_id][0]})
+            if finding.concept_id in names
+            else finding
+            for finding_id, finding in self.findings.items()
+        }
+
+    def addressed(self, pair: Pair) -> str:
+        """Return why a pair is not shown to an LLM: it addresses its reader; empty: it is ordinary text."""
+        if pair.row not in self._addressed:
+            self._addressed[pair.row] = addressed_pair(pair)
+        return self._addressed[pair.row]
 
     @cached_property
     def start_model(self) -> StartModel:

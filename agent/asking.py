@@ -1,0 +1,283 @@
+"""Asks an LLM for records: an answer of a given kind, or one of several tools with checked arguments.
+
+Endpoints differ in what they enforce. At the start each is asked to call a function, then to fit a schema, and what it
+does decides the `Dialect`: native tool calls, or one JSON object that names the action. `tool_choice` is never relied
+on. Whatever comes back is checked here; an answer that does not fit goes back with the reason, twice at most, and then
+the question is given up (`LlmUnusable`): what the LLM may mend goes back to it, everything else is the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
+from premortem.agent.ledger import Inquiry, Ledger
+from premortem.agent.llm import strict_schema
+from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
+from premortem.interp.records import Record
+from premortem.prompts.rendering import Rendered
+
+A = TypeVar("A", bound=BaseModel)
+
+_ROLES: tuple[Role, Role] = ("user", "assistant")
+REPAIRS = 2
+"""How often an answer that cannot be used is sent back with the reason."""
+MAX_TOKENS = 1200
+"""Bound on an answer; one that is cut off is asked for again with four times as many."""
+
+
+class Ready(Record):
+    """The probe's answer."""
+
+    word: str
+    """Any word."""
+
+
+class Question(Record):
+    """One question of a batch."""
+
+    purpose: str
+    """See `LlmCall.purpose`."""
+    system: str
+    """System message."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Examples that come before it: what is asked, and the answer."""
+    user: str
+    """User message."""
+    source: str
+    """See `LlmCall.prompt`."""
+    max_tokens: int = MAX_TOKENS
+    """Bound on the answer."""
+
+    @classmethod
+    def of(cls, purpose: str, prompt: Rendered, max_tokens: int = MAX_TOKENS) -> Question:
+        """Return the question that a rendered prompt asks."""
+        return cls(
+            purpose=purpose,
+            system=prompt.system,
+            turns=prompt.turns,
+            user=prompt.user,
+            source=prompt.source,
+            max_tokens=max_tokens,
+        )
+
+
+class Asker:
+    """Puts questions to one model through one run's ledger."""
+
+    def __init__(self, ledger: Ledger, model: str) -> None:
+        """Ask `model`."""
+        self.ledger, self.model = ledger, model
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """What the endpoint understands; a few short calls the first time, none later."""
+        dialect = Dialect()
+        for _ in range(3):
+            try:
+                reply = self._probe(dialect, tools=True)
+            except LlmStopped as error:
+                changed = _without(dialect, str(error))
+                if changed == dialect:
+                    break
+                dialect = changed
+            else:
+                native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)
+                dialect = dialect.model_copy(update={"tools": native})
+                break
+        for mode in ("json_schema", "json_object"):
+            asked = dialect.model_copy(update={"schema_mode": mode})
+            try:
+                if _fits(self._probe(asked, tools=False).text):
+                    return asked
+            except LlmStopped as error:
+                dialect = _without(dialect, str(error))
+        return dialect
+
+    def _probe(self, dialect: Dialect, tools: bool) -> Reply:
+        system = "You answer in the form that is asked for."
+        user = "Report that you are ready, by the function." if tools else 'Answer with the JSON {"word": "ready"}.'
+        schema = strict_schema(Ready)
+        request = Request(
+            model=self.model,
+            messages=(ChatMessage(role="system", content=system), ChatMessage(role="user", content=user)),
+            tools=(ToolSchema(name="report_ready", description="Say that you are ready.", parameters=schema),)
+            if tools
+            else (),
+            answer_schema=None if tools else schema,
+            dialect=dialect,
+        )
+        return self.ledger.answer(Inquiry(purpose="probe", prompt="", request=request))
+
+    def ask(self, question: Question, answer: type[A], check: Callable[[A], None] = lambda _: None) -> A:
+        """Return the answer; raises a leaf of LlmError, LlmUnusable after the last repair."""
+        (found,) = self.ask_all([question], answer, [check])
+        if isinstance(found, LlmError):
+            raise found
+        return found
+
+    def ask_all(
+        self,
+        questions: Sequence[Question],
+        answer: type[A],
+        checks: Sequence[Callable[[A], None]] | None = None,
+        heard: Callable[[], object] = lambda: None,
+    ) -> list[A | LlmError]:
+        """Return the answer to each question, side by side, or why there is none (`LlmUnusable`, `LlmStopped`).
+
+        A check raises ValueError for an answer that fits its schema and still cannot be used. Raises LlmUnavailable
+        and LlmMisconfigured: then nothing else can be asked either.
+        """
+        if not questions:
+            return []
+        schema = strict_schema(answer)
+        tests = checks or [lambda _: None] * len(questions)
+
+        def read(at: int, reply: Reply) -> A:
+            found = _checked(reply.text, answer)
+            tests[at](found)
+            return found
+
+        requests = [self._request(question, schema) for question in questions]
+        return self._settle(questions, requests, read, heard)
+
+    def choose(self, question: Question, tools: Mapping[str, type[Record]], flat: type[Record]) -> tuple[str, Record]:
+        """Return the tool that the LLM chose and its checked arguments.
+
+        `tools` are the argument models by name, their docstrings written for the LLM. Endpoints without native tool
+        calls fill in `flat`, one record with a field `action` and the union of the arguments. Raises a leaf of
+        LlmError; an invented tool or argument is answered with what there is.
+        """
+        request = self._request(question, strict_schema(flat))
+        if self.dialect.tools:
+            schemas = tuple(
+                ToolSchema(name=name, description=(model.__doc__ or "").strip(), parameters=strict_schema(model))
+                for name, model in tools.items()
+            )
+            request = request.model_copy(update={"answer_schema": None, "tools": schemas})
+
+        def read(_: int, reply: Reply) -> tuple[str, Record]:
+            name, arguments = _chosen(reply)
+            if name not in tools:
+                raise ValueError(f"there is no action {name[:60]!r}; there are {', '.join(tools)}")
+            model = tools[name]
+            return name, _checked(json.dumps({k: v for k, v in arguments.items() if k in model.model_fields}), model)
+
+        (found,) = self._settle([question], [request], read, lambda: None)
+        if isinstance(found, LlmError):
+            raise found
+        return found
+
+    def _request(self, question: Question, schema: dict[str, Any]) -> Request:
+        system = question.system
+        if self.dialect.schema_mode != "json_schema":
+            system += f"\n\nAnswer with one JSON object that fits this schema, and nothing else:\n{json.dumps(schema)}"
+        turns = [
+            ChatMessage(role=role, content=text)
+            for turn in question.turns
+            for role, text in zip(_ROLES, turn, strict=True)
+        ]
+        return Request(
+            model=self.model,
+            messages=(
+                ChatMessage(role="system", content=system),
+                *turns,
+                ChatMessage(role="user", content=question.user),
+            ),
+            answer_schema=schema,
+            max_tokens=question.max_tokens,
+            dialect=self.dialect,
+        )
+
+    def _settle(
+        self,
+        questions: Sequence[Question],
+        requests: list[Request],
+        read: Callable[[int, Reply], Any],
+        heard: Callable[[], object],
+    ) -> list[Any]:
+        """Ask, and ask again with the reason where an answer cannot be used, in rounds of the whole batch."""
+        found: list[Any] = [None] * len(questions)
+        open_ones = list(range(len(questions)))
+        for last in (*[False] * REPAIRS, True):
+            inquiries = [
+                Inquiry(purpose=questions[at].purpose, prompt=questions[at].source, request=requests[at])
+                for at in open_ones
+            ]
+            failed: list[int] = []
+            for at, reply in zip(open_ones, self.ledger.answers(inquiries, heard), strict=True):
+                if isinstance(reply, LlmError):
+                    found[at] = reply
+                    continue
+                try:
+                    found[at] = read(at, reply)
+                except ValueError as error:
+                    found[at] = LlmUnusable(f"the LLM's answer cannot be used: {_reason(error)}")
+                    requests[at] = _repaired(requests[at], reply, _reason(error))
+                    failed.append(at)
+            open_ones = failed
+            if last or not open_ones:
+                break
+        return found
+
+
+def _chosen(reply: Reply) -> tuple[str, dict[str, Any]]:
+    """Return the name and the raw arguments of the action that a reply takes."""
+    if reply.tool_uses:
+        use = reply.tool_uses[0]
+        arguments = find_json(use.arguments)
+        name = use.name
+    else:
+        arguments = find_json(reply.text)
+        if not isinstance(arguments, dict):
+            raise ValueError("the answer is no JSON object")
+        name = str(arguments.pop("action", arguments.pop("name", "")))
+        arguments = arguments.pop("arguments", arguments)
+    if not isinstance(arguments, dict):
+        raise ValueError("the arguments are no JSON object")
+    return name, arguments
+
+
+def _checked(text: str, model: type[A]) -> A:
+    return model.model_validate(find_json(text))
+
+
+def _fits(text: str) -> bool:
+    try:
+        _checked(text, Ready)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}"
+    return str(error)
+
+
+def _repaired(request: Request, reply: Reply, reason: str) -> Request:
+    """Return the request that sends an answer back with the reason; one that was cut off gets more room instead."""
+    if reply.finish == "length" and request.max_tokens < 4 * MAX_TOKENS:
+        return request.model_copy(update={"max_tokens": 4 * MAX_TOKENS})
+    said = reply.text or json.dumps([use.model_dump() for use in reply.tool_uses])
+    more = (
+        ChatMessage(role="assistant", content=said[:4000]),
+        ChatMessage(role="user", content=f"This cannot be used: {reason}. Answer again, in the form asked for."),
+    )
+    return request.model_copy(update={"messages": (*request.messages, *more)})
+
+
+def _without(dialect: Dialect, refusal: str) -> Dialect:
+    """Return the dialect without what a refusal names."""
+    if "temperature" in refusal and dialect.temperature:
+        return dialect.model_copy(update={"temperature": False})
+    if "max_tokens" in refusal and dialect.limit_name == "max_tokens":
+        return dialect.model_copy(update={"limit_name": "max_completion_tokens"})
+    return dialect

@@ -1,0 +1,128 @@
+"""What goes to an LLM and what comes back, as plain values: the seam that everything else is written against.
+
+A `Request` is all that decides an answer, so its hash is its name: the same request is asked once and then remembered
+(see `ledger`). A `Reply` is what a completion said, redacted, with what it cost. Who carries a request is a `Carrier`:
+the endpoint over HTTP (`llm`), or a recording. Nothing here knows of either.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, Protocol
+
+from pydantic import JsonValue
+
+from premortem.interp.records import Record, content_id
+
+Role = Literal["system", "user", "assistant"]
+
+
+class ChatMessage(Record):
+    """One message of a conversation with the LLM."""
+
+    role: Role
+    """Who speaks."""
+    content: str
+    """What is said."""
+
+
+class ToolSchema(Record):
+    """A function that the LLM may call."""
+
+    name: str
+    """Its name."""
+    description: str
+    """What it does, for the LLM."""
+    parameters: dict[str, JsonValue]
+    """JSON schema of its arguments."""
+
+
+class Dialect(Record):
+    """What an endpoint understands, found out by asking it once."""
+
+    tools: bool = False
+    """Whether it answers with native tool calls where tools are offered."""
+    schema_mode: Literal["json_schema", "json_object", "none"] = "none"
+    """The strongest `response_format` that it takes."""
+    temperature: bool = True
+    """Whether it takes a temperature; some reasoning models refuse it."""
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What it calls the bound on an answer's length."""
+
+
+class Request(Record):
+    """Everything that decides an answer."""
+
+    model: str
+    """The model's name at the endpoint."""
+    messages: tuple[ChatMessage, ...]
+    """The conversation."""
+    tools: tuple[ToolSchema, ...] = ()
+    """Functions it may call; empty: none."""
+    answer_schema: dict[str, JsonValue] | None = None
+    """JSON schema that the answer is asked to fit; null: free text."""
+    max_tokens: int = 1024
+    """Bound on the answer's length."""
+    dialect: Dialect = Dialect()
+    """How the endpoint is spoken to."""
+
+    @property
+    def request_id(self) -> str:
+        """Hash of the content, the same on every machine."""
+        return content_id("request", self.model_dump(mode="json"))
+
+
+class ToolUse(Record):
+    """One function call of the LLM, its arguments not yet checked."""
+
+    name: str
+    """The function's name, as the LLM gave it."""
+    arguments: str
+    """JSON text, as the LLM gave it."""
+
+
+class Reply(Record):
+    """What a completion said."""
+
+    text: str
+    """Its text; empty where it only calls tools."""
+    tool_uses: tuple[ToolUse, ...] = ()
+    """The functions it calls."""
+    finish: str = "stop"
+    """Why it ended, as the endpoint says: `stop`, `tool_calls`, `length`, `content_filter` …"""
+    prompt_tokens: int = 0
+    """Tokens of the request, as the endpoint counts them; 0 where it does not say."""
+    completion_tokens: int = 0
+    """Tokens of the answer."""
+    seconds: float = 0.0
+    """Wall-clock time until the answer was complete, retries included."""
+    usd: float | None = None
+    """Its price in US dollars; null where nobody knows the model's price."""
+
+
+class Carrier(Protocol):
+    """Takes a request to an LLM and brings the reply."""
+
+    @property
+    def address(self) -> str:
+        """Who receives the text, for the user; no credentials."""
+        ...
+
+    def send(self, request: Request) -> Reply:
+        """Return the reply; raises one of the four leaves of LlmError. Called from several threads at once."""
+        ...
+
+
+def find_json(text: str) -> Any:
+    """Return the JSON value that an answer holds, alone, in a code fence or behind some thinking aloud.
+
+    Raises ValueError where there is none.
+    """
+    body = text.rsplit("</think>", 1)[-1].strip()
+    starts = [at for at in (0, body.find("{"), body.find("[")) if 0 <= at < len(body)]
+    for start in sorted(set(starts)):
+        try:
+            return json.JSONDecoder().raw_decode(body, start)[0]
+        except ValueError:
+            continue
+    raise ValueError("there is no JSON value in it")

@@ -1,0 +1,43 @@
+"""Where a planner looks things up before it acts: reading tools for one finding, every call written down.
+
+The results are told as text for an LLM: rounded, so that the same data gives the same text on every machine, and
+bounded. They go into a prompt as an excerpt, because they hold text of the dataset.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from premortem.agent.toolbox import Toolbox
+
+EXCERPT = 280
+"""Characters of each text of a pair."""
+
+
+class Desk:
+    """The reading tools, bound to one finding and counting the run's steps."""
+
+    def __init__(self, toolbox: Toolbox, step: int, finding_id: str) -> None:
+        """Call `toolbox` about `finding_id`, the first call as step number `step`."""
+        self._toolbox, self.step, self._finding_id = toolbox, step, finding_id
+
+    def look(self, name: str, **arguments: Any) -> str:
+        """Call a reading tool and return what it says; raises ToolError where it cannot be served."""
+        try:
+            result = self._toolbox.call(self.step, name, finding_id=self._finding_id, **arguments)
+        finally:
+            self.step += 1
+        if name == "score_rule":
+            seen = "sees the rule at work in these pairs" if result.agrees else "does not see the rule in these pairs"
+            return f"The model that will be trained {seen} (AUROC {result.auroc:.1f}, 0.5 is chance)."
+        return "\n\n".join(_told(item) for item in result)
+
+
+def _told(item: Any) -> str:
+    return "\n".join(
+        (
+            f"Row {item.row}, prompt: {item.prompt[:EXCERPT]}",
+            f"chosen: {item.chosen[:EXCERPT]}",
+            f"rejected: {item.rejected[:EXCERPT]}",
+        )
+    )

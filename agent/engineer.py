@@ -1,0 +1,90 @@
+"""What an LLM adds to a run: it reads the spec, names what was found, plans, and writes.
+
+Everything it says is asked through one ledger, so a resumed run hears the same again without paying. What it says is
+used like a careful colleague's word: the forecast, the choice of pairs and every verdict stay with the tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from premortem.agent.asking import Asker
+from premortem.agent.llm_author import LlmAuthor
+from premortem.agent.llm_planner import LlmPlanner
+from premortem.agent.planner import BuiltinPlanner
+from premortem.agent.spec import Spec
+from premortem.agent.understanding import Reading, describe_clusters, name_concepts, read_rules, write_contrasts
+from premortem.interp.errors import SpecError
+from premortem.interp.progress import Progress
+from premortem.interp.records import Clause, Cluster, Finding
+
+CLUSTER_PROMPTS = 4
+"""Prompts of a cluster that describe it."""
+MOST_DESCRIBED = 6
+"""Clusters of a finding that are described; the smaller ones keep their words."""
+CALLS_KEPT = 4
+"""Requests per open finding that writing may not use up, so that planning goes on."""
+
+
+class Engineer:
+    """The LLM's part in one run."""
+
+    def __init__(self, asker: Asker, spec: Spec, rules: BuiltinPlanner, progress: Progress) -> None:
+        """Work through `asker` on `spec`; `rules` decide where the LLM does not."""
+        self.asker, self.spec, self.progress = asker, spec, progress
+        self.planner = LlmPlanner(asker, rules)
+        self.author = LlmAuthor(asker, progress)
+
+    def understand(self, bench: Any) -> Reading:
+        """Read the spec, have examples written for each rule, and put both on the bench.
+
+        Raises SpecError when not even the LLM finds a rule.
+        """
+        reading = read_rules(self.asker, self.spec)
+        if not reading.clauses:
+            raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
+        contrasts = write_contrasts(self.asker, reading.clauses, reading.behaviours)
+        clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
+        bench.set_clauses(clauses)
+        bench.contrasts = dict(contrasts)
+        bench.author = self.author
+        return reading.model_copy(update={"clauses": tuple(clauses)})
+
+    def name(self, bench: Any, findings: Sequence[Finding], passages: Callable[[str], Any]) -> None:
+        """Give the concepts of `findings` names that were tested on held-out passages; a failed name says so."""
+        found = {finding.concept_id: passages(finding.finding_id) for finding in findings}
+        named = name_concepts(self.asker, {key: (each.showing, each.lacking) for key, each in found.items()})
+        bench.rename({key: (each.name, each.tested, each.score) for key, each in named.items()})
+
+    def describe(self, bench: Any, clusters: Sequence[Cluster]) -> tuple[Cluster, ...]:
+        """Return `clusters`, the largest with a phrase that says what their prompts have in common."""
+        shown = list(clusters[:MOST_DESCRIBED])
+        prompts = [[pair.prompt_text() for pair in _plain(bench, cluster)[:CLUSTER_PROMPTS]] for cluster in shown]
+        if not all(prompts):
+            return tuple(clusters)
+        phrases = describe_clusters(self.asker, prompts)
+        told = [c.model_copy(update={"name": phrase}) for c, phrase in zip(shown, phrases, strict=False) if phrase]
+        return (*told, *clusters[len(told) :])
+
+    def room(self, open_findings: int) -> int:
+        """Return how many texts may be asked for now, so that every open finding gets its share of the budget."""
+        left = self.asker.ledger.calls_left()
+        if left is None:
+            return 10_000
+        return max(0, left // max(open_findings, 1) - CALLS_KEPT)
+
+
+def _with_words(clause: Clause, contrasts: Mapping[str, Any]) -> Clause:
+    """Return the clause with the words that give its behaviour away."""
+    if clause.clause_id not in contrasts:
+        return clause
+    return clause.model_copy(
+        update={"words": tuple(dict.fromkeys((*clause.words, *contrasts[clause.clause_id].synonyms)))}
+    )
+
+
+def _plain(bench: Any, cluster: Cluster) -> list[Any]:
+    """Return the cluster's pairs without those that address their reader."""
+    pairs = [bench.pair(row) for row in cluster.rows[: 3 * CLUSTER_PROMPTS]]
+    return [pair for pair in pairs if not bench.addressed(pair)]

@@ -1,0 +1,207 @@
+"""Asks the LLM each thing once: remembers answers, keeps to budgets, records and replays.
+
+Every answer is written to the run database as soon as it is there, together with what it cost. A request that any run
+has made before is answered from there, so a killed run pays nothing twice: only a request whose answer had not arrived
+is sent again, under the same `Idempotency-Key`. Requests of one batch go out side by side; the database is touched by
+the caller's thread alone.
+
+A recording is a file with one call a line. With one in place of the endpoint a run can be repeated byte for byte,
+offline. Budgets are compared with what the database says was spent, so resuming does not reset them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from premortem.agent.chat import Carrier, Reply, Request
+from premortem.agent.journal import LlmCall
+from premortem.agent.outfile import NewFile
+from premortem.agent.store import Store
+from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
+from premortem.interp.records import Cost, Record
+
+SIDE_BY_SIDE = 4
+"""Requests on their way at the same time, at most."""
+
+
+class Budget(Record):
+    """What one run may use of an LLM; null: no bound."""
+
+    calls: int | None = Field(1000, ge=0)
+    """Requests sent."""
+    tokens: int | None = Field(2_000_000, ge=0)
+    """Tokens, of requests and answers together."""
+    seconds: float | None = Field(None, ge=0)
+    """Time until the answers were there, added up."""
+    usd: float | None = Field(None, ge=0)
+    """Price in US dollars; models without a listed price cost nothing here."""
+
+    def spent(self, cost: Cost, on_their_way: int = 0) -> str:
+        """Return which bound `cost` has reached, in words; empty: none."""
+        reached = [
+            (self.calls, cost.llm_calls + on_their_way, "calls"),
+            (self.tokens, cost.llm_tokens, "tokens"),
+            (self.seconds, cost.llm_seconds, "seconds"),
+            (self.usd, cost.llm_usd, "US dollars"),
+        ]
+        return next((f"{most:g} {name}" for most, used, name in reached if most is not None and used >= most), "")
+
+
+class Inquiry(Record):
+    """A request with what the log should say about it."""
+
+    purpose: str
+    """See `LlmCall.purpose`."""
+    prompt: str
+    """See `LlmCall.prompt`."""
+    request: Request
+    """What is asked."""
+
+
+class Ledger:
+    """The LLM as one run sees it."""
+
+    def __init__(self, store: Store, run_id: str, carrier: Carrier, budget: Budget | None = None) -> None:
+        """Ask `carrier` what `store` does not remember, within `budget`."""
+        self._store, self._run_id, self._carrier = store, run_id, carrier
+        self.budget = budget or Budget()
+        self.address = carrier.address
+
+    def calls_left(self) -> int | None:
+        """Return how many requests may still be sent; None: as many as one likes."""
+        cost = self._store.load_cost(self._run_id)
+        if self.budget.spent(cost):
+            return 0
+        return None if self.budget.calls is None else self.budget.calls - cost.llm_calls
+
+    def answer(self, inquiry: Inquiry) -> Reply:
+        """Return the answer; raises one of the leaves of LlmError."""
+        (found,) = self.answers([inquiry])
+        if isinstance(found, LlmError):
+            raise found
+        return found
+
+    def answers(
+        self, inquiries: Sequence[Inquiry], heard: Callable[[], object] = lambda: None
+    ) -> list[Reply | LlmError]:
+        """Return the answer to each inquiry, or why there is none (`LlmUnusable`, `LlmStopped`).
+
+        `heard` is called whenever one more is there. Raises LlmUnavailable or LlmMisconfigured, after everything that
+        was on its way has been written down, because then nothing else can be asked either.
+        """
+        known: dict[str, Reply | LlmError] = {}
+        missing: dict[str, Inquiry] = {}
+        for inquiry in inquiries:
+            reply = self._remembered(inquiry)
+            if reply is None:
+                missing.setdefault(inquiry.request.request_id, inquiry)
+            else:
+                known[inquiry.request.request_id] = reply
+                heard()
+        self._send(missing, known, heard)
+        return [known[inquiry.request.request_id] for inquiry in inquiries]
+
+    def _remembered(self, inquiry: Inquiry) -> Reply | None:
+        reply = self._store.find_reply(inquiry.request.request_id)
+        if reply is not None:
+            self._write(inquiry, reply, remembered=True)
+        return reply
+
+    def _send(
+        self, missing: dict[str, Inquiry], known: dict[str, Reply | LlmError], heard: Callable[[], object]
+    ) -> None:
+        waiting = list(missing.items())
+        fatal: BaseException | None = None
+        on_their_way: dict[Future[Reply], str] = {}
+        with ThreadPoolExecutor(SIDE_BY_SIDE, "llm") as pool:
+            while on_their_way or (waiting and fatal is None):
+                while waiting and fatal is None and len(on_their_way) < SIDE_BY_SIDE:
+                    request_id, inquiry = waiting.pop(0)
+                    spent = self.budget.spent(self._store.load_cost(self._run_id), len(on_their_way))
+                    if spent:
+                        known[request_id] = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
+                    else:
+                        on_their_way[pool.submit(self._carrier.send, inquiry.request)] = request_id
+                for future in _next_done(on_their_way):
+                    request_id = on_their_way.pop(future)
+                    try:
+                        known[request_id] = future.result()
+                        self._write(missing[request_id], future.result(), remembered=False)
+                    except (LlmUnavailable, LlmMisconfigured) as error:
+                        fatal = fatal or error
+                    except LlmError as error:
+                        known[request_id] = error
+                    except KeyboardInterrupt as error:
+                        fatal = error
+                    heard()
+        if fatal is not None:
+            raise fatal
+
+    def _write(self, inquiry: Inquiry, reply: Reply, remembered: bool) -> None:
+        call = LlmCall(
+            purpose=inquiry.purpose,
+            prompt=inquiry.prompt,
+            request=inquiry.request,
+            reply=reply,
+            remembered=remembered,
+        )
+        self._store.save_llm_call(self._run_id, call)
+
+
+class Recording:
+    """Answers from a file, in place of an endpoint."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the recording at `path`; raises LlmMisconfigured when it is none."""
+        self.address = f"recording {path.name}"
+        self.model = ""
+        self._replies: dict[str, Reply] = {}
+        number = 0
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                number += 1
+                call = LlmCall.model_validate(json.loads(line))
+                self._replies.setdefault(call.request.request_id, call.reply)
+                self.model = call.request.model
+        except OSError as error:
+            raise LlmMisconfigured(f"recording {path}: {error.strerror or error}") from None
+        except (ValueError, ValidationError):
+            raise LlmMisconfigured(f"recording {path}, line {number}: this is no recorded call") from None
+
+    def send(self, request: Request) -> Reply:
+        """Return the recorded answer; raises LlmMisconfigured for a request that was never recorded."""
+        try:
+            return self._replies[request.request_id]
+        except KeyError:
+            raise LlmMisconfigured(
+                f"the {self.address} holds no answer to request {request.request_id}: data, spec, settings or prompts "
+                "have changed since it was made; record it again"
+            ) from None
+
+
+def write_recording(path: Path, calls: Iterable[LlmCall]) -> int:
+    """Write `calls` to the new file `path`, one a line, and return how many; ExportError where it exists already."""
+    lines = [json.dumps(call.model_dump(mode="json"), ensure_ascii=True, sort_keys=True) for call in calls]
+    with NewFile(path) as new:
+        new.file.write("".join(f"{line}\n" for line in lines).encode())
+        new.commit()
+    return len(lines)
+
+
+def _next_done(on_their_way: dict[Future[Reply], str]) -> Sequence[Future[Reply]]:
+    """Wait for the next answers; an interruption waits for all, because what is on its way is paid for."""
+    if not on_their_way:
+        return ()
+    try:
+        return sorted(wait(on_their_way, return_when=FIRST_COMPLETED).done, key=on_their_way.__getitem__)
+    except KeyboardInterrupt as interruption:
+        wait(on_their_way)
+        stop: Future[Reply] = Future()
+        stop.set_exception(interruption)
+        on_their_way[stop] = ""
+        return [*(future for future in on_their_way if future is not stop), stop]

@@ -1,0 +1,122 @@
+"""The author behind the tools that asks an LLM: tasks become prompts, answers become text.
+
+All tasks of a call go out side by side. What comes back is only looked at for its form here; whether the text does what
+it is for is found out by the lens and by `verify_edits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from premortem.agent.asking import Asker, Question
+from premortem.interp.errors import LlmError
+from premortem.interp.progress import Progress
+from premortem.interp.records import Record
+from premortem.prompts.rendering import Rendered, load_prompt
+from premortem.tools.author import Invented, NewPairs, Task, Written
+
+
+class Replacement(Record):
+    """One sentence in place of another."""
+
+    sentence: int
+    """Number of the sentence that goes, from 1."""
+    text: str
+    """What stands there instead; empty: nothing."""
+
+
+class Mended(Record):
+    """Answer to the prompt `rewrite`."""
+
+    replacements: list[Replacement] = Field(min_length=1)
+    """One for each marked sentence."""
+
+
+class WholeText(Record):
+    """Answer to the prompts `rewrite_whole` and `add_behaviour`."""
+
+    text: str = Field(min_length=1)
+    """The new answer."""
+
+
+class InventedPairs(Record):
+    """Answer to the prompt `synthesise`."""
+
+    pairs: list[Invented] = Field(min_length=1)
+    """The new pairs."""
+
+
+class LlmAuthor:
+    """Writes by asking an LLM."""
+
+    def __init__(self, asker: Asker, progress: Progress) -> None:
+        """Ask through `asker`; `progress` hears of every text that is there."""
+        self._asker, self._progress = asker, progress
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._asker.model
+
+    def write(self, tasks: Sequence[Task]) -> list[Written | None]:
+        """Return what the LLM makes of each task; see `Author.write`."""
+        mending = [task for task in tasks if task.kind == "mend"]
+        whole = [task for task in tasks if task.kind != "mend"]
+        with self._progress.stage(f"{self.name} is writing", len(tasks)) as stage:
+            mended = iter(self._mend(mending, stage.advance))
+            written = iter(self._whole(whole, stage.advance))
+        return [next(mended) if task.kind == "mend" else next(written) for task in tasks]
+
+    def invent(self, wanted: Sequence[NewPairs]) -> list[Invented]:
+        """Return the pairs that the LLM invents; see `Author.invent`."""
+        prompt = load_prompt("synthesise")
+        asked = [
+            prompt.render(
+                rule=one.rule, behaviour=one.behaviour, prompts=list(one.prompts), count=one.count, advice=one.advice
+            )
+            for one in wanted
+        ]
+        with self._progress.stage(f"{self.name} is writing", len(asked)) as stage:
+            questions = [Question.of("synthesise", rendered) for rendered in asked]
+            found = self._asker.ask_all(questions, InventedPairs, heard=stage.advance)
+        return [pair for answer in found if not isinstance(answer, LlmError) for pair in answer.pairs]
+
+    def _mend(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
+        questions = [Question.of("rewrite", _mending(task)) for task in tasks]
+        checks = [_about_marked(task) for task in tasks]
+        found = self._asker.ask_all(questions, Mended, checks, heard)
+        return [None if isinstance(answer, LlmError) else _sentences(answer) for answer in found]
+
+    def _whole(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
+        questions = [Question.of("rewrite", _anew(task)) for task in tasks]
+        found = self._asker.ask_all(questions, WholeText, heard=heard)
+        return [None if isinstance(answer, LlmError) else Written(text=answer.text) for answer in found]
+
+
+def _mending(task: Task) -> Rendered:
+    sentences = [{"text": text, "marked": i in task.marked} for i, text in enumerate(task.sentences)]
+    return load_prompt("rewrite").render(
+        rule=task.rule, behaviour=task.behaviour, question=task.question, sentences=sentences, advice=task.advice
+    )
+
+
+def _anew(task: Task) -> Rendered:
+    known = {"rule": task.rule, "behaviour": task.behaviour, "question": task.question, "answer": task.answer}
+    if task.kind == "add":
+        return load_prompt("add_behaviour").render(**known, model_answer=task.model_answer, advice=task.advice)
+    return load_prompt("rewrite_whole").render(**known, advice=task.advice)
+
+
+def _about_marked(task: Task) -> Callable[[Mended], None]:
+    def check(answer: Mended) -> None:
+        numbers = ", ".join(str(i + 1) for i in task.marked)
+        if not {each.sentence - 1 for each in answer.replacements} & set(task.marked):
+            raise ValueError(f"no replacement is for a marked sentence; marked are {numbers}")
+
+    return check
+
+
+def _sentences(answer: Mended) -> Written:
+    return Written(sentences={each.sentence - 1: " ".join(each.text.split()) for each in answer.replacements})

@@ -1,0 +1,41 @@
+"""Keeps secrets out of everything that is written: the run database, recordings, logs, and what errors say.
+
+An endpoint may echo a key in an error or even in an answer. So whatever comes from outside passes a `Redactor` before
+it is stored or shown. It replaces the values of environment variables that look like secrets, and whatever has the
+shape of a common key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+REDACTED = "[redacted]"
+SHORTEST = 8
+"""Values shorter than this are no secrets: local servers are given `none` or `test` as a key."""
+
+_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_SHAPES = re.compile(
+    r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[A-Z0-9]{16}\b"
+    r"|(?<=Bearer )[A-Za-z0-9._~+/=-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+
+
+class Redactor:
+    """Replaces secrets in text."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """Hide `secrets` beside what has the shape of a key; the longest first, since one may contain another."""
+        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ, *more: str) -> Redactor:
+        """Hide the values of all variables whose name says that they are secrets, and `more`."""
+        return cls([*(value for name, value in environment.items() if _NAMES.search(name)), *more])
+
+    def __call__(self, text: str) -> str:
+        """Return `text` without secrets."""
+        known = self._known.sub(REDACTED, text) if self._known else text
+        return _SHAPES.sub(REDACTED, known)

@@ -1,0 +1,354 @@
+"""What an LLM understands of a spec and of concepts: rules read with care, examples of a behaviour, names that hold.
+
+The built-in reader goes by cue words; an LLM reads the sentences. It says which of them are rules, what each is about,
+and which cannot be checked or contradict each other. A rule read the wrong way round
+would be worse than none, so words that leave no doubt ("never", "keep") decide on the direction, and where there are
+none, the LLM must read it the same way twice. For each rule it writes contrastive
+examples; the lens reads those, so that what stands for the rule is found in the model's own terms. It names the
+concepts of the findings, and each name is put to the test on passages that took no part in finding it.
+
+Answers that cannot be used leave things as the built-in reader has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from rapidfuzz import fuzz
+
+from premortem.agent.asking import Asker, Question
+from premortem.agent.spec import Spec, clause_from, content_words, sentences_of
+from premortem.interp.errors import LlmError
+from premortem.interp.records import Clause, Direction, Record, content_id
+from premortem.prompts.behaviours import Behaviour, Contrast, load_behaviours
+from premortem.prompts.rendering import load_prompt
+
+NEGATION = re.compile(r"^(?:not|no|never|without|avoiding|avoid)\b[\s:,]*", re.IGNORECASE)
+CONTRASTS = 6
+"""Contrastive examples per rule."""
+LEAST_CONTRASTS = 3
+"""Fewer teach the lens nothing."""
+LEAST_ALIKE, MOST_ALIKE = 25.0, 97.0
+"""rapidfuzz ratio between an example and the plain answer that it was made from: outside, it is another answer, or the
+same one."""
+WORDS = 8
+"""Words that examples may add to a clause."""
+MOST_PROBLEMS = 6
+"""Problems of a spec that are told."""
+NAME_PASSES = 0.75
+"""Share of held-out passages (half of them with the concept) that a name must sort rightly to count as tested."""
+MOST_SENTENCES = 120
+"""A longer spec is left to the built-in reader."""
+
+
+class RuleRead(Record):
+    """Answer to the prompt `read_rule`."""
+
+    is_rule: bool
+    """Whether the sentence says what answers should or should not do."""
+    behaviour: str
+    """What an answer would show, without negation."""
+    direction: Direction
+    """What is asked for."""
+    scope: str
+    """When it applies; empty: always."""
+    limit_percent: float | None
+    """Share of answers that may break it, in per cent; null: the sentence names none."""
+
+
+class SpecProblem(Record):
+    """What stops rules from being checked."""
+
+    rules: list[int]
+    """Numbers of the rules, from 1."""
+    kind: Literal["contradiction", "unmeasurable", "vague"]
+    """What is the matter."""
+    what: str
+    """The problem in one sentence."""
+    suggestion: str
+    """What to write instead."""
+
+
+class ProblemsRead(Record):
+    """Answer to the prompt `find_problems`."""
+
+    problems: list[SpecProblem]
+    """What cannot be checked."""
+
+
+class ProblemChecked(Record):
+    """Answer to the prompt `check_problem`."""
+
+    real: Literal["yes", "no"]
+    """Whether it is true."""
+
+
+class DirectionRead(Record):
+    """Answer to the prompt `check_direction`."""
+
+    wanted: Literal["yes", "no"]
+    """Whether the rule asks for the behaviour."""
+
+
+class ContrastRead(Record):
+    """Answer to the prompt `contrast`."""
+
+    text: str = Field(min_length=1)
+    """The answer with the behaviour."""
+
+
+class NameRead(Record):
+    """Answer to the prompt `name_concept`."""
+
+    name: str = Field(min_length=2)
+    """The name."""
+
+
+class FittingRead(Record):
+    """Answer to the prompt `test_name`."""
+
+    fitting: list[int]
+    """Numbers of the passages that the name fits, from 1."""
+
+
+class ClustersRead(Record):
+    """Answer to the prompt `describe_clusters`."""
+
+    descriptions: list[str]
+    """One phrase per cluster."""
+
+
+class Reading(Record):
+    """A spec as it was understood."""
+
+    clauses: tuple[Clause, ...]
+    """Its rules."""
+    behaviours: dict[str, str] = Field(default_factory=dict)
+    """What each rule is about, without its negation, by clause_id."""
+    problems: tuple[str, ...] = ()
+    """What the user should mend in it, one sentence each."""
+
+
+class TestedName(Record):
+    """A name and how it did."""
+
+    name: str
+    """The name."""
+    score: float
+    """Share of held-out passages that it sorted rightly, 0 to 1; 0.5 is chance."""
+
+    @property
+    def tested(self) -> bool:
+        """Whether it passed."""
+        return self.score >= NAME_PASSES
+
+
+def read_rules(asker: Asker, spec: Spec) -> Reading:
+    """Return the rules of `spec` as the LLM reads them; what it misreads stays as the built-in reader has it.
+
+    A sentence that only the LLM takes for a rule must be read the same way twice.
+    """
+    sentences = sentences_of(spec)
+    if not 0 < len(sentences) <= MOST_SENTENCES:
+        return Reading(clauses=spec.clauses)
+    prompt = load_prompt("read_rule")
+    asked = [prompt.render(before=b, sentence=s) for b, s in zip(["", *sentences], sentences, strict=False)]
+    answers = asker.ask_all([Question.of("read_rule", rendered, 400) for rendered in asked], RuleRead)
+    read = {
+        sentence: answer.model_copy(update={"behaviour": NEGATION.sub("", answer.behaviour).strip()})
+        for sentence, answer in zip(sentences, answers, strict=True)
+        if not isinstance(answer, LlmError) and answer.is_rule and content_words(answer.behaviour)
+    }
+    built_in = {clause.text: clause for clause in spec.clauses}
+    other = _confirmed(asker, {s: r for s, r in read.items() if _has_the_word(r, built_in.get(s))})
+    clauses = [
+        clause
+        for sentence in sentences
+        if (clause := _clause(sentence, read.get(sentence), built_in.get(sentence), sentence in other, spec))
+    ]
+    distinct = _distinct(clauses, built_in)
+    behaviours = {c.clause_id: read[c.text].behaviour for c in distinct if c.text in read and _agree(read[c.text], c)}
+    problems = _problems(asker, [clause.text for clause in distinct])
+    return Reading(clauses=distinct, behaviours=behaviours, problems=problems)
+
+
+def write_contrasts(asker: Asker, clauses: Sequence[Clause], behaviours: Mapping[str, str]) -> dict[str, Behaviour]:
+    """Return contrastive examples for each clause, by clause_id; a clause without usable ones is left out.
+
+    `behaviours` says what each clause is about without its negation, by clause_id; others get no examples.
+    The library's plain answers to everyday questions are given the behaviour; nothing else about them changes, so what
+    the lens sees in the difference is the behaviour.
+    """
+    plain = [behaviour.pairs[0] for behaviour in load_behaviours()][:CONTRASTS]
+    prompt = load_prompt("contrast")
+    asked = [
+        (clause, one, prompt.render(behaviour=behaviours[clause.clause_id], question=one.prompt, answer=one.absent))
+        for clause in clauses
+        if clause.clause_id in behaviours
+        for one in plain
+    ]
+    answers = asker.ask_all([Question.of("contrast", rendered, 600) for _, _, rendered in asked], ContrastRead)
+    written: dict[str, list[Contrast]] = {}
+    for (clause, one, _), answer in zip(asked, answers, strict=True):
+        if not isinstance(answer, LlmError) and LEAST_ALIKE <= fuzz.ratio(answer.text, one.absent) < MOST_ALIKE:
+            contrast = Contrast.model_validate({"prompt": one.prompt, "with": answer.text, "without": one.absent})
+            written.setdefault(clause.clause_id, []).append(contrast)
+    return {
+        clause.clause_id: _behaviour(clause, written[clause.clause_id])
+        for clause in clauses
+        if len(written.get(clause.clause_id, ())) >= LEAST_CONTRASTS
+    }
+
+
+def name_concepts(asker: Asker, passages: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, TestedName]:
+    """Return a tested name for each concept, by concept_id.
+
+    `passages`: stretches of text in which the concept fires, and as many in which it does not (other passages of the
+    same data, the other side's among them). The even ones find the name, the odd ones test it.
+    """
+    usable = {key: (on, off) for key, (on, off) in passages.items() if min(len(on), len(off)) >= 4}
+    prompt, test = load_prompt("name_concept"), load_prompt("test_name")
+    asked = [prompt.render(passages=list(on[::2]), absent=list(off[::2])) for on, off in usable.values()]
+    named = asker.ask_all([Question.of("name_concept", rendered) for rendered in asked], NameRead)
+    names = {key: a.name.strip() for key, a in zip(usable, named, strict=True) if not isinstance(a, LlmError)}
+    exams = {key: _mixed(usable[key][0][1::2], usable[key][1][1::2], key) for key in names}
+    questions = [
+        Question.of("test_name", test.render(name=names[key], passages=[text for text, _ in exam]))
+        for key, exam in exams.items()
+    ]
+    answers = asker.ask_all(questions, FittingRead)
+    return {
+        key: TestedName(name=names[key][:80], score=_rightly(exam, answer))
+        for (key, exam), answer in zip(exams.items(), answers, strict=True)
+        if not isinstance(answer, LlmError)
+    }
+
+
+def describe_clusters(asker: Asker, prompts: Sequence[Sequence[str]]) -> list[str]:
+    """Return one phrase for each cluster of prompts; an empty list where nothing usable came back."""
+    if not prompts:
+        return []
+    rendered = load_prompt("describe_clusters").render(clusters=[list(group) for group in prompts])
+
+    def as_many(answer: ClustersRead) -> None:
+        if len(answer.descriptions) != len(prompts):
+            raise ValueError(f"there are {len(prompts)} groups, not {len(answer.descriptions)}")
+
+    (found,) = asker.ask_all([Question.of("describe_clusters", rendered)], ClustersRead, [as_many])
+    return [] if isinstance(found, LlmError) else [text.strip()[:80] for text in found.descriptions]
+
+
+def _distinct(clauses: Sequence[Clause], built_in: Mapping[str, Clause]) -> tuple[Clause, ...]:
+    """Return the clauses without repeats: a sentence that only the LLM takes for a rule may explain the one before."""
+    kept: dict[str, Clause] = {}
+    for clause in sorted(clauses, key=lambda clause: clause.text not in built_in):
+        about = set(content_words(clause.behaviour))
+        if clause.text in built_in or not any(about <= set(other.words) for other in kept.values()):
+            kept.setdefault(clause.clause_id, clause)
+    return tuple(clause for clause in clauses if kept.get(clause.clause_id) is clause)
+
+
+def _agree(read: RuleRead, clause: Clause) -> bool:
+    return (read.direction == "avoid") == (clause.direction == "avoid")
+
+
+def _has_the_word(read: RuleRead, built_in: Clause | None) -> bool:
+    """Whether the LLM's direction could stand against the built-in reader's.
+
+    Words such as "never" and "keep" leave no doubt. An "encourage" is what the built-in reader makes of a mere
+    "should", and a sentence without any cue it takes for no rule; a "keep" there is a description.
+    """
+    if built_in is None:
+        return read.direction != "keep"
+    return built_in.direction == "encourage" and read.direction == "avoid"
+
+
+def _confirmed(asker: Asker, read: Mapping[str, RuleRead]) -> set[str]:
+    """Return the sentences whose direction the LLM reads the same way in a second question."""
+    prompt = load_prompt("check_direction")
+    asked = [prompt.render(rule=sentence, behaviour=rule.behaviour) for sentence, rule in read.items()]
+    answers = asker.ask_all([Question.of("check_direction", rendered, 200) for rendered in asked], DirectionRead)
+    return {
+        sentence
+        for (sentence, rule), answer in zip(read.items(), answers, strict=True)
+        if not isinstance(answer, LlmError) and (answer.wanted == "no") == (rule.direction == "avoid")
+    }
+
+
+def _clause(
+    sentence: str, read: RuleRead | None, built_in: Clause | None, llm_decides: bool, spec: Spec
+) -> Clause | None:
+    """Return the clause of a sentence; behaviour and direction always come from the same reader."""
+    if read is None or (built_in is None and not llm_decides):
+        return built_in
+    limit = read.limit_percent / 100 if read.limit_percent and 0 < read.limit_percent <= 100 else None
+    clause = clause_from(
+        sentence,
+        spec.front,
+        behaviour=read.behaviour if built_in is None or llm_decides else built_in.behaviour,
+        direction=read.direction if built_in is None or llm_decides else built_in.direction,
+        scope=read.scope if read.scope.lower() in sentence.lower() or built_in is None else built_in.scope,
+        limit=limit,
+    )
+    if not _agree(read, clause):  # its words are about the opposite
+        return clause
+    words = (*clause.words, *content_words(read.behaviour))
+    return clause.model_copy(update={"words": tuple(dict.fromkeys(words))})
+
+
+def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:
+    """Return what the LLM finds wrong with the rules and says again when asked about that alone, as sentences."""
+    if not rules:
+        return ()
+    question = Question.of("find_problems", load_prompt("find_problems").render(rules=list(rules)), 1500)
+    (found,) = asker.ask_all([question], ProblemsRead)
+    if isinstance(found, LlmError):
+        return ()
+    claims = [
+        (problem, [rules[n - 1] for n in dict.fromkeys(problem.rules) if 1 <= n <= len(rules)])
+        for problem in found.problems
+    ]
+    claims = [(p, about) for p, about in claims if len(about) >= (2 if p.kind == "contradiction" else 1)][
+        :MOST_PROBLEMS
+    ]
+    prompt = load_prompt("check_problem")
+    questions = [
+        Question.of("check_problem", prompt.render(rules=about, claim=problem.what), 200) for problem, about in claims
+    ]
+    checked = asker.ask_all(questions, ProblemChecked)
+    return tuple(
+        f"{problem.kind}: {problem.what} ({' / '.join(about)}) Suggestion: {problem.suggestion}"
+        for (problem, about), answer in zip(claims, checked, strict=True)
+        if not isinstance(answer, LlmError) and answer.real == "yes"
+    )
+
+
+def _behaviour(clause: Clause, contrasts: Sequence[Contrast]) -> Behaviour:
+    """Return the examples as a behaviour of the kind that the library holds.
+
+    Its synonyms are words that several examples have gained and none had before.
+    """
+    before = {word for one in contrasts for word in content_words(one.absent)}
+    gained = Counter(word for one in contrasts for word in content_words(one.shown) if word not in before)
+    words = tuple(word for word, n in gained.most_common(WORDS) if n >= 2)
+    return Behaviour(
+        id="contrast", description=clause.behaviour, synonyms=words or (clause.behaviour,), pairs=tuple(contrasts)
+    )
+
+
+def _mixed(on: Sequence[str], off: Sequence[str], key: str) -> list[tuple[str, bool]]:
+    """Return passages with and without the concept in an order that depends on content alone."""
+    exam = [(text, True) for text in on] + [(text, False) for text in off]
+    return sorted(exam, key=lambda item: content_id(key, item))
+
+
+def _rightly(exam: Sequence[tuple[str, bool]], answer: FittingRead) -> float:
+    """Return the balanced share of passages that were sorted rightly."""
+    said = np.asarray([n in set(answer.fitting) for n in range(1, len(exam) + 1)])
+    truth = np.asarray([shows for _, shows in exam])
+    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)

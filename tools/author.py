@@ -1,0 +1,91 @@
+"""Who writes text for the tools: the seam behind which an LLM stands.
+
+A tool describes what it needs as plain records, and an `Author` returns text or nothing. The author sees a rule, a
+question and an answer; it gets no tools, no ids and no numbers, and nothing it writes counts before the lens has read
+it and `verify_edits` has passed it. Without an author the built-in rewriter does the work alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from premortem.interp.records import Record
+
+
+class Task(Record):
+    """One answer that is to be changed."""
+
+    kind: Literal["mend", "anew", "add"]
+    """`mend`: other sentences in place of the marked ones; `anew`: another answer without the behaviour; `add`: the
+    answer corrected so that it shows the behaviour."""
+    rule: str
+    """The clause in the user's words, or the behaviour where no clause mentions it."""
+    behaviour: str
+    """What the concept is called."""
+    question: str
+    """What the answer replies to."""
+    answer: str
+    """The answer as it is."""
+    sentences: tuple[str, ...] = ()
+    """The answer's sentences, for `mend`."""
+    marked: tuple[int, ...] = ()
+    """Indices of those in which the concept fires."""
+    model_answer: str = ""
+    """The other side's answer, for `add`."""
+    advice: str = ""
+    """What earlier tries have taught; empty: nothing."""
+
+
+class Written(Record):
+    """What an author made of a task."""
+
+    text: str = ""
+    """The whole new answer, for `anew` and `add`."""
+    sentences: dict[int, str] = Field(default_factory=dict)
+    """New sentences by index, for `mend`; an empty one means that the sentence goes."""
+
+
+class NewPairs(Record):
+    """Pairs that are to be invented."""
+
+    rule: str
+    """The clause in the user's words."""
+    behaviour: str
+    """What the chosen response should show and the rejected one should not."""
+    prompts: tuple[str, ...]
+    """Prompts of the dataset, for their style."""
+    count: int
+    """How many pairs."""
+    advice: str = ""
+    """What earlier tries have taught; empty: nothing."""
+
+
+class Invented(Record):
+    """One invented pair."""
+
+    prompt: str
+    """A question."""
+    chosen: str
+    """The answer that shows the behaviour."""
+    rejected: str
+    """The answer that does not."""
+
+
+class Author(Protocol):
+    """Writes what a tool asks for."""
+
+    @property
+    def name(self) -> str:
+        """What an edit's `author` says, as the LLM's model name."""
+        ...
+
+    def write(self, tasks: Sequence[Task]) -> list[Written | None]:
+        """Return what was made of each task; None where nothing usable came back or the budget is used up."""
+        ...
+
+    def invent(self, wanted: Sequence[NewPairs]) -> list[Invented]:
+        """Return invented pairs, perhaps fewer than were wanted."""
+        ...
