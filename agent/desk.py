@@ -28,8 +28,9 @@ class Desk:
         finally:
             self.step += 1
         if name == "score_rule":
-            seen = "sees the rule at work in these pairs" if result.agrees else "does not see the rule in these pairs"
-            return f"The model that will be trained {seen} (AUROC {result.auroc:.1f}, 0.5 is chance)."
+            if result.agrees:
+                return "The model that will be trained sees the rule at work in these pairs."
+            return "The model that will be trained does not tell these pairs from others by the rule; few models can."
         return "\n\n".join(_told(item) for item in result)
 
 

@@ -44,7 +44,7 @@ class Engineer:
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        contrasts = write_contrasts(self.asker, reading.clauses, reading.behaviours)
+        contrasts = write_contrasts(self.asker, reading.clauses)
         clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
         bench.contrasts = dict(contrasts)
@@ -52,10 +52,13 @@ class Engineer:
         return reading.model_copy(update={"clauses": tuple(clauses)})
 
     def name(self, bench: Any, findings: Sequence[Finding], passages: Callable[[str], Any]) -> None:
-        """Give the concepts of `findings` names that were tested on held-out passages; a failed name says so."""
+        """Give the concepts of `findings` the names that hold on passages that took no part in finding them.
+
+        Where the LLM's name fails, the built-in one stays, with its own test's figure.
+        """
         found = {finding.concept_id: passages(finding.finding_id) for finding in findings}
         named = name_concepts(self.asker, {key: (each.showing, each.lacking) for key, each in found.items()})
-        bench.rename({key: (each.name, each.tested, each.score) for key, each in named.items()})
+        bench.rename({key: (each.name, True, each.score) for key, each in named.items() if each.tested})
 
     def describe(self, bench: Any, clusters: Sequence[Cluster]) -> tuple[Cluster, ...]:
         """Return `clusters`, the largest with a phrase that says what their prompts have in common."""

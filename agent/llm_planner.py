@@ -2,13 +2,15 @@
 
 It shows the LLM the finding, what was tried and why it was refused, and lets it look at pairs or at the rule's own
 score before it acts. What the LLM may name is an enumeration of this very finding: its rows, the kinds of edit, the
-open actions. There is no argument that could hold a path, an address or a command. The same look twice in a row, too
+open actions. There is no argument that could hold a path, an address or a command. It may give up only after
+something was tried. The same look twice in a row, too
 many looks, or answers that cannot be used end the LLM's part in the attempt, and the built-in rules choose.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,16 +56,17 @@ class LlmPlanner:
         if isinstance(fallback, Stop):
             return fallback
         seen: list[dict[str, str]] = []
-        former: tuple[str, Record] | None = None
+        former: tuple[str, object] | None = None
         for looks in range(MOST_LOOKS + 1):
-            tools = _tools(case, isinstance(fallback, Synthesise), may_look=looks < MOST_LOOKS)
+            tools = _tools(case, isinstance(fallback, Synthesise), looks < MOST_LOOKS, {item["tool"] for item in seen})
             try:
                 chosen = self.asker.choose(_question(case, seen, tools), tools, _flat(tools))
             except (LlmStopped, LlmUnusable):
                 return fallback
-            if chosen == former:
+            name, arguments = chosen
+            if (name, getattr(arguments, "rows", ())) == former:
                 return fallback
-            former = name, arguments = chosen
+            former = (name, getattr(arguments, "rows", ()))
             if name not in ("read_pairs", "score_rule"):
                 return self._action(name, arguments, fallback)
             seen.append({"tool": name, "result": _looked(look, name, arguments)})
@@ -78,7 +81,7 @@ class LlmPlanner:
         return Propose(kinds=tuple(dict.fromkeys(arguments.kinds)), advice=advice)
 
 
-def _tools(case: Case, missing: bool, may_look: bool) -> dict[str, type[Record]]:
+def _tools(case: Case, missing: bool, may_look: bool, used: Set[str]) -> dict[str, type[Record]]:
     """Return the argument models of the actions that are open, with the ids of this finding as enumerations."""
     rows = Literal[tuple(case.finding.rows[:ROWS_SHOWN])] if case.finding.rows else None
     kinds = Literal["rewrite", "flip", "drop"] if case.attempt == 0 else EditKind
@@ -87,13 +90,14 @@ def _tools(case: Case, missing: bool, may_look: bool) -> dict[str, type[Record]]
     tools: dict[str, type[Record]] = {}
     if may_look and rows is not None:
         tools["read_pairs"] = _model("read_pairs", why=why, rows=(list[rows], Field(min_length=1)))  # type: ignore[valid-type]
-    if may_look and case.clause is not None:
+    if may_look and case.clause is not None and "score_rule" not in used:
         tools["score_rule"] = _model("score_rule", why=why)
     if missing:
         tools["synthesise_pairs"] = _model("synthesise_pairs", why=why, count=(int, Field(ge=1)), advice=advice)
     else:
         tools["propose_edits"] = _model("propose_edits", why=why, kinds=(list[kinds], ...), advice=advice)  # type: ignore[valid-type]
-    tools["give_up"] = _model("give_up", why=why, advice=advice)
+    if case.attempt:
+        tools["give_up"] = _model("give_up", why=why, advice=advice)
     return tools
 
 
@@ -124,7 +128,7 @@ def _question(case: Case, seen: list[dict[str, str]], tools: dict[str, type[Reco
     rendered = load_prompt("plan").render(
         rule=clause.text if clause is not None else "",
         kind=finding.kind,
-        name=finding.name,
+        name=(clause.about if clause is not None else "") or finding.name,
         effect=f"{finding.effect:+.0%}{limit}",
         rows=f"{len(finding.rows)} pairs, such as {', '.join(map(str, finding.rows[:ROWS_SHOWN]))}"
         if finding.rows

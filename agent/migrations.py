@@ -290,6 +290,7 @@ def m005_llm_calls(db: Database) -> None:
     for statement in filter(str.strip, _LLM.split(";")):
         db.execute(statement)
     _add_cell(db, "edits", "author", "built-in", beside=("seq", "run_id", "attempt"))
+    _add_cell(db, "clauses", "about", "", beside=("seq", "run_id"))
 
 
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:

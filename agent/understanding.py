@@ -128,8 +128,6 @@ class Reading(Record):
 
     clauses: tuple[Clause, ...]
     """Its rules."""
-    behaviours: dict[str, str] = Field(default_factory=dict)
-    """What each rule is about, without its negation, by clause_id."""
     problems: tuple[str, ...] = ()
     """What the user should mend in it, one sentence each."""
 
@@ -172,24 +170,23 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
         if (clause := _clause(sentence, read.get(sentence), built_in.get(sentence), sentence in other, spec))
     ]
     distinct = _distinct(clauses, built_in)
-    behaviours = {c.clause_id: read[c.text].behaviour for c in distinct if c.text in read and _agree(read[c.text], c)}
     problems = _problems(asker, [clause.text for clause in distinct])
-    return Reading(clauses=distinct, behaviours=behaviours, problems=problems)
+    return Reading(clauses=distinct, problems=problems)
 
 
-def write_contrasts(asker: Asker, clauses: Sequence[Clause], behaviours: Mapping[str, str]) -> dict[str, Behaviour]:
+def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behaviour]:
     """Return contrastive examples for each clause, by clause_id; a clause without usable ones is left out.
 
-    `behaviours` says what each clause is about without its negation, by clause_id; others get no examples.
+    Clauses of which nobody has said what they are about get none.
     The library's plain answers to everyday questions are given the behaviour; nothing else about them changes, so what
     the lens sees in the difference is the behaviour.
     """
     plain = [behaviour.pairs[0] for behaviour in load_behaviours()][:CONTRASTS]
     prompt = load_prompt("contrast")
     asked = [
-        (clause, one, prompt.render(behaviour=behaviours[clause.clause_id], question=one.prompt, answer=one.absent))
+        (clause, one, prompt.render(behaviour=clause.about, question=one.prompt, answer=one.absent))
         for clause in clauses
-        if clause.clause_id in behaviours
+        if clause.about
         for one in plain
     ]
     answers = asker.ask_all([Question.of("contrast", rendered, 600) for _, _, rendered in asked], ContrastRead)
@@ -198,11 +195,33 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause], behaviours: Mapping
         if not isinstance(answer, LlmError) and LEAST_ALIKE <= fuzz.ratio(answer.text, one.absent) < MOST_ALIKE:
             contrast = Contrast.model_validate({"prompt": one.prompt, "with": answer.text, "without": one.absent})
             written.setdefault(clause.clause_id, []).append(contrast)
+    kept = _recognised(asker, written, {clause.clause_id: clause.about for clause in clauses})
     return {
-        clause.clause_id: _behaviour(clause, written[clause.clause_id])
+        clause.clause_id: _behaviour(clause, kept[clause.clause_id])
         for clause in clauses
-        if len(written.get(clause.clause_id, ())) >= LEAST_CONTRASTS
+        if len(kept.get(clause.clause_id, ())) >= LEAST_CONTRASTS
     }
+
+
+def _recognised(
+    asker: Asker, written: Mapping[str, Sequence[Contrast]], about: Mapping[str, str]
+) -> dict[str, list[Contrast]]:
+    """Return the examples whose two answers the LLM tells apart when it meets them mixed with the others."""
+    prompt = load_prompt("test_name")
+    exams = {
+        key: _mixed([one.shown for one in group], [one.absent for one in group], key) for key, group in written.items()
+    }
+    questions = [
+        Question.of("test_contrast", prompt.render(name=about[key], passages=[text for text, _ in exam]))
+        for key, exam in exams.items()
+    ]
+    kept: dict[str, list[Contrast]] = {}
+    for (key, exam), answer in zip(exams.items(), asker.ask_all(questions, FittingRead), strict=True):
+        if isinstance(answer, LlmError):
+            continue
+        fitting = {exam[n - 1][0] for n in answer.fitting if 1 <= n <= len(exam)}
+        kept[key] = [one for one in written[key] if one.shown in fitting and one.absent not in fitting]
+    return kept
 
 
 def name_concepts(asker: Asker, passages: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, TestedName]:
@@ -298,7 +317,7 @@ def _clause(
     if not _agree(read, clause):  # its words are about the opposite
         return clause
     words = (*clause.words, *content_words(read.behaviour))
-    return clause.model_copy(update={"words": tuple(dict.fromkeys(words))})
+    return clause.model_copy(update={"words": tuple(dict.fromkeys(words)), "about": read.behaviour})
 
 
 def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:

@@ -160,6 +160,8 @@ class Clause(Record):
     """An optional regular expression that marks responses showing the behaviour."""
     concept_ids: tuple[str, ...] = ()
     """The concepts that stand for the behaviour in this dataset; empty: no concept covers the clause."""
+    about: str = ""
+    """The behaviour in a few words without negation, as an LLM reads it; empty: nobody has said."""
 
 
 class Concept(Record):

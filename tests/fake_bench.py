@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from premortem.interp.addressed import addressed_pair
 from premortem.interp.errors import ToolError
 from premortem.interp.records import (
     Clause,
@@ -28,6 +29,9 @@ from premortem.interp.records import (
     Verdict,
     content_id,
 )
+from premortem.tools.author import Author, Task
+from premortem.tools.find_passages import Passages
+from premortem.tools.score_rule import RuleScore
 
 ROWS_PER_BUG = 4
 N_PAIRS = 40
@@ -62,6 +66,10 @@ class ProposeArgs(BaseModel):
     kinds: tuple[str, ...] = ()
     advice: str = ""
     authored: int = 0
+
+
+class FindingArgs(BaseModel):
+    finding_id: str
 
 
 class SynthesiseArgs(BaseModel):
@@ -116,7 +124,10 @@ class FakeBench:
     asleep: bool = True
     """No tool may be called before the forecast."""
     known: dict[str, Edit] = field(default_factory=dict)
-    author: object = None
+    author: Author | None = None
+    contrasts: dict[str, object] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """Names that somebody gave to concepts."""
     tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -126,6 +137,18 @@ class FakeBench:
         groups = [tuple(range(at * ROWS_PER_BUG, (at + 1) * ROWS_PER_BUG)) for at in range(len(kinds))]
         self.findings = tuple(make_finding(n, kind, groups[n]) for n, kind in enumerate(kinds))
         self.clauses = tuple(make_clause(n) for n, kind in enumerate(kinds) if kind != "surprise")
+
+    def set_clauses(self, clauses: Sequence[Clause]) -> None:
+        self.clauses = tuple(clauses)
+
+    def rename(self, names: dict[str, tuple[str, bool, float]]) -> None:
+        self.names = {concept_id: name for concept_id, (name, _, _) in names.items()}
+
+    def pair(self, row: int) -> Pair:
+        return self.dataset.pairs[row]
+
+    def addressed(self, pair: Pair) -> str:
+        return addressed_pair(pair)
 
     def lens_summary(self) -> LensSummary:
         return LensSummary(model="tiny", hook="layer", sae="sae", fvu=0.1, l0=20.0)
@@ -176,10 +199,39 @@ def read_pairs(bench: FakeBench, args: ReadArgs) -> tuple[Pair, ...]:
     return tuple(bench.dataset.pairs[row] for row in args.rows)
 
 
+def find_passages(bench: FakeBench, args: FindingArgs) -> Passages:
+    found = bench.finding(args.finding_id)
+    return Passages(
+        showing=tuple(f"It fires in passage {row}." for row in found.rows),
+        lacking=tuple(f"It is quiet in passage {row}." for row in found.rows),
+    )
+
+
+def score_rule(bench: FakeBench, args: FindingArgs) -> RuleScore:
+    bench.finding(args.finding_id)
+    return RuleScore(rule="be kind", auroc=0.8, inside=-0.2, outside=0.1, agrees=True)
+
+
 def propose_edits(bench: FakeBench, args: ProposeArgs) -> tuple[Edit, ...]:
+    """Propose for every row; the author, if there is one, writes the first `authored` of them."""
     found = bench.finding(args.finding_id)
     kind = ("rewrite", "flip", "drop")[args.attempt]
-    return keep(bench, [make_edit(found.finding_id, row, kind) for row in found.rows])
+    edits = [make_edit(found.finding_id, row, kind) for row in found.rows]
+    if bench.author is not None and kind == "rewrite":
+        tasks = [make_task(bench.pair(row), args.advice) for row in found.rows[: args.authored]]
+        for at, written in enumerate(bench.author.write(tasks)):
+            if written is not None:
+                update = {"after": written.sentences.get(0, ""), "author": bench.author.name}
+                edits[at] = edits[at].model_copy(update=update)
+    return keep(bench, edits)
+
+
+def make_task(pair: Pair, advice: str) -> Task:
+    text = pair.text("chosen")
+    return Task(
+        kind="mend", rule="be kind", behaviour="unkind words", question=pair.prompt_text(), answer=text,
+        sentences=(text,), marked=(0,), advice=advice,
+    )  # fmt: skip
 
 
 def synthesise_pairs(bench: FakeBench, args: SynthesiseArgs) -> tuple[Edit, ...]:
@@ -210,5 +262,14 @@ def keep(bench: FakeBench, edits: list[Edit]) -> tuple[Edit, ...]:
 
 TOOLS = {
     tool.__name__: tool
-    for tool in (forecast_concepts, fetch_clusters, read_pairs, propose_edits, synthesise_pairs, verify_edits)
+    for tool in (
+        forecast_concepts,
+        fetch_clusters,
+        read_pairs,
+        find_passages,
+        score_rule,
+        propose_edits,
+        synthesise_pairs,
+        verify_edits,
+    )
 }
