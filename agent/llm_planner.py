@@ -2,9 +2,9 @@
 
 It shows the LLM the finding, what was tried and why it was refused, and lets it look at pairs or at the rule's own
 score before it acts. What the LLM may name is an enumeration of this very finding: its rows, the kinds of edit, the
-open actions. There is no argument that could hold a path, an address or a command. It may give up only after
-something was tried. The same look twice in a row, too
-many looks, or answers that cannot be used end the LLM's part in the attempt, and the built-in rules choose.
+open actions. There is no argument that could hold a path, an address or a command. It may give up only after something
+was tried. The same look twice in a row, too many looks, or answers that cannot be used end the LLM's part in the
+attempt, and the built-in rules choose.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Nodes:
             report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster)
         if self.engineer is not None and report.findings:
             with self.progress.stage("Naming what was found"):
-                self.engineer.name(self.bench, report.findings, self._passages)
+                self.engineer.name(self.bench, _traceable(report.findings), self._passages)
                 report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
         self.store.save_clauses(self.run_id, report.clauses)
         self.store.save_concepts(self.run_id, report.concepts)
@@ -127,7 +127,12 @@ class Nodes:
 
     def judge(self, state: RunState) -> Update:
         """Put what breaks the spec in order: forbidden before missing before surprising."""
-        findings = sorted(self.store.load_findings(self.run_id), key=lambda found: KIND_ORDER.index(found.kind))
+        findings = self.store.load_findings(self.run_id)
+        for finding in findings:
+            if finding.kind == "injection":
+                reason = "its text is shown to no LLM and is not rewritten"
+                self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="reported", reason=reason))
+        findings = sorted(_traceable(findings), key=lambda found: KIND_ORDER.index(found.kind))
         for finding in findings[self.max_findings :]:
             reason = f"the run works on {self.max_findings} findings at most"
             self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="unfixed", reason=reason))
@@ -210,7 +215,7 @@ class Nodes:
         with self.progress.stage("Picking up where the run stopped"):
             self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
             if self.engineer is not None:
-                self.engineer.name(self.bench, self.store.load_findings(self.run_id), self._passages)
+                self.engineer.name(self.bench, _traceable(self.store.load_findings(self.run_id)), self._passages)
             closed = {*state["findings"][: state["at"]]}
             current = {*state["testing"], *state["kept"], *state["refused"]}
             edits = self.store.load_edits(self.run_id)
@@ -319,6 +324,11 @@ class Nodes:
 
     def _title(self, state: RunState, doing: str) -> str:
         return f"Finding {state['at'] + 1} of {len(state['findings'])}: {doing}"
+
+
+def _traceable(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that concern a concept of the lens; an injection is known by its words alone."""
+    return [finding for finding in findings if finding.kind != "injection"]
 
 
 def _refused(verdict: Verdict, reason: str) -> Verdict:

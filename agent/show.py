@@ -28,7 +28,12 @@ from premortem.agent.summary import (
     uncovered,
 )
 
-_KIND_STYLE = {"forbidden": "bold red", "missing": "bold magenta", "surprise": "bold yellow"}
+_KIND_STYLE = {
+    "forbidden": "bold red",
+    "missing": "bold magenta",
+    "surprise": "bold yellow",
+    "injection": "bold cyan",
+}
 _OUTCOME_STYLE = {"fixed": "green", "unfixed": "red", "reported": "dim"}
 _VERDICT_STYLE = {"amplified": "red", "suppressed": "blue", "cannot_tell": "dim"}
 

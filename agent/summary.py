@@ -22,6 +22,7 @@ KIND_MEANING = {
     "forbidden": "the spec forbids it, the data teaches it",
     "missing": "the spec asks for it, the data does not teach it",
     "surprise": "the spec never mentions it, the data would strongly teach it",
+    "injection": "text that addresses whoever audits the data",
 }
 
 
@@ -32,7 +33,7 @@ class FindingView:
     finding_id: str
     """Id of the finding."""
     kind: str
-    """`forbidden`, `missing` or `surprise`."""
+    """`forbidden`, `missing`, `surprise` or `injection`."""
     name: str
     """The concept's name."""
     topic: str
@@ -148,13 +149,14 @@ def uncovered(document: Document) -> list[Document]:
 
 def headline(document: Document) -> str:
     """Return in one sentence what DPO on the data would do, measured against the spec."""
-    kinds = Counter(finding["kind"] for finding in document.get("findings", ()))
+    kinds = Counter(finding["kind"] for finding in document.get("findings", ()) if finding["kind"] != "injection")
     pairs = document["dataset"]["pairs"]
     if document.get("forecast", {}).get("n_pairs") is None:
         status, why = document.get("status"), document.get("error") or "the same command goes on with it"
         return f"No forecast yet, the run is {status}: {why}."
     if not kinds:
-        return f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
+        nothing = f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
+        return nothing + _aside(document)
     parts = [
         _count(kinds["forbidden"], "thing", "that the spec forbids"),
         _count(kinds["surprise"], "thing", "that it never mentions"),
@@ -163,8 +165,16 @@ def headline(document: Document) -> str:
     sentence = f"DPO on these {pairs} pairs would teach {taught}" if taught else ""
     missing = _count(kinds["missing"], "thing", "that the spec asks for")
     if missing and sentence:
-        return f"{sentence}, and would not teach {missing}."
-    return f"{sentence}." if sentence else f"DPO on these {pairs} pairs would not teach {missing}."
+        return f"{sentence}, and would not teach {missing}.{_aside(document)}"
+    whole = f"{sentence}." if sentence else f"DPO on these {pairs} pairs would not teach {missing}."
+    return whole + _aside(document)
+
+
+def _aside(document: Document) -> str:
+    """Return how many pairs address their reader, as a further sentence."""
+    rows = {row for f in document.get("findings", ()) if f["kind"] == "injection" for row in f["rows"]}
+    whose = "pair holds" if len(rows) == 1 else "pairs hold"
+    return f" {len(rows)} {whose} text that addresses whoever audits the data." if rows else ""
 
 
 def _count(number: int, noun: str, rest: str) -> str:

@@ -7,7 +7,7 @@ should end. Ordinary conversation about instructions, robots or reviews does non
 A text is first unmasked (`fold`: entities, escapes, invisible signs, accents), with look-alike letters, digits for
 letters, spaced letters, rot13 and reversal as further readings where something suggests them. Then shapes are looked
 for, each behind a cheap substring test: strong ones count alone, weak ones only two together or where people do not
-see them (markup, base64). Words and shapes stand in `addressed_words`.
+see them (markup, base64). Words and shapes stand in `addressed_tongues` and `addressed_shapes`.
 
 A reason is a cause to look, not a proof; and what is said in other words passes. Whoever shows excerpts to an LLM must
 treat all of them as data anyway. Nothing here removes anything.
@@ -23,8 +23,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from premortem.interp import addressed_words as words
-from premortem.interp.addressed_words import Search, fold, passes, shapes, speaks, tongues
+from premortem.interp import addressed_shapes as marks
+from premortem.interp.addressed_words import LEET, LOOKALIKES, TURNED, Search, fold, passes, shapes, speaks, tongues
 from premortem.interp.messages import plain
 from premortem.interp.records import Pair
 
@@ -55,7 +55,7 @@ _HEX = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){12,}")
 _SENTENCE = re.compile(r"(?<=[.!?।])\s+|(?<=[。！？])|\n\s*\n")
 _PAUSE = re.compile(r"[:!](?!\d)")
 _NEGATED = re.compile(r"(?:not|n't|never) (?:forget|ignore|disregard|neglect)")
-_CLOSING, _CUE, _HIDDEN = re.compile(words.CLOSING), re.compile(words.CUE), re.compile(words.HIDDEN, re.MULTILINE)
+_CLOSING, _CUE, _HIDDEN = re.compile(marks.CLOSING), re.compile(marks.CUE), re.compile(marks.HIDDEN, re.MULTILINE)
 
 
 def addressed_pair(pair: Pair) -> str:
@@ -85,18 +85,18 @@ def _judge(text: str, depth: int, *, unseen: bool) -> str:
 def _readings(folded: str) -> Iterator[tuple[str, bool]]:
     """Yield other ways to read a text and whether people would not see them, where something suggests them."""
     if not folded.isascii() and _MIXED.search(folded):
-        yield folded.translate(words.LOOKALIKES), False
+        yield folded.translate(LOOKALIKES), False
     if len(_LEET.findall(folded)) > 2:
-        yield folded.translate(words.LEET), False
+        yield folded.translate(LEET), False
     if _SPACED.search(folded):
         yield _LETTERS.sub(lambda found: re.sub(r"[ .*_-]", "", found[0]), folded.replace("  ", " \n")), False
-    if any(map(folded.__contains__, words.TURNED)):
+    if any(map(folded.__contains__, TURNED)):
         yield from ((codecs.encode(folded, "rot13"), True), (folded[::-1], True))
 
 
 def _markup(folded: str) -> Iterator[str]:
     """Yield what a browser would not show: comments, scripts, unseen elements, attributes."""
-    for start, end in words.BLOCKS:
+    for start, end in marks.BLOCKS:
         if start in folded:
             yield from (part.partition(end)[0] for part in folded.split(start)[1:])
     if "<" in folded or "]:" in folded:

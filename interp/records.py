@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 Side = Literal["chosen", "rejected"]
 Direction = Literal["avoid", "encourage", "keep"]
 EffectVerdict = Literal["amplified", "suppressed", "cannot_tell"]
-FindingKind = Literal["forbidden", "missing", "surprise"]
+FindingKind = Literal["forbidden", "missing", "surprise", "injection"]
 EditKind = Literal["rewrite", "neutralise", "flip", "drop", "synthesise"]
 Decision = Literal["accept", "modify", "reject"]
 
@@ -286,7 +286,7 @@ class Finding(Record):
     """The concept."""
     kind: FindingKind
     """`forbidden`: against a clause; `missing`: a clause asks for it and the data does not teach it; `surprise`: no
-    clause mentions it and the data would strongly teach it."""
+    clause mentions it and the data would strongly teach it; `injection`: text that addresses whoever reads the data."""
     name: str
     """The concept's name."""
     topic: str | None

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premortem.interp.addressed import addressed, addressed_pair
-from premortem.interp.addressed_words import LEET, LOOKALIKES, TONGUES, fold
+from premortem.interp.addressed_tongues import TONGUES
+from premortem.interp.addressed_words import LEET, LOOKALIKES, fold
 from premortem.interp.records import Pair
 
 HERE = Path(__file__).parent

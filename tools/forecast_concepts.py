@@ -12,6 +12,7 @@ from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import Match, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
 from premortem.tools.evidence import named_behaviours, spoken_clauses, spoken_library
+from premortem.tools.injections import injections
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
@@ -65,7 +66,7 @@ def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple
         forecast=forecast(reading, named, forecaster),
         concepts=tuple(item.concept for item in named),
         clauses=bench.clauses,
-        findings=findings,
+        findings=(*findings, *injections(bench)),
     )
 
 
