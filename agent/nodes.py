@@ -127,12 +127,12 @@ class Nodes:
 
     def judge(self, state: RunState) -> Update:
         """Put what breaks the spec in order: forbidden before missing before surprising."""
-        findings = self.store.load_findings(self.run_id)
-        for finding in findings:
+        found = self.store.load_findings(self.run_id)
+        for finding in found:
             if finding.kind == "injection":
                 reason = "its text is shown to no LLM and is not rewritten"
                 self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="reported", reason=reason))
-        findings = sorted(_traceable(findings), key=lambda found: KIND_ORDER.index(found.kind))
+        findings = sorted(_traceable(found), key=lambda finding: KIND_ORDER.index(finding.kind))
         for finding in findings[self.max_findings :]:
             reason = f"the run works on {self.max_findings} findings at most"
             self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="unfixed", reason=reason))

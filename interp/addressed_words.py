@@ -1,7 +1,7 @@
 """Makes of the tables of `addressed_tongues` and `addressed_shapes` what can be searched for.
 
 All text is compared after `fold`: without disguise, lower case, no accents. Patterns are made once, when first asked
-for, and each has gates before it: substrings that a text must hold to be worth the search. Nothing here decides anything.
+for, and each has gates before it: substrings that a text must hold to be worth the search. Nothing here decides.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ was asked, each with its headers.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -99,7 +100,7 @@ class ScriptedLlm:
         self._lock, self._closing = threading.Lock(), threading.Event()
 
     def __enter__(self) -> ScriptedLlm:
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -140,57 +141,55 @@ class ScriptedLlm:
         return self._closing.wait(seconds) if seconds else self._closing.is_set()
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        response = self.server.llm.respond(body, {name.lower(): value for name, value in self.headers.items()})
+        with suppress(OSError):
+            self._send(response)
+
+    def _send(self, response: Response) -> None:
+        if response.wait and self.server.llm.pause(response.wait):
+            self.close_connection = True
+            return
+        self.send_response(response.status)
+        for name, value in response.headers.items():
+            self.send_header(name, value)
+        if response.endless:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(response.body) + response.missing))
+        self.end_headers()
+        for part in self._parts(response):
+            if self.server.llm.pause(response.pause):
+                break
+            self.wfile.write(part)
+        self.close_connection = bool(response.missing or response.endless)
+
+    def _parts(self, response: Response) -> Iterable[bytes]:
+        if response.endless:
+            return itertools.repeat(response.body)
+        return [bytes([byte]) for byte in response.body] if response.pause else [response.body]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
 
+    def __init__(self, llm: ScriptedLlm) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.llm = llm
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients of these tests hang up."""
-
-
-def _handler(llm: ScriptedLlm) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            response = llm.respond(body, {name.lower(): value for name, value in self.headers.items()})
-            with suppress(OSError):
-                self._send(response)
-
-        def _send(self, response: Response) -> None:
-            if llm.pause(response.wait) and response.wait:
-                self.close_connection = True
-                return
-            self.send_response(response.status)
-            for name, value in response.headers.items():
-                self.send_header(name, value)
-            if response.endless:
-                self.send_header("Connection", "close")
-            else:
-                self.send_header("Content-Length", str(len(response.body) + response.missing))
-            self.end_headers()
-            self._send_body(response)
-            self.close_connection = bool(response.missing or response.endless)
-
-        def _send_body(self, response: Response) -> None:
-            if response.endless:
-                while not llm.pause(response.pause):
-                    self.wfile.write(response.body)
-            elif response.pause:
-                for byte in response.body:
-                    if llm.pause(response.pause):
-                        return
-                    self.wfile.write(bytes([byte]))
-            else:
-                self.wfile.write(response.body)
-
-    return Handler
 
 
 def prompt_of(body: Mapping[str, Any]) -> str:

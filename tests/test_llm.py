@@ -1,0 +1,735 @@
+"""What becomes of an endpoint's misbehaviour: one of four errors, told in one line that holds no secret."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from premortem.agent import llm
+from premortem.agent.asking import MAX_TOKENS, Asker, Question
+from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse, find_json
+from premortem.agent.journal import LlmCall
+from premortem.agent.ledger import Budget, Ledger
+from premortem.agent.llm import Endpoint
+from premortem.agent.redact import REDACTED, Redactor
+from premortem.agent.store import Store
+from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
+from premortem.interp.records import Record
+from scripted_llm import JSON_TYPE, QuietTime, Response, ScriptedLlm, completion, refused
+
+CANARY = "canary-0123456789-SECRET"
+REQUEST = Request(model="m", messages=(ChatMessage(role="user", content="Say hello."),))
+MOST_CHARACTERS = 400
+"""Of a message that is to fit a terminal."""
+
+pytestmark = pytest.mark.usefixtures("socket_enabled")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
+    """The key, and no waiting between tries; `slept` says for how long it would have been."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    quiet = QuietTime()
+    monkeypatch.setattr("openai._base_client.time", quiet)
+    monkeypatch.setattr("tenacity.nap.time", quiet)
+    return quiet
+
+
+def ask(response: Response | None, *, retries: int = 0, timeout: float = 1.0, request: Request = REQUEST) -> Reply:
+    """Return the reply of a server that answers every request with `response`."""
+    with ScriptedLlm(misbehave=lambda n, body: response) as server:
+        return Endpoint(server.address, timeout=timeout, retries=retries).send(request)
+
+
+def fails(kind: type[LlmError], does: Callable[[], object]) -> str:
+    """Assert that `does` raises that very class in one line without the key, and return the line."""
+    with pytest.raises(LlmError) as caught:
+        does()
+    assert caught.type is kind
+    told = str(caught.value)
+    assert told == " ".join(told.split())
+    assert 0 < len(told) <= MOST_CHARACTERS
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "canary" not in (told + repr(caught.value) + shown).lower()
+    return told
+
+
+def whole(choices: Any, **more: Any) -> Response:
+    return Response(json.dumps({"choices": choices, **more}).encode())
+
+
+def said(message: dict[str, Any], **more: Any) -> Response:
+    return whole([{"message": message, "finish_reason": "stop"}], **more)
+
+
+# Answers that are no completion
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (Response(b"<html>Sign in</html>", headers={"Content-Type": "text/html"}), "is no JSON: '<html>Sign in</html>'"),
+        (Response(b'{"choices": [{"mess'), "is no JSON"),
+        (Response(b""), "is no JSON"),
+        (Response(b"[]"), "is no completion"),
+        (Response(b"{}"), "is no completion: '{}'"),
+        (Response(b'{"error": {"message": "overloaded"}}'), "overloaded"),
+        (whole(None), "without any choice"),
+        (whole([]), "without any choice"),
+        (whole([{"finish_reason": "stop"}]), "is no completion"),
+        (whole("all of them"), "is no completion"),
+        (Response(b"\xff\xfe\x00"), "is no JSON"),
+        (Response(b"[" * 100_000), "is no JSON"),
+        (Response(f'{{"error": "wrong key {CANARY}"}}'.encode()), REDACTED),
+    ],
+    ids=lambda value: str(value.body[:24] if isinstance(value, Response) else value)[:24],
+)  # fmt: skip
+def test_what_is_no_completion_is_asked_for_three_times_and_then_unavailable(response: Response, told: str) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: response) as server:
+        endpoint = Endpoint(server.address, timeout=1.0, retries=0)
+        assert told in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == llm.BODY_TRIES
+        assert {asked.key for asked in server.requests} == {REQUEST.request_id}
+
+
+def test_a_key_at_the_cut_of_a_message_is_not_shown_in_part() -> None:
+    for before in range(130, 162):
+        page = Response((" " * before + CANARY + " is what you sent").encode())
+        fails(LlmUnavailable, lambda page=page: ask(page))
+
+
+def test_a_bad_body_followed_by_a_good_one_is_no_failure() -> None:
+    with ScriptedLlm(misbehave=lambda n, body: Response(b"{}") if n < 2 else None) as server:
+        assert Endpoint(server.address, retries=0).send(REQUEST).text == "I am ready."
+
+
+def test_an_answer_broken_off_in_the_middle_is_unavailable() -> None:
+    cut = Response(b'{"choices": [', missing=100)
+    assert "broke off in the middle" in fails(LlmUnavailable, lambda: ask(cut))
+
+
+def test_a_compressed_answer_is_read() -> None:
+    packed = Response(gzip.compress(completion("hello").body), headers={**JSON_TYPE, "Content-Encoding": "gzip"})
+    assert ask(packed).text == "hello"
+
+
+def test_an_answer_of_the_wrong_encoding_is_unavailable() -> None:
+    torn = Response(b"no gzip at all", headers={**JSON_TYPE, "Content-Encoding": "gzip"})
+    fails(LlmUnavailable, lambda: ask(torn))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_more_bytes_than_the_cap_are_not_read(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm, "MOST_BYTES", 2**20)
+    body = completion("x" * 2**21).body
+    coding = {"Content-Encoding": "gzip"} if packed else {}
+    response = Response(gzip.compress(body) if packed else body, headers={**JSON_TYPE, **coding})
+    assert "more than 1 MiB" in fails(LlmUnavailable, lambda: ask(response))
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_a_body_without_end_ends(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm, "MOST_BYTES", 2**20)
+    kind = {200: LlmUnavailable, 400: LlmStopped, 404: LlmMisconfigured, 500: LlmUnavailable}[status]
+    endless = Response(f"{CANARY} ".encode() * 2000, status=status, endless=True)
+    started = time.monotonic()
+    fails(kind, lambda: ask(endless))
+    assert time.monotonic() - started < 2.0
+
+
+# Time
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_bytes_that_drip_are_not_waited_for_beyond_the_time(status: int) -> None:
+    drip = Response(b" " * 500, status=status, pause=0.02)
+    started = time.monotonic()
+    told = fails(LlmStopped if status == 400 else LlmUnavailable, lambda: ask(drip, timeout=0.3))
+    assert time.monotonic() - started < 1.5
+    assert status != 200 or "no complete answer within 0.3 seconds" in told
+
+
+def test_a_server_that_hangs_is_given_up() -> None:
+    assert "no answer within 0.2 seconds" in fails(LlmUnavailable, lambda: ask(Response(b"", wait=5.0), timeout=0.2))
+
+
+def test_a_server_that_hangs_is_asked_again_as_often_as_agreed() -> None:
+    with ScriptedLlm(misbehave=lambda n, body: Response(b"", wait=5.0)) as server:
+        endpoint = Endpoint(server.address, timeout=0.1, retries=2)
+        fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == 3
+
+
+def test_a_socket_that_accepts_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = Endpoint(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", timeout=0.2, retries=0)
+        assert "no answer within 0.2 seconds" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+
+
+def test_a_refused_connection_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", timeout=1.0, retries=1)
+    assert f"http://127.0.0.1:{port}/v1: no connection" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+
+
+def test_a_connection_closed_without_a_word_is_unavailable() -> None:
+    with ScriptedLlm() as server:
+        server.respond = lambda body, headers: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        endpoint = Endpoint(server.address, timeout=1.0, retries=0)
+        assert "no connection" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+
+
+def test_seconds_cover_all_tries() -> None:
+    with ScriptedLlm(delay=0.05, misbehave=lambda n, body: Response(b"{}") if n == 0 else None) as server:
+        assert 0.1 <= Endpoint(server.address, retries=0).send(REQUEST).seconds < 2.0
+
+
+# Statuses
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "told"),
+    [
+        (400, LlmStopped, "refuses the request"),
+        (401, LlmMisconfigured, "check OPENAI_API_KEY"),
+        (403, LlmMisconfigured, "check OPENAI_API_KEY"),
+        (404, LlmMisconfigured, "check OPENAI_BASE_URL and --llm"),
+        (405, LlmMisconfigured, "check OPENAI_BASE_URL and --llm"),
+        (413, LlmStopped, "refuses the request"),
+        (422, LlmStopped, "refuses the request"),
+        (408, LlmUnavailable, "cannot answer now"),
+        (429, LlmUnavailable, "cannot answer now"),
+        (500, LlmUnavailable, "cannot answer now"),
+        (503, LlmUnavailable, "cannot answer now"),
+    ],
+)
+def test_a_status_becomes_one_of_four_errors(status: int, kind: type[LlmError], told: str) -> None:
+    line = fails(kind, lambda: ask(refused(status, f"You sent {CANARY}, says the server.")))
+    assert told in line
+    assert f"You sent {REDACTED}" in line
+    assert line.startswith("the LLM at http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+@pytest.mark.parametrize("body", [b"", b"\xff\xff", b"<html>\n\n<p>no\n</html>", b"\x00", b"{", b"9" * 10**5])
+def test_an_error_without_a_sensible_body_is_told_in_one_line(status: int, body: bytes) -> None:
+    kind = {400: LlmStopped, 401: LlmMisconfigured, 500: LlmUnavailable}[status]
+    fails(kind, lambda: ask(Response(body, status=status)))
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_error_broken_off_in_the_middle_keeps_its_class(status: int) -> None:
+    kind = LlmStopped if status == 400 else LlmUnavailable
+    fails(kind, lambda: ask(Response(b'{"error', status=status, missing=50)))
+
+
+def test_a_compressed_error_is_read() -> None:
+    packed = gzip.compress(b'{"error": {"message": "no temperature, please"}}')
+    response = Response(packed, status=400, headers={**JSON_TYPE, "Content-Encoding": "gzip"})
+    assert "no temperature, please" in fails(LlmStopped, lambda: ask(response))
+
+
+def test_three_errors_and_then_an_answer_are_no_failure(quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(500, "oh dear") if n < 3 else None) as server:
+        assert Endpoint(server.address, retries=3).send(REQUEST).text == "I am ready."
+        assert len(server.requests) == 4
+        assert {asked.key for asked in server.requests} == {REQUEST.request_id}
+    assert len(quiet.slept) == 3
+
+
+def test_a_short_wait_that_the_server_asks_for_is_obeyed(quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow", Retry_After="7") if n == 0 else None) as server:
+        assert Endpoint(server.address, retries=1).send(REQUEST).text == "I am ready."
+    assert quiet.slept == [7.0]
+
+
+def test_a_long_wait_fails_at_once_and_says_how_long(quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow", Retry_After="300")) as server:
+        endpoint = Endpoint(server.address, retries=3)
+        assert "try again after 300 seconds" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == 1
+    assert quiet.slept == []
+
+
+def test_a_wait_until_a_date_is_told_as_a_date() -> None:
+    date = "Wed, 21 Oct 2099 07:28:00 GMT"
+    told = fails(LlmUnavailable, lambda: ask(refused(503, "closed", Retry_After=date), retries=1))
+    assert told.endswith(f"try again after {date}")
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with ScriptedLlm() as other:
+        there = {"Location": f"{other.address}/chat/completions?key={CANARY}"}
+        told = fails(LlmMisconfigured, lambda: ask(Response(b"", status=307, headers=there), retries=2))
+        assert other.requests == []
+        assert other.address in told
+
+
+def test_a_long_redirect_is_told_in_short() -> None:
+    fails(LlmMisconfigured, lambda: ask(Response(b"", status=302, headers={"Location": "http://x/" + "y" * 5000})))
+
+
+def test_a_redirect_to_nowhere_is_told() -> None:
+    assert "another address" in fails(LlmMisconfigured, lambda: ask(Response(b"", status=307, headers={})))
+
+
+# Completions that are not what they should be
+
+
+def test_an_answer_is_read_with_what_it_cost() -> None:
+    reply = ask(completion("hello", finish="length"))
+    assert (reply.text, reply.finish, reply.prompt_tokens, reply.completion_tokens) == ("hello", "length", 100, 10)
+    assert reply.usd is None, "nobody lists a price for the model m"
+
+
+def test_a_model_with_a_listed_price_has_one() -> None:
+    reply = ask(completion("hello"), request=REQUEST.model_copy(update={"model": "gpt-4o-mini"}))
+    assert reply.usd == pytest.approx(100 * 0.15e-6 + 10 * 0.6e-6)
+
+
+def test_an_empty_message_is_an_empty_answer() -> None:
+    assert ask(said({"role": "assistant", "content": None})) == ask(said({})).model_copy(
+        update={"seconds": pytest.approx(0, abs=2)}
+    )
+    assert ask(said({"content": None})).text == ""
+
+
+def test_invented_functions_come_back_as_they_are() -> None:
+    reply = ask(completion(calls=[("delete_everything", '{"path": "/"}'), ("read_pairs", "{rows: ")]))
+    assert reply.tool_uses == (
+        ToolUse(name="delete_everything", arguments='{"path": "/"}'),
+        ToolUse(name="read_pairs", arguments="{rows: "),
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [
+        ({"name": "f", "arguments": {"word": "ready"}}, ("f", '{"word": "ready"}')),
+        ({"name": "f", "arguments": None}, ("f", "{}")),
+        ({"name": "f"}, ("f", "{}")),
+        ({"name": None, "arguments": "{}"}, ("", "{}")),
+    ],
+)
+def test_function_calls_in_other_shapes_are_read(function: dict[str, Any], seen: tuple[str, str]) -> None:
+    (use,) = ask(said({"content": None, "tool_calls": [{"function": function}]})).tool_uses
+    assert (use.name, use.arguments) == seen
+
+
+@pytest.mark.parametrize("count", [None, -5, 10**30, "many", 1.5, [], True])
+def test_a_senseless_token_count_spoils_no_answer(count: Any, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+    reply = ask(said({"content": "hello"}, usage=usage))
+    assert reply.text == "hello"
+    with Store(tmp_path / "premortem.db") as store:
+        store.begin_run("r", spec="", settings={}, forecaster="excess")
+        store.save_llm_call("r", LlmCall(purpose="plan", prompt="", request=REQUEST, reply=reply))
+        assert store.load_cost("r").llm_tokens >= 0
+
+
+@pytest.mark.parametrize("usage", [None, [], "none", {}])
+def test_a_missing_token_count_spoils_no_answer(usage: Any) -> None:
+    assert ask(said({"content": "hello"}, usage=usage)).prompt_tokens == 0
+
+
+def test_lone_surrogates_come_back_as_they_are_remembered(tmp_path: Path) -> None:
+    body = rb'{"choices": [{"message": {"content": "a\ud800b", "tool_calls": [{"function": {"name": "\udfff"}}]}}]}'
+    reply = ask(Response(body))
+    assert reply.text == "a\ufffdb"
+    with Store(tmp_path / "premortem.db") as store:
+        store.begin_run("r", spec="", settings={}, forecaster="excess")
+        store.save_llm_call("r", LlmCall(purpose="plan", prompt="", request=REQUEST, reply=reply))
+        assert store.find_reply(REQUEST.request_id) == reply
+
+
+def test_bytes_that_are_no_utf_8_are_replaced() -> None:
+    assert ask(Response(b'{"choices": [{"message": {"content": "a\xffb"}}]}')).text == "a\ufffdb"
+
+
+def test_a_refusal_is_unusable_and_told_in_one_line() -> None:
+    told = fails(
+        LlmUnusable, lambda: ask(said({"content": None, "refusal": f"No.\n\nNot with {CANARY}. " + "x" * 999}))
+    )
+    assert "the LLM declined: No. Not with [redacted]" in told
+
+
+def test_the_key_is_in_no_part_of_a_reply() -> None:
+    reply = ask(completion(f"It is {CANARY}.", calls=[(CANARY, json.dumps({"key": CANARY}))]))
+    assert CANARY not in reply.model_dump_json()
+    assert reply.text == f"It is {REDACTED}."
+    assert CANARY not in ask(completion("x", finish=CANARY)).model_dump_json()
+
+
+# What is sent
+
+
+def test_a_request_is_sent_under_its_own_name_and_with_the_key() -> None:
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(REQUEST)
+        (asked,) = server.requests
+    assert asked.key == REQUEST.request_id
+    assert asked.headers["authorization"] == f"Bearer {CANARY}"
+    assert asked.body == {
+        "model": "m", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1024, "temperature": 0,
+    }  # fmt: skip
+
+
+def test_the_dialect_decides_how_a_request_is_put() -> None:
+    tool = ToolSchema(name="f", description="d", parameters={"type": "object"})
+    dialect = Dialect(schema_mode="json_object", temperature=False, limit_name="max_completion_tokens")
+    change = {"dialect": dialect, "tools": (tool,), "answer_schema": {"type": "object"}, "max_tokens": 7}
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(REQUEST.model_copy(update=change))
+        body = server.requests[0].body
+    assert "temperature" not in body and "max_tokens" not in body
+    assert body["max_completion_tokens"] == 7
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["tools"][0]["function"]["name"] == "f"
+
+
+# Addresses and keys
+
+
+def test_without_a_key_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (None, "", "   \n"):
+        monkeypatch.delenv("OPENAI_API_KEY") if value is None else monkeypatch.setenv("OPENAI_API_KEY", value)
+        assert "OPENAI_API_KEY is not set" in fails(LlmMisconfigured, lambda: Endpoint("http://127.0.0.1:1/v1"))
+        monkeypatch.setenv("OPENAI_API_KEY", "x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:8080", "file:///etc/passwd", "http://", "http://:80/v1", "ftp://host/v1", "nonsense",
+        "http://host:port/v1", "http://host:99999/v1", "http://host:-1/v1", "http://[::1", "http://a b/v1",
+        f"http://me:{CANARY}@host:bad/v1", "http://ho\nst/v1\x00",
+    ],
+)  # fmt: skip
+def test_what_is_no_web_address_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    assert "OPENAI_BASE_URL" in fails(LlmMisconfigured, Endpoint)
+
+
+def test_the_address_is_shown_without_what_is_secret_in_it() -> None:
+    secret = "http://me:pass-canary@127.0.0.1:8080/v1?key=canary#canary"
+    assert Endpoint(secret).address == "http://127.0.0.1:8080/v1"
+    assert Endpoint("http://[::1]:8080/v1").address == "http://[::1]:8080/v1"
+    assert Endpoint("https://example.org").address == "https://example.org"
+
+
+@pytest.mark.parametrize("userinfo", ["me:pass-canary-word", "canary-me", "canary-me:", ":canary-word"])
+def test_a_secret_in_the_address_is_not_shown_when_the_server_echoes_it(userinfo: str) -> None:
+    secret = max(userinfo.split(":"), key=len)
+    with ScriptedLlm(misbehave=lambda n, body: refused(401, f"wrong: {secret}")) as server:
+        endpoint = Endpoint(server.address.replace("://", f"://{userinfo}@"), retries=0)
+        assert f"wrong: {REDACTED}" in fails(LlmMisconfigured, lambda: endpoint.send(REQUEST))
+        assert "canary" not in repr(endpoint)
+
+
+@pytest.mark.parametrize("key", [f"{CANARY}\n", f" {CANARY}\r\n", f"\ufeff{CANARY}"])
+def test_space_around_a_key_does_not_matter(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(REQUEST)
+        assert server.requests[0].headers["authorization"] == f"Bearer {CANARY}"
+
+
+@pytest.mark.parametrize("key", [f"{CANARY}\nX-Other: 1", f"{CANARY}é", f"{CANARY} twice", f"{CANARY}\x00", "“canary”"])
+def test_a_key_that_no_header_can_hold_is_told_and_not_shown(key: str) -> None:
+    assert "OPENAI_API_KEY" in fails(LlmMisconfigured, lambda: Endpoint("http://127.0.0.1:1/v1", key))
+
+
+def test_a_bad_proxy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"nonsense://me:{CANARY}@host")
+    fails(LlmMisconfigured, lambda: Endpoint("http://127.0.0.1:1/v1"))
+
+
+@pytest.mark.parametrize("shape", ["sk-" + "a1" * 12, "hf_" + "b2" * 15, "ghp_" + "c3" * 15, "AKIA" + "D4" * 8])
+def test_what_has_the_shape_of_a_key_is_redacted(shape: str) -> None:
+    assert Redactor()(f"see {shape}, it says") == f"see {REDACTED}, it says"
+
+
+def test_secrets_of_the_environment_are_redacted_and_short_values_are_none() -> None:
+    redact = Redactor.of_environment({"HF_TOKEN": "abcdefgh", "MY_KEY": "none", "HOME": "/home/someone"}, "long-enough")
+    assert redact("abcdefgh none /home/someone long-enough") == f"{REDACTED} none /home/someone {REDACTED}"
+
+
+# Asking: what an endpoint understands, and answers that have to be asked for again
+
+
+class Colour(Record):
+    """A colour."""
+
+    name: str
+    """Its name."""
+
+
+@pytest.fixture
+def asker(tmp_path: Path) -> Iterator[Callable[..., Asker]]:
+    """Make an asker of the endpoint at an address."""
+    with Store(tmp_path / "premortem.db") as store:
+        store.begin_run("r", spec="", settings={}, forecaster="excess")
+
+        def make(server: ScriptedLlm, budget: Budget | None = None, **options: Any) -> Asker:
+            endpoint = Endpoint(server.address, timeout=2.0, **{"retries": 0, **options})
+            return Asker(Ledger(store, "r", endpoint, budget), "m")
+
+        yield make
+
+
+QUESTION = Question(purpose="plan", system="You name colours.", user="A colour?", source="colour@1")
+Make = Callable[..., Asker]
+
+
+def only(texts: list[str | Response]) -> Callable[[int, dict[str, Any]], Response | None]:
+    """Answer the questions after the probes with `texts` in turn, the last one for ever."""
+
+    def answer(n: int, body: dict[str, Any]) -> Response | None:
+        if "colours" not in body["messages"][0]["content"]:
+            return None
+        after = sum(m["role"] == "assistant" for m in body["messages"])
+        at = after if body.get("max_tokens", 0) <= MAX_TOKENS else after + 1
+        found = texts[min(at, len(texts) - 1)]
+        return completion(found) if isinstance(found, str) else found
+
+    return answer
+
+
+GOOD = '{"name": "blue"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        f"```json\n{GOOD}\n```",
+        f"Sure! Here you are:\n```\n{GOOD}\n```\nAnything else?",
+        f"<think>Is it {{red}}? No. {{\"name\": \"red\"}}</think>\n{GOOD}",
+        f"Let me think about the sky. It is clear. {GOOD}",
+        f"\ufeff {GOOD}",
+    ],
+)  # fmt: skip
+def test_an_answer_is_found_in_what_stands_around_it(text: str, asker: Make) -> None:
+    with ScriptedLlm(misbehave=only([text])) as server:
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        assert len(server.requests) == 3, "two probes and the question"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "I would rather not.", "{", '{"colour": "blue"}', '{"name": 3}', '{"name": "blue", "shade": 1}', "[]", "null",
+        "NaN", '{"name": "\\ud800"}', '{"\\ud800": 1}', "[" * 5000, '{"a":' * 5000, f'{{"{"k" * 90_000}": 1}}', "9" * 5000,
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_used_goes_back_with_the_reason(text: str, asker: Make) -> None:
+    with ScriptedLlm(misbehave=only([text, GOOD])) as server:
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        *_, answer, reason = server.requests[-1].body["messages"]
+    assert answer["role"] == "assistant"
+    assert reason["content"].startswith("This cannot be used: ")
+    assert len(answer["content"]) + len(reason["content"]) < 6000
+
+
+def test_an_answer_that_cannot_be_used_is_given_up_after_two_repairs(asker: Make) -> None:
+    with ScriptedLlm(misbehave=only(["Never mind."])) as server:
+        told = fails(LlmUnusable, lambda: asker(server).ask(QUESTION, Colour))
+        assert len(server.requests) == 2 + 3
+    assert "there is no JSON value in it" in told
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(asker: Make) -> None:
+    with ScriptedLlm(misbehave=only([completion('{"name": "bl', finish="length"), GOOD])) as server:
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        before, after = (asked.body for asked in server.requests[-2:])
+    assert (before["max_tokens"], after["max_tokens"]) == (MAX_TOKENS, 4 * MAX_TOKENS)
+    assert before["messages"] == after["messages"]
+
+
+def test_a_check_may_refuse_what_fits_the_schema(asker: Make) -> None:
+    def no_red(colour: Colour) -> None:
+        if colour.name == "red":
+            raise ValueError("red is taken")
+
+    with ScriptedLlm(misbehave=only(['{"name": "red"}', GOOD])) as server:
+        assert asker(server).ask(QUESTION, Colour, no_red) == Colour(name="blue")
+        assert "red is taken" in server.requests[-1].body["messages"][-1]["content"]
+
+
+def test_a_good_endpoint_is_asked_for_native_calls_and_schemas(asker: Make) -> None:
+    with ScriptedLlm() as server:
+        assert asker(server).dialect == Dialect(tools=True, schema_mode="json_schema")
+        assert len(server.requests) == 2
+
+
+def test_an_endpoint_without_function_calls_writes_json(asker: Make) -> None:
+    with ScriptedLlm(native_tools=False) as server:
+        assert asker(server).dialect == Dialect(tools=False, schema_mode="json_schema")
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [[("report_ready", "{}")], [("report_ready", '{"word": 3}')], [("other", '{"word": "ready"}')], [("report_ready", "[")]],
+)  # fmt: skip
+def test_function_calls_that_do_not_fit_count_as_none(calls: list[tuple[str, str]], asker: Make) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: completion(calls=calls) if "tools" in body else None) as server:
+        assert not asker(server).dialect.tools
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+@pytest.mark.parametrize("refuses", [("temperature",), ("max_tokens",), ("temperature", "max_tokens")])
+def test_an_endpoint_is_spoken_to_without_what_it_refuses(
+    refuses: tuple[str, ...], native_tools: bool, asker: Make
+) -> None:
+    def strict(n: int, body: dict[str, Any]) -> Response | None:
+        bad = next((name for name in refuses if name in body), None)
+        return refused(400, f"Unsupported parameter: '{bad}' is not supported with this model.") if bad else None
+
+    with ScriptedLlm(native_tools=native_tools, misbehave=strict) as server:
+        dialect = asker(server).dialect
+        assert dialect.temperature == ("temperature" not in refuses)
+        assert (dialect.limit_name == "max_tokens") == ("max_tokens" not in refuses)
+        assert (dialect.tools, dialect.schema_mode) == (native_tools, "json_schema")
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="as usual")
+
+
+@pytest.mark.parametrize(
+    ("refuses", "mode"), [(("json_schema",), "json_object"), (("json_schema", "json_object"), "none")]
+)
+def test_an_endpoint_that_takes_no_schema_is_told_it_in_words(refuses: tuple[str, ...], mode: str, asker: Make) -> None:
+    def strict(n: int, body: dict[str, Any]) -> Response | None:
+        form = body.get("response_format", {}).get("type")
+        return refused(400, f"response_format {form} is not supported") if form in refuses else None
+
+    with ScriptedLlm(misbehave=strict) as server:
+        made = asker(server)
+        assert made.dialect.schema_mode == mode
+        assert made.ask(QUESTION, Colour) == Colour(name="as usual")
+        assert '"properties": {"name"' in server.requests[-1].body["messages"][0]["content"]
+
+
+def test_an_endpoint_that_refuses_functions_writes_json(asker: Make) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(400, "tools? no") if "tools" in body else None) as server:
+        assert asker(server).dialect == Dialect(tools=False, schema_mode="json_schema")
+
+
+def test_the_probes_are_remembered(asker: Make) -> None:
+    with ScriptedLlm() as server:
+        assert asker(server).dialect == asker(server).dialect
+        assert len(server.requests) == 2
+
+
+class Paint(Record):
+    """Paint it."""
+
+    colour: str
+    """Which."""
+
+
+class Wash(Record):
+    """Wash it."""
+
+    hot: bool
+    """Whether."""
+
+
+class Flat(BaseModel):
+    action: str
+    colour: str
+    hot: bool
+
+
+def choose(made: Asker) -> tuple[str, Record]:
+    return made.choose(QUESTION, {"paint": Paint, "wash": Wash}, Flat)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        completion(calls=[("burn", "{}")]),
+        completion(calls=[("paint", "{colour: ")]),
+        completion(calls=[("paint", "{}")]),
+        completion(calls=[("paint", "")]),
+        completion(calls=[("paint", "[1]")]),
+        completion(calls=[("paint", "[" * 5000)]),
+        completion(calls=[("wash", '{"hot": "perhaps"}')]),
+        completion(calls=[("\ud800" * 500, "{}")]),
+        completion('{"action": "burn"}'),
+        completion('{"action": ["paint"]}'),
+        completion('{"action": "paint", "arguments": 3}'),
+        completion(None),
+    ],
+)
+def test_an_action_that_does_not_exist_is_answered_with_what_there_is(bad: Response, asker: Make) -> None:
+    good = completion(calls=[("paint", '{"colour": "blue", "hot": true}')])
+    with ScriptedLlm(misbehave=only([bad, good])) as server:
+        assert choose(asker(server)) == ("paint", Paint(colour="blue"))
+        assert "This cannot be used" in server.requests[-1].body["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"action": "wash", "colour": "", "hot": true}',
+        '{"action": "wash", "arguments": {"hot": true}}',
+        '{"name": "wash", "arguments": {"hot": true}}',
+        'I choose washing.\n```json\n{"action": "wash", "hot": true, "colour": "red"}\n```',
+    ],
+)
+def test_an_action_in_json_is_understood(text: str, asker: Make) -> None:
+    with ScriptedLlm(native_tools=False, misbehave=only([text])) as server:
+        assert choose(asker(server)) == ("wash", Wash(hot=True))
+
+
+def test_find_json_says_where_there_is_none() -> None:
+    assert find_json('x [1, 2] {"a": 1}') in ({"a": 1}, [1, 2])
+    for text in ("", "plain", "{,}"):
+        with pytest.raises(ValueError, match="no JSON value"):
+            find_json(text)
+
+
+# The ledger
+
+
+def test_what_is_on_its_way_is_written_down_before_the_ledger_gives_up(tmp_path: Path) -> None:
+    """The first of four requests is refused for good while the others are answered late."""
+
+    def first_fails(n: int, body: dict[str, Any]) -> Response | None:
+        return (
+            refused(401, "no") if body["messages"][-1]["content"] == "0?" else Response(completion("x").body, wait=0.1)
+        )
+
+    with Store(tmp_path / "premortem.db") as store, ScriptedLlm(misbehave=first_fails) as server:
+        store.begin_run("r", spec="", settings={}, forecaster="excess")
+        made = Asker(Ledger(store, "r", Endpoint(server.address, retries=0)), "m")
+        made.dialect = Dialect(schema_mode="json_schema")  # type: ignore[misc]
+        questions = [QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(9)]
+        fails(LlmMisconfigured, lambda: made.ask_all(questions, Colour))
+        assert len(store.load_llm_calls("r")) == len(server.requests) - 1 == 3
+
+
+def test_a_refused_request_does_not_stop_the_others(asker: Make) -> None:
+    def refuses_one(n: int, body: dict[str, Any]) -> Response | None:
+        return refused(413, "too long") if body["messages"][-1]["content"] == "1?" else only([GOOD])(n, body)
+
+    with ScriptedLlm(misbehave=refuses_one) as server:
+        found = asker(server).ask_all([QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(3)], Colour)
+    assert [type(each) for each in found] == [Colour, LlmStopped, Colour]
+
+
+def test_the_same_question_twice_in_a_batch_is_asked_once(asker: Make) -> None:
+    with ScriptedLlm(misbehave=only([GOOD])) as server:
+        assert asker(server).ask_all([QUESTION, QUESTION], Colour) == [Colour(name="blue")] * 2
+        assert len(server.requests) == 3

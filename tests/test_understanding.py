@@ -1,0 +1,214 @@
+"""What an LLM makes of a spec and of concepts, and what is not taken from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from premortem.agent.ledger import Budget
+from premortem.agent.spec import parse_spec, sentences_of
+from premortem.agent.understanding import describe_clusters, name_concepts, read_rules, write_contrasts
+from premortem.interp.records import Clause
+from stub_llm import StubLlm, make_asker
+
+SPEC = """We train a helper.
+
+- It never brings up the weather when nobody asked.
+- Nobody wants slang. Answers should be free of jargon.
+- Keep answering in one paragraph.
+"""
+
+
+def rule(behaviour: str, direction: str, scope: str = "", limit: float | None = None, is_rule: bool = True) -> Any:
+    return {
+        "is_rule": is_rule, "behaviour": behaviour, "direction": direction, "scope": scope, "limit_percent": limit,
+    }  # fmt: skip
+
+
+def reader(**by_word: Any) -> Any:
+    """Answer `read_rule` by a word of the sentence."""
+
+    def answer(asked: str) -> Any:
+        sentence = asked.split("Sentence: ")[1]
+        return next(
+            (said for word, said in by_word.items() if word in sentence), rule("nothing", "keep", is_rule=False)
+        )
+
+    return answer
+
+
+def answers(**changes: Any) -> dict[str, Any]:
+    usual = {
+        "read_rule": reader(
+            weather=rule("bringing up the weather", "avoid", "when nobody asked"),
+            slang=rule("using slang", "avoid"),
+            jargon=rule("using jargon", "avoid"),
+            paragraph=rule("answering in one paragraph", "keep"),
+        ),
+        "check_direction": lambda asked: {"wanted": "no"},
+        "find_problems": lambda asked: {"problems": []},
+        "check_problem": lambda asked: {"real": "yes"},
+    }
+    return {**usual, **changes}
+
+
+def read(folder: Path, **changes: Any) -> tuple[dict[str, Clause], tuple[str, ...], StubLlm]:
+    stub = StubLlm(answers(**changes))
+    reading = read_rules(make_asker(folder, stub), parse_spec(SPEC))
+    return {clause.text: clause for clause in reading.clauses}, reading.problems, stub
+
+
+def test_every_sentence_is_put_to_the_llm_with_the_one_before(tmp_path: Path) -> None:
+    _, _, stub = read(tmp_path)
+    asked = stub.asked_for("read_rule")
+    assert [one.split("Sentence: ")[1] for one in asked] == sentences_of(parse_spec(SPEC))
+    assert "The sentence before: We train a helper." in asked[1]
+
+
+def test_a_clause_keeps_its_sentence_and_learns_what_it_is_about(tmp_path: Path) -> None:
+    clauses, _, _ = read(tmp_path)
+    weather = clauses["It never brings up the weather when nobody asked."]
+    assert (weather.direction, weather.about) == ("avoid", "bringing up the weather")
+    assert weather.scope == "when nobody asked"
+
+
+def test_a_rule_without_cue_words_is_found_by_the_llm_alone(tmp_path: Path) -> None:
+    clauses, _, _ = read(tmp_path)
+    assert clauses["Nobody wants slang."].direction == "avoid"
+
+
+def test_a_should_that_forbids_is_turned_round_when_the_llm_says_so_twice(tmp_path: Path) -> None:
+    assert parse_spec("Answers should be free of jargon.").clauses[0].direction == "encourage"
+    clauses, _, _ = read(tmp_path)
+    jargon = clauses["Answers should be free of jargon."]
+    assert (jargon.direction, jargon.behaviour) == ("avoid", "using jargon")
+
+
+def test_a_second_answer_to_the_contrary_leaves_the_built_in_reading(tmp_path: Path) -> None:
+    clauses, _, _ = read(tmp_path, check_direction=lambda asked: {"wanted": "yes"})
+    assert clauses["Answers should be free of jargon."].direction == "encourage"
+    assert "Nobody wants slang." not in clauses
+
+
+def test_never_and_keep_are_not_argued_with(tmp_path: Path) -> None:
+    wrong = reader(weather=rule("the weather", "encourage"), paragraph=rule("long answers", "avoid"))
+    clauses, _, _ = read(tmp_path, read_rule=wrong)
+    assert clauses["It never brings up the weather when nobody asked."].direction == "avoid"
+    paragraph = clauses["Keep answering in one paragraph."]
+    assert (paragraph.direction, paragraph.about) == ("keep", ""), "what the LLM said is about the opposite"
+
+
+def test_a_description_does_not_become_a_rule_to_keep(tmp_path: Path) -> None:
+    clauses, _, _ = read(tmp_path, read_rule=reader(helper=rule("helping", "keep")))
+    assert "We train a helper." not in clauses
+
+
+def test_a_negation_is_cut_from_what_a_clause_is_about(tmp_path: Path) -> None:
+    clauses, _, _ = read(tmp_path, read_rule=reader(weather=rule("not bringing up the weather", "avoid")))
+    assert clauses["It never brings up the weather when nobody asked."].about == "bringing up the weather"
+
+
+def test_answers_that_cannot_be_used_leave_the_built_in_reading(tmp_path: Path) -> None:
+    clauses, problems, stub = read(tmp_path, read_rule=lambda asked: "I would rather talk", find_problems=lambda a: "")
+    built_in = {clause.text: clause for clause in parse_spec(SPEC).clauses}
+    assert clauses == built_in
+    assert problems == ()
+    assert len(stub.asked_for("read_rule")) == 3 * len(sentences_of(parse_spec(SPEC))), "asked, and repaired twice"
+
+
+def test_without_budget_the_built_in_reading_stands(tmp_path: Path) -> None:
+    stub = StubLlm(answers())
+    reading = read_rules(make_asker(tmp_path, stub, Budget(calls=2)), parse_spec(SPEC))
+    assert {clause.text for clause in reading.clauses} == {clause.text for clause in parse_spec(SPEC).clauses}
+    assert len(stub.asked) == 2
+
+
+def problem(rules: list[int], kind: str = "contradiction") -> Any:
+    return lambda asked: {"problems": [{"rules": rules, "kind": kind, "what": "they clash", "suggestion": "pick one"}]}
+
+
+def test_a_problem_is_told_with_its_rules_and_a_suggestion(tmp_path: Path) -> None:
+    _, problems, _ = read(tmp_path, find_problems=problem([1, 2]))
+    assert re.match(r"contradiction: they clash \(It never .* / .*\) Suggestion: pick one", problems[0])
+
+
+def test_a_problem_that_is_not_confirmed_is_not_told(tmp_path: Path) -> None:
+    assert read(tmp_path, find_problems=problem([1, 2]), check_problem=lambda asked: {"real": "no"})[1] == ()
+
+
+def test_a_contradiction_needs_two_rules_of_this_spec(tmp_path: Path) -> None:
+    assert read(tmp_path, find_problems=problem([1, 99]))[1] == ()
+
+
+# Contrasts
+
+ABOUT = Clause(
+    clause_id="c", text="Never mention the weather.", behaviour="mention the weather", direction="avoid",
+    about="mentioning the weather",
+)  # fmt: skip
+
+
+def shown(asked: str) -> Any:
+    return {"text": asked.split("Plain answer: ")[1] + " What sunshine!"}
+
+
+def with_sunshine(asked: str) -> Any:
+    passages = re.findall(r"Passage (\d+):\n\[\[text \w+\]\]\n(.*?)\n\[\[/text", asked, re.DOTALL)
+    return {"fitting": [int(number) for number, text in passages if "sunshine" in text]}
+
+
+def test_contrasts_are_plain_answers_given_the_behaviour(tmp_path: Path) -> None:
+    stub = StubLlm({"contrast": shown, "test_name": with_sunshine})
+    behaviour = write_contrasts(make_asker(tmp_path, stub), [ABOUT])["c"]
+    assert all(pair.shown == f"{pair.absent} What sunshine!" for pair in behaviour.pairs)
+    assert behaviour.synonyms == ("sunshine",), "the word that examples gained and no plain answer holds"
+
+
+def test_contrasts_that_the_llm_does_not_recognise_again_are_dropped(tmp_path: Path) -> None:
+    stub = StubLlm({"contrast": shown, "test_name": lambda asked: {"fitting": []}})
+    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
+
+
+def test_an_unchanged_answer_is_no_contrast(tmp_path: Path) -> None:
+    stub = StubLlm({"contrast": lambda asked: {"text": asked.split("Plain answer: ")[1]}, "test_name": with_sunshine})
+    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
+
+
+def test_a_clause_that_nobody_could_name_gets_no_contrasts(tmp_path: Path) -> None:
+    stub = StubLlm({"contrast": shown, "test_name": with_sunshine})
+    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT.model_copy(update={"about": ""})]) == {}
+    assert stub.asked_for("contrast") == []
+
+
+# Names
+
+ON = [f"What sunshine, number {n}!" for n in range(8)]
+OFF = [f"Cut the onions, number {n}." for n in range(8)]
+
+
+def test_a_name_is_tested_on_passages_that_did_not_find_it(tmp_path: Path) -> None:
+    stub = StubLlm({"name_concept": lambda asked: {"name": "weather"}, "test_name": with_sunshine})
+    named = name_concepts(make_asker(tmp_path, stub), {"x": (ON, OFF)})["x"]
+    assert (named.name, named.score, named.tested) == ("weather", 1.0, True)
+    found, tested = stub.asked_for("name_concept")[0], stub.asked_for("test_name")[0]
+    assert not [text for text in ON + OFF if text in found and text in tested]
+
+
+def test_a_name_that_fits_everything_fails_its_test(tmp_path: Path) -> None:
+    everything = {"fitting": list(range(1, 20))}
+    stub = StubLlm({"name_concept": lambda asked: {"name": "text"}, "test_name": lambda asked: everything})
+    named = name_concepts(make_asker(tmp_path, stub), {"x": (ON, OFF)})["x"]
+    assert (named.score, named.tested) == (0.5, False)
+
+
+def test_too_few_passages_give_no_name(tmp_path: Path) -> None:
+    stub = StubLlm({})
+    assert name_concepts(make_asker(tmp_path, stub), {"x": (ON[:3], OFF[:3])}) == {}
+
+
+def test_clusters_are_described_one_by_one_or_not_at_all(tmp_path: Path) -> None:
+    stub = StubLlm({"describe_clusters": lambda asked: {"descriptions": ["cooking", "grammar"]}})
+    asker = make_asker(tmp_path, stub)
+    assert describe_clusters(asker, [["How do I boil an egg?"], ["What is a noun?"]]) == ["cooking", "grammar"]
+    assert describe_clusters(asker, [["One group."]]) == []
