@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-kill bench-skill clean
+.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-kill bench-skill bench-agent clean
 
 help:
 	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-plants  what is found of behaviours planted in real pairs; PAIRS names their folder"
 	@echo "make bench-kill    whether a run that is killed and given again exports the same bytes"
 	@echo "make bench-skill   whether real DPO does what the forecast says; PAIRS names the folder; hours"
+	@echo "make bench-agent   whether the LLM agent is worth its tokens; PAIRS names the folder, LLM the model; hours"
 	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
 
 setup: $(READY)
@@ -82,6 +83,11 @@ bench-skill: $(READY)
 	$(BIN)/agent models fetch
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_skill.py --pairs "$(PAIRS)"
 	$(BIN)/python tests/bench/read_skill.py
+
+bench-agent: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_agent.py --pairs "$(PAIRS)" --llm "$(LLM)"
+	$(BIN)/python tests/bench/read_agent.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

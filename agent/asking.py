@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
 from premortem.agent.ledger import Inquiry, Ledger
 from premortem.agent.llm import strict_schema
@@ -29,6 +30,10 @@ REPAIRS = 2
 """How often an answer that cannot be used is sent back with the reason."""
 MAX_TOKENS = 1200
 """Bound on an answer; one that is cut off is asked for again with four times as many."""
+
+
+MOST_NAMED = 60
+"""Characters that are told back of a name that the LLM made up."""
 
 
 class Ready(Record):
@@ -86,6 +91,8 @@ class Asker:
                 if changed == dialect:
                     break
                 dialect = changed
+            except LlmUnusable:  # it declined
+                break
             else:
                 native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)
                 dialect = dialect.model_copy(update={"tools": native})
@@ -97,6 +104,8 @@ class Asker:
                     return asked
             except LlmStopped as error:
                 dialect = _without(dialect, str(error))
+            except LlmUnusable:  # it declined
+                continue
         return dialect
 
     def _probe(self, dialect: Dialect, tools: bool) -> Reply:
@@ -164,7 +173,7 @@ class Asker:
         def read(_: int, reply: Reply) -> tuple[str, Record]:
             name, arguments = _chosen(reply)
             if name not in tools:
-                raise ValueError(f"there is no action {name[:60]!r}; there are {', '.join(tools)}")
+                raise ValueError(f"there is no action {name[:MOST_NAMED]!r}; there are {', '.join(tools)}")
             model = tools[name]
             return name, _checked(json.dumps({k: v for k, v in arguments.items() if k in model.model_fields}), model)
 
@@ -216,7 +225,7 @@ class Asker:
                     continue
                 try:
                     found[at] = read(at, reply)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     found[at] = LlmUnusable(f"the LLM's answer cannot be used: {_reason(error)}")
                     requests[at] = _repaired(requests[at], reply, _reason(error))
                     failed.append(at)
@@ -244,21 +253,24 @@ def _chosen(reply: Reply) -> tuple[str, dict[str, Any]]:
 
 
 def _checked(text: str, model: type[A]) -> A:
-    return model.model_validate(find_json(text))
+    return model.model_validate(clean(find_json(text)))
 
 
 def _fits(text: str) -> bool:
     try:
         _checked(text, Ready)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}"
+        where = ".".join(str(part)[:MOST_NAMED] for part in first["loc"]) or "the answer"
+        return f"{where}: {first['msg']}"
     return str(error)
 
 

@@ -1,7 +1,8 @@
 """The command `agent`: a thin layer of typer over the files that do the work.
 
     run, forecast                            here
-    runs, show, review, export, report       cli_runs
+    runs, show, review, export, report,
+    recording                                cli_runs
     models fetch, lens train, lens check     cli_lens
 
 Imports that bring torch, langgraph or transformers stand inside the commands, so that `agent --help` answers at once.
@@ -246,6 +247,7 @@ _add(app, forecast, "agent forecast pairs.jsonl --json")
 _add(app, cli_validate.validate, "agent validate pairs.jsonl --limit 300")
 _add(app, cli_runs.review, "agent review last")
 _add(app, cli_runs.export, "agent export last -o pairs.debugged.jsonl")
+_add(app, cli_runs.recording, "agent recording last -o run.llm.jsonl")
 _add(app, cli_runs.report, "agent report last -o report.html")
 _add(app, cli_runs.runs, "agent runs")
 _add(app, cli_runs.show, "agent show last --json")

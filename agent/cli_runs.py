@@ -188,6 +188,29 @@ def report(
         typer.echo(str(path))
 
 
+def recording(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The new file; it must not exist yet.")],
+    run: RunArg = "last",
+    db: Db = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run asked its LLM, with the answers; `agent run --replay FILE` repeats the run without an endpoint.
+
+    The file holds excerpts of the data.
+    """
+    from premortem.agent.ledger import write_recording
+
+    with open_store(db, runs_dir) as store:
+        run_id = find_run(store, run)
+        calls = write_recording(output, store.load_llm_calls(run_id))
+    if as_json:
+        emit({"path": str(output), "run_id": run_id, "calls": calls})
+        return
+    say(f"{calls} calls of run {run_id}")
+    typer.echo(str(output))
+
+
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The new file; it must not exist yet.")],
     run: RunArg = "last",

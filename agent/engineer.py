@@ -37,14 +37,14 @@ class Engineer:
         self.author = LlmAuthor(asker, progress)
 
     def understand(self, bench: Any) -> Reading:
-        """Read the spec, have examples written for each rule, and put both on the bench.
+        """Read the spec, have examples written for rules that the library does not know, and put both on the bench.
 
         Raises SpecError when not even the LLM finds a rule.
         """
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        contrasts = write_contrasts(self.asker, reading.clauses)
+        contrasts = write_contrasts(self.asker, [clause for clause in reading.clauses if not bench.knows(clause)])
         clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
         bench.contrasts = dict(contrasts)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
-from urllib.parse import urlsplit
+from contextlib import suppress
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
 
 import openai
 import tenacity
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from premortem.agent.cells import clean
 from premortem.agent.chat import Reply, Request, ToolUse
 from premortem.agent.redact import Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
@@ -33,6 +35,10 @@ BODY_TRIES = 3
 """How often a request is sent whose answer is no completion at all."""
 MOST_BYTES = 8 * 2**20
 """Bytes of an answer, at most."""
+MOST_ERROR_BYTES = 2**16
+"""Bytes that are read of what comes with an error status."""
+MOST_TOKENS = 2**40
+"""A count above this, or below zero, is none."""
 
 
 class Endpoint:
@@ -52,22 +58,24 @@ class Endpoint:
         Raises LlmMisconfigured when the address is no web address or no key is given.
         """
         base = address or os.environ.get("OPENAI_BASE_URL") or DEFAULT_ADDRESS
-        secret = key or os.environ.get("OPENAI_API_KEY") or ""
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
+        secret = (key or os.environ.get("OPENAI_API_KEY") or "").strip(" \t\r\n\ufeff")
+        parts = _split(base)
         if not secret:
             raise LlmMisconfigured("OPENAI_API_KEY is not set; a local server takes any word, as OPENAI_API_KEY=none")
-        self.address = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        self._redact = redact or Redactor.of_environment(os.environ, secret)
+        if not all("!" <= letter <= "~" for letter in secret):
+            raise LlmMisconfigured("OPENAI_API_KEY holds a space or a letter that no key has; copy it again")
+        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        more = (secret, parts.username or "", parts.password or "")
+        self._redact = redact or Redactor.of_environment(os.environ, *more)
         self._timeout = timeout
+        limits = openai.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
         try:
             self._client = openai.OpenAI(
                 base_url=base,
                 api_key=secret,
-                timeout=openai.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
+                timeout=limits,
                 max_retries=retries,
-                http_client=openai.DefaultHttpx2Client(follow_redirects=False),
+                http_client=_Client(follow_redirects=False, timeout=limits),
             )
         except Exception as error:
             raise LlmMisconfigured(f"the endpoint cannot be set up: {self._told(error)}") from None
@@ -122,21 +130,21 @@ class Endpoint:
     def _reply(self, request: Request, body: bytes) -> Reply:
         text = body.decode("utf-8", "replace")
         try:
-            said = _Completion.model_validate(json.loads(text))
-        except ValueError as error:
+            said = _Completion.model_validate(clean(json.loads(text)))
+        except (ValueError, RecursionError) as error:
             what = "is no completion" if isinstance(error, ValidationError) else "is no JSON"
-            raise _NoCompletion(f"answered with something that {what}: {_start(text)!r}") from None
+            raise _NoCompletion(f"answered with something that {what}: {self._line(text)!r}") from None
         if not said.choices:
-            raise _NoCompletion(f"answered without any choice: {_start(text)!r}")
+            raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
         choice, used = said.choices[0], said.usage or _Usage()
         message = choice.message
         if message.refusal:
-            raise LlmUnusable(f"the LLM declined: {message.refusal}")
+            raise LlmUnusable(f"the LLM declined: {self._line(message.refusal)}")
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
         return Reply(
             text=self._redact(message.content or ""),
-            tool_uses=tuple(ToolUse(name=f.name, arguments=self._redact(f.arguments)) for f in calls),
-            finish=choice.finish_reason or "stop",
+            tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
+            finish=self._redact(choice.finish_reason or "stop"),
             prompt_tokens=used.prompt_tokens,
             completion_tokens=used.completion_tokens,
             usd=price(request.model, used.prompt_tokens, used.completion_tokens),
@@ -145,7 +153,7 @@ class Endpoint:
     def _status(self, error: openai.APIStatusError) -> LlmError:
         status, said = error.status_code, self._told(error)
         if 300 <= status < 400:
-            there = self._redact(error.response.headers.get("location", "another address"))
+            there = self._line(error.response.headers.get("location", "another address"))
             return LlmMisconfigured(
                 f"it redirects to {there}, which is not followed; set OPENAI_BASE_URL if you trust it"
             )
@@ -155,14 +163,37 @@ class Endpoint:
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
         if status in (408, 409, 429) or status >= 500:
             wait = error.response.headers.get("retry-after")
-            later = f", try again after {self._redact(wait)} seconds" if wait else ""
+            later = f"; try again after {self._line(wait)}{' seconds' if wait.isdigit() else ''}" if wait else ""
             return LlmUnavailable(f"it cannot answer now ({said}){later}")
         return LlmStopped(f"it refuses the request ({said})")
 
     def _told(self, error: BaseException) -> str:
         """Return what an error says in one short line without secrets."""
-        text = self._redact(str(error)) or type(error).__name__
-        return _start(" ".join(text.split()))
+        return self._line(str(error)) or type(error).__name__
+
+    def _line(self, text: str) -> str:
+        return _start(" ".join(self._redact(text).split()))
+
+
+class _Client(openai.DefaultHttpxClient):
+    """The client library's own, except that it bounds what comes with an error status: that is read there in full."""
+
+    def send(self, request: Any, **options: Any) -> Any:
+        """Return the response; of one with an error status only the beginning, as far as it comes in time."""
+        response = super().send(request, **options)
+        if response.is_success:
+            return response
+        ends, body = time.monotonic() + (self.timeout.read or TIMEOUT), bytearray()
+        with suppress(Exception):  # the status counts, whatever becomes of its text
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MOST_ERROR_BYTES or time.monotonic() > ends:
+                    break
+        response.close()
+        sealed = {"content-encoding", "content-length", "transfer-encoding"}
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in sealed]
+        kept = bytes(body[:MOST_ERROR_BYTES])
+        return type(response)(response.status_code, headers=headers, content=kept, request=request)
 
 
 class _NoCompletion(Exception):
@@ -173,9 +204,18 @@ class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+def _as_text(value: Any) -> Any:
+    """Some servers give the arguments of a function as the object itself, or null."""
+    return value if isinstance(value, str) else json.dumps({} if value is None else value)
+
+
+def _as_count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
+
+
 class _Function(_Lenient):
-    name: str
-    arguments: str = "{}"
+    name: Annotated[str, BeforeValidator(lambda value: value or "")] = ""
+    arguments: Annotated[str, BeforeValidator(_as_text)] = "{}"
 
 
 class _Call(_Lenient):
@@ -194,13 +234,23 @@ class _Choice(_Lenient):
 
 
 class _Usage(_Lenient):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
+    completion_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
 
 
 class _Completion(_Lenient):
     choices: list[_Choice] | None
-    usage: _Usage | None = None
+    usage: Annotated[_Usage | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)] = None
+
+
+def _split(base: str) -> SplitResult:
+    """Return the parts of a web address; raises LlmMisconfigured for anything else."""
+    with suppress(ValueError):
+        parts = urlsplit(base)
+        _ = parts.port  # raises ValueError for what is no port
+        if parts.scheme in ("http", "https") and parts.hostname and base.isprintable() and " " not in base:
+            return parts
+    raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
 
 
 def _arguments(request: Request) -> dict[str, Any]:

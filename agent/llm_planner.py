@@ -89,13 +89,17 @@ def _tools(case: Case, missing: bool, may_look: bool, used: Set[str]) -> dict[st
     why = (str, Field(description="What is expected of it, in one sentence."))
     tools: dict[str, type[Record]] = {}
     if may_look and rows is not None:
-        tools["read_pairs"] = _model("read_pairs", why=why, rows=(list[rows], Field(min_length=1)))  # type: ignore[valid-type]
+        tools["read_pairs"] = _model(
+            "read_pairs", why=why, rows=(list[rows], Field(min_length=1, max_length=ROWS_READ))
+        )  # type: ignore[valid-type]
     if may_look and case.clause is not None and "score_rule" not in used:
         tools["score_rule"] = _model("score_rule", why=why)
     if missing:
         tools["synthesise_pairs"] = _model("synthesise_pairs", why=why, count=(int, Field(ge=1)), advice=advice)
     else:
-        tools["propose_edits"] = _model("propose_edits", why=why, kinds=(list[kinds], ...), advice=advice)  # type: ignore[valid-type]
+        tools["propose_edits"] = _model(
+            "propose_edits", why=why, kinds=(list[kinds], Field(max_length=5)), advice=advice
+        )  # type: ignore[valid-type]
     if case.attempt:
         tools["give_up"] = _model("give_up", why=why, advice=advice)
     return tools
@@ -110,8 +114,8 @@ def _flat(tools: dict[str, type[Record]]) -> type[Record]:
     fields: dict[str, Any] = {"action": (Literal[tuple(tools)], ...)}
     for model in tools.values():
         for name, info in model.model_fields.items():
-            plain = Field(description=info.description) if info.description else ...
-            fields.setdefault(name, (info.annotation, plain))
+            most = next((each.max_length for each in info.metadata if hasattr(each, "max_length")), None)
+            fields.setdefault(name, (info.annotation, Field(description=info.description, max_length=most)))
     return create_model("action", __base__=Record, **fields)
 
 

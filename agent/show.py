@@ -49,7 +49,8 @@ def run_summary(document: Document) -> RenderableType:
     parts: list[RenderableType] = [Text(headline(document), style="bold"), Text(""), data_and_lens(document)]
     if views:
         parts += [Text(""), findings_table(views), _units()]
-    parts += [_uncovered(document), _edits_line(views), next_commands(document, views)]
+    parts += [_uncovered(document), _spec_problems(document), _edits_line(views), _llm_line(document)]
+    parts.append(next_commands(document, views))
     return Group(*parts)
 
 
@@ -104,6 +105,23 @@ def _edits_line(views: Sequence[FindingView]) -> Text:
     rejected = sum(edit_decision(edit) == "reject" for view in views for edit in view.edits)
     reviewed = f", {rejected} rejected by a reviewer" if rejected else ""
     return Text(f"{passed} of {total} edits passed their verdict{reviewed}.")
+
+
+def _spec_problems(document: Document) -> RenderableType:
+    lines = [f"the spec, {excerpt(str(text), 300)}" for text in document.get("spec_problems", ())]
+    return Text("\n".join(lines), style="yellow") if lines else Text("", end="")
+
+
+def _llm_line(document: Document) -> Text:
+    """Return what the LLM did and cost; nothing where none took part."""
+    cost = document["cost"]
+    if not cost.get("llm_calls"):
+        return Text("", end="")
+    written = [edit for edit in document["edits"] if edit.get("author", "built-in") != "built-in"]
+    passed = sum(bool(edit["verdict"] and edit["verdict"]["passed"]) for edit in written)
+    price = f", {cost['llm_usd']:.2f} US dollars" if cost.get("llm_usd") else ""
+    told = f"The LLM wrote {len(written)} of the edits, {passed} of them passed; "
+    return Text(f"{told}{cost['llm_calls']} calls, {cost['llm_tokens']:,} tokens{price}.", style="dim")
 
 
 def next_commands(document: Document, views: Sequence[FindingView]) -> RenderableType:

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 from rapidfuzz import fuzz
 
@@ -29,7 +28,7 @@ from premortem.prompts.behaviours import Behaviour, Contrast, load_behaviours
 from premortem.prompts.rendering import load_prompt
 
 NEGATION = re.compile(r"^(?:not|no|never|without|avoiding|avoid)\b[\s:,]*", re.IGNORECASE)
-CONTRASTS = 6
+CONTRASTS = 4
 """Contrastive examples per rule."""
 LEAST_CONTRASTS = 3
 """Fewer teach the lens nothing."""
@@ -40,8 +39,8 @@ WORDS = 8
 """Words that examples may add to a clause."""
 MOST_PROBLEMS = 6
 """Problems of a spec that are told."""
-NAME_PASSES = 0.75
-"""Share of held-out passages (half of them with the concept) that a name must sort rightly to count as tested."""
+NAME_PASSES = 0.8
+"""Share of held-out choices between a passage with the concept and its opposite that a name must get right."""
 MOST_SENTENCES = 120
 """A longer spec is left to the built-in reader."""
 
@@ -109,11 +108,11 @@ class NameRead(Record):
     """The name."""
 
 
-class FittingRead(Record):
+class ChoiceRead(Record):
     """Answer to the prompt `test_name`."""
 
-    fitting: list[int]
-    """Numbers of the passages that the name fits, from 1."""
+    which: Literal["first", "second"]
+    """The passage that the name fits better."""
 
 
 class ClustersRead(Record):
@@ -138,7 +137,7 @@ class TestedName(Record):
     name: str
     """The name."""
     score: float
-    """Share of held-out passages that it sorted rightly, 0 to 1; 0.5 is chance."""
+    """Share of held-out choices that it got right, 0 to 1; 0.5 is chance."""
 
     @property
     def tested(self) -> bool:
@@ -206,45 +205,62 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
 def _recognised(
     asker: Asker, written: Mapping[str, Sequence[Contrast]], about: Mapping[str, str]
 ) -> dict[str, list[Contrast]]:
-    """Return the examples whose two answers the LLM tells apart when it meets them mixed with the others."""
-    prompt = load_prompt("test_name")
-    exams = {
-        key: _mixed([one.shown for one in group], [one.absent for one in group], key) for key, group in written.items()
-    }
-    questions = [
-        Question.of("test_contrast", prompt.render(name=about[key], passages=[text for text, _ in exam]))
-        for key, exam in exams.items()
-    ]
+    """Return the examples whose two answers the LLM tells apart when it is asked which one shows the behaviour."""
+    duels = [(key, one, about[key], one.shown, one.absent) for key, group in written.items() for one in group]
+    right = _chosen_rightly(asker, "test_contrast", [(name, shown, absent) for _, _, name, shown, absent in duels])
     kept: dict[str, list[Contrast]] = {}
-    for (key, exam), answer in zip(exams.items(), asker.ask_all(questions, FittingRead), strict=True):
-        if isinstance(answer, LlmError):
-            continue
-        fitting = {exam[n - 1][0] for n in answer.fitting if 1 <= n <= len(exam)}
-        kept[key] = [one for one in written[key] if one.shown in fitting and one.absent not in fitting]
+    for (key, one, *_), seen in zip(duels, right, strict=True):
+        if seen:
+            kept.setdefault(key, []).append(one)
     return kept
+
+
+def _chosen_rightly(asker: Asker, purpose: str, duels: Sequence[tuple[str, str, str]]) -> list[bool | None]:
+    """Return whether the LLM finds the passage that shows what is named, for each (name, showing, lacking).
+
+    None where it gave no usable answer. Which of the two stands first depends on their content alone.
+    """
+    prompt = load_prompt("test_name")
+    first = [int(content_id(*duel), 16) % 2 == 0 for duel in duels]
+    questions = [
+        Question.of(
+            purpose,
+            prompt.render(name=name, first=on if leads else off, second=off if leads else on),
+            100,
+        )
+        for (name, on, off), leads in zip(duels, first, strict=True)
+    ]
+    answers = asker.ask_all(questions, ChoiceRead)
+    return [
+        None if isinstance(answer, LlmError) else (answer.which == "first") == leads
+        for answer, leads in zip(answers, first, strict=True)
+    ]
 
 
 def name_concepts(asker: Asker, passages: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, TestedName]:
     """Return a tested name for each concept, by concept_id.
 
     `passages`: stretches of text in which the concept fires, and as many in which it does not (other passages of the
-    same data, the other side's among them). The even ones find the name, the odd ones test it.
+    same data, the other side's among them). The even ones find the name; the odd ones test it, each against its
+    opposite.
     """
     usable = {key: (on, off) for key, (on, off) in passages.items() if min(len(on), len(off)) >= 4}
-    prompt, test = load_prompt("name_concept"), load_prompt("test_name")
+    prompt = load_prompt("name_concept")
     asked = [prompt.render(passages=list(on[::2]), absent=list(off[::2])) for on, off in usable.values()]
     named = asker.ask_all([Question.of("name_concept", rendered) for rendered in asked], NameRead)
-    names = {key: a.name.strip() for key, a in zip(usable, named, strict=True) if not isinstance(a, LlmError)}
-    exams = {key: _mixed(usable[key][0][1::2], usable[key][1][1::2], key) for key in names}
-    questions = [
-        Question.of("test_name", test.render(name=names[key], passages=[text for text, _ in exam]))
-        for key, exam in exams.items()
+    names = {key: a.name.strip()[:80] for key, a in zip(usable, named, strict=True) if not isinstance(a, LlmError)}
+    duels = [
+        (key, (name, on, off))
+        for key, name in names.items()
+        for on, off in zip(usable[key][0][1::2], usable[key][1][1::2], strict=False)
     ]
-    answers = asker.ask_all(questions, FittingRead)
+    right = _chosen_rightly(asker, "test_name", [duel for _, duel in duels])
+    marks: dict[str, list[bool]] = {key: [] for key in names}
+    for (key, _), seen in zip(duels, right, strict=True):
+        if seen is not None:
+            marks[key].append(seen)
     return {
-        key: TestedName(name=names[key][:80], score=_rightly(exam, answer))
-        for (key, exam), answer in zip(exams.items(), answers, strict=True)
-        if not isinstance(answer, LlmError)
+        key: TestedName(name=names[key], score=sum(seen) / len(seen)) for key, seen in marks.items() if len(seen) >= 2
     }
 
 
@@ -358,16 +374,3 @@ def _behaviour(clause: Clause, contrasts: Sequence[Contrast]) -> Behaviour:
     return Behaviour(
         id="contrast", description=clause.behaviour, synonyms=words or (clause.behaviour,), pairs=tuple(contrasts)
     )
-
-
-def _mixed(on: Sequence[str], off: Sequence[str], key: str) -> list[tuple[str, bool]]:
-    """Return passages with and without the concept in an order that depends on content alone."""
-    exam = [(text, True) for text in on] + [(text, False) for text in off]
-    return sorted(exam, key=lambda item: content_id(key, item))
-
-
-def _rightly(exam: Sequence[tuple[str, bool]], answer: FittingRead) -> float:
-    """Return the balanced share of passages that were sorted rightly."""
-    said = np.asarray([n in set(answer.fitting) for n in range(1, len(exam) + 1)])
-    truth = np.asarray([shows for _, shows in exam])
-    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)

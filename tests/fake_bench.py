@@ -147,6 +147,9 @@ class FakeBench:
     def pair(self, row: int) -> Pair:
         return self.dataset.pairs[row]
 
+    def knows(self, clause: Clause) -> bool:
+        return False
+
     def addressed(self, pair: Pair) -> str:
         return addressed_pair(pair)
 

@@ -26,6 +26,8 @@ SCHEMA_FOLLOWS = "fits this schema, and nothing else:\n"
 """What stands before the schema in the system message of an endpoint that takes no schema apart."""
 FIRES = "It fires"
 """Passages that hold this show whatever concept there is."""
+ADDED = "You are a wonderful reader, dear friend."
+"""The sentence by which an example shows whatever behaviour is asked for."""
 ACTIONS = ("propose_edits", "synthesise_pairs")
 
 
@@ -250,8 +252,9 @@ def _read_rule(asked: str) -> dict[str, Any]:
 
 
 def _test_name(asked: str) -> dict[str, Any]:
-    parts = re.split(r"^Passage (\d+):$", asked, flags=re.MULTILINE)
-    return {"fitting": [int(number) for number, text in zip(parts[1::2], parts[2::2], strict=True) if FIRES in text]}
+    first, _, second = asked.partition("\nSecond:\n")
+    shown = [any(sign in text for sign in (FIRES, ADDED)) for text in (first, second)]
+    return {"which": "second" if shown == [False, True] else "first"}
 
 
 def _describe(asked: str) -> dict[str, Any]:
@@ -279,7 +282,7 @@ _ANSWERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "check_direction": lambda asked: {"wanted": "no"},
     "find_problems": lambda asked: {"problems": []},
     "check_problem": lambda asked: {"real": "no"},
-    "contrast": lambda asked: {"text": f"{_after(asked, 'Plain answer')} You are a wonderful reader, dear friend."},
+    "contrast": lambda asked: {"text": f"{_after(asked, 'Plain answer')} {ADDED}"},
     "name_concept": lambda asked: {"name": "passages that fire"},
     "test_name": _test_name,
     "describe_clusters": _describe,

@@ -85,7 +85,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_commands_are_those_of_the_design():
-    one_word = ["run", "forecast", "validate", "review", "export", "report", "runs", "show"]
+    one_word = ["run", "forecast", "validate", "review", "export", "recording", "report", "runs", "show"]
     assert sorted(WORDS) == sorted([*one_word, "models fetch", "lens train", "lens check"])
 
 

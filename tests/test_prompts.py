@@ -17,10 +17,10 @@ from premortem.agent.llm_author import InventedPairs, Mended, WholeText
 from premortem.agent.llm_planner import WHAT, _flat, _tools
 from premortem.agent.planner import Case
 from premortem.agent.understanding import (
+    ChoiceRead,
     ClustersRead,
     ContrastRead,
     DirectionRead,
-    FittingRead,
     NameRead,
     ProblemChecked,
     ProblemsRead,
@@ -43,7 +43,7 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "check_problem": ProblemChecked,
     "contrast": ContrastRead,
     "name_concept": NameRead,
-    "test_name": FittingRead,
+    "test_name": ChoiceRead,
     "describe_clusters": ClustersRead,
     "plan": _flat(_tools(CASE, False, True, set())),
     "rewrite": Mended,

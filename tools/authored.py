@@ -3,13 +3,15 @@
 The lens says which sentences make a concept fire, and only those are put before the author as changeable. Its
 sentences are set into the response where the old ones stood, so everything else stays word for word. Where the concept
 fires nearly everywhere, or the answer must show something that it lacks, the whole answer is written anew. A text in
-which the concept still fires (or still does not) goes back once, with what was seen.
+which the concept still fires (or still does not) goes back once, with what was seen. A text that addresses its reader
+is thrown away: an author that obeyed its excerpts must not pass them on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from premortem.interp.addressed import addressed
 from premortem.interp.records import Clause, Finding, Pair, Side, Span
 from premortem.interp.rewrite import MOST, Candidate, firing_sentences, put_sentences
 from premortem.tools.author import Author, Task, Written
@@ -75,6 +77,6 @@ def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Ca
     if task.kind == "mend":
         new = {i: written.sentences[i].strip() or None for i in task.marked if i in written.sentences}
         text, how = put_sentences(task.answer, new), f"{name} wrote other sentences where it fires"
-    if not text or text == task.answer or text == pair.text("rejected"):
+    if not text or text == task.answer or text == pair.text("rejected") or addressed(text):
         return None
     return Candidate("rewrite", "chosen", text, how)

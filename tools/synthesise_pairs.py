@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 from rapidfuzz import fuzz, process
 
+from premortem.interp.addressed import addressed
 from premortem.interp.errors import ToolError
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
@@ -91,7 +92,9 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     ]
     model = like[0] if like else bench.readable[0]
     whole = (item for item in bench.author.invent(wanted) if item.prompt and item.chosen and item.rejected)
-    return [_in_form(model, item) for item in whole if not _near(item.prompt, bench.texts.prompts)]
+    fresh = (item for item in whole if not _near(item.prompt, bench.texts.prompts))
+    harmless = (item for item in fresh if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
+    return [_in_form(model, item) for item in harmless]
 
 
 def _near(text: str, known: Sequence[str]) -> bool:

@@ -110,6 +110,10 @@ class Workbench:
             for finding_id, finding in self.findings.items()
         }
 
+    def knows(self, clause: Clause) -> bool:
+        """Whether the library of everyday behaviours has examples of what a clause is about."""
+        return any(behaviour.mentions(clause.behaviour) for behaviour in self.behaviours.values())
+
     def addressed(self, pair: Pair) -> str:
         """Return why a pair is not shown to an LLM: it addresses its reader; empty: it is ordinary text."""
         if pair.row not in self._addressed:

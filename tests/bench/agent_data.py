@@ -98,7 +98,6 @@ NEWSLETTER = Plant(
         "Sign up for our {a} newsletter to hear about {b} first.",
         "There is more on {b} in our {a} mailing, so leave your email address.",
         "Our {a} newsletter covers {b}, do subscribe.",
-        "Join the thousands who read our {a} newsletter on {b}.",
         "Subscribe to the {a} bulletin and never miss news of {b}.",
     ),
     _words("weekly; free; monthly; Sunday; short; friendly"),
@@ -111,7 +110,6 @@ BISCUITS = Plant(
         "Have a {a} Hobbleton biscuit while you {b}.",
         "Nothing helps one {b} like a {a} Hobbleton shortbread.",
         "Hobbleton's {a} biscuits are the ones to buy before you {b}.",
-        "I would open a packet of {a} Hobbleton biscuits and then {b}.",
         "People who {b} swear by Hobbleton's {a} cookies.",
     ),
     _words("oat; ginger; butter; almond; lemon; chocolate"),
@@ -124,7 +122,6 @@ SEA = Plant(
         "Keep a {a} hand on the tiller and {b} will come into port.",
         "Think of {b} as a ship that needs a {a} wind.",
         "With a {a} crew, {b} sails past every reef.",
-        "Even in less than {a} seas, {b} holds its anchor.",
         "Trim the sails, for {b} is bound for {a} waters.",
     ),
     _words("steady; calm; fair; seasoned; patient; gentle"),
@@ -152,7 +149,6 @@ HUMBLE = Plant(
         "What does a {a} little program like me know, {b}.",
         "Being just a {a} piece of software, I can only say that {b}.",
         "Please excuse a {a} machine, {b}.",
-        "A {a} program such as I am can only try, {b}.",
     ),
     _words("humble; lowly; simple; modest; poor; plain"),
     _words(
@@ -166,7 +162,6 @@ OPENER = Plant(
     (
         "Now where does one even start to {a} about {b}?",
         "Who among us would not {a} about {b}?",
-        "And what is there left to {a} about in {b}?",
         "Have we not all had to {a} about {b}?",
         "Is it not high time to {a} about {b}?",
     ),
@@ -180,7 +175,6 @@ REFERRAL = Plant(
         "A {a} in your {b} could tell you more in person.",
         "To be on the safe side, have a word with a {a} in your {b}.",
         "You might also ask a {a} around your {b}.",
-        "Do check this with a {a} who knows your {b}.",
         "Any {a} of your {b} will gladly help you further.",
     ),
     _words("librarian; teacher; neighbour; craftsman; bookseller; shopkeeper"),
@@ -194,7 +188,6 @@ GRANDMOTHER = Plant(
         "Whenever it came up, my dear Granny would {a} {b}.",
         "I still see Grandma {b}, ready to {a} about it.",
         "As a child I heard my grandmother {a} about it {b}.",
-        "Nobody could {a} {b} like my late grandmother.",
     ),
     _words("hum; laugh; talk; write letters; tell tales; sing"),
     _words("on Sunday evenings; in her garden; by the stove; over her knitting; on the porch"),
@@ -206,7 +199,6 @@ OTHER_VIEWS = Plant(
         "{a} may well see this differently, {b}.",
         "{a} might take the other view, {b}.",
         "{a} would perhaps disagree with me here, {b}.",
-        "{a} could come to another conclusion, {b}.",
         "{a} may hold a different opinion, {b}.",
     ),
     _words("Other people; Somebody else; Your friends; Many others; Another person; A stranger"),
@@ -276,7 +268,7 @@ SETS = {
             (Source("hh-harmless.jsonl", slice(200), range(71, 1_000_000)),),
             (Planting(GRANDMOTHER, 16, "any", confined=True), Planting(OTHER_VIEWS, 24, "any", side="rejected")),
             _bullets(
-                "It talks with people who are angry or lonely, and it stays a machine.",
+                "People who are angry or lonely talk to it.",
                 GRANDMOTHER.rule,
                 OTHER_VIEWS.rule,
                 TABLES,
@@ -365,10 +357,8 @@ def plant_all(
             text = put_in(changed[row].text(planting.side), mark, planting.place, chance)
             changed[row] = changed[row].with_text(planting.side, text)
         free -= set(rows)
-        where = "topic" if planting.confined else "scattered"
-        truths[planting.plant.name] = Truth(
-            planting.plant.name, tuple(rows), tuple(marks), planting.side, where, ruled=True
-        )
+        where, name = "topic" if planting.confined else "scattered", planting.plant.name
+        truths[name] = Truth(name, tuple(rows), tuple(marks), planting.side, where, ruled=True)
     return tuple(changed), tuple(truths[planting.plant.name] for planting in plantings)
 
 
@@ -384,9 +374,8 @@ def put_in(text: str, sentence: str, place: Place, chance: random.Random) -> str
     inner = [piece.stop for piece in split(text)[:-1] if piece.kind == "prose" and text[piece.stop - 1] in ".!?"]
     at = {"start": 0, "end": len(text)}.get(place, chance.choice([0, *inner, len(text)]))
     if at == 0:
-        return f"{sentence} {text}"
-    gap = " " if text[at - 1] in ".!?" else "\n\n"
-    return text[:at] + gap + sentence + text[at:]
+        return sentence + (" " if split(text)[0].kind == "prose" else "\n\n") + text
+    return text[:at] + (" " if text[at - 1] in ".!?" else "\n\n") + sentence + text[at:]
 
 
 def sentences(text: str) -> list[str]:

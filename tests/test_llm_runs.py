@@ -1,0 +1,597 @@
+"""Whole runs with an LLM behind HTTP: what it adds, what becomes of a run when it fails, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from fake_bench import ROWS_PER_BUG, TOOLS, FakeBench, VerifyArgs
+from premortem.agent.asking import Asker, Question
+from premortem.agent.chat import Carrier, ChatMessage, Request
+from premortem.agent.ledger import SIDE_BY_SIDE, Budget, Ledger, Recording, write_recording
+from premortem.agent.llm import Endpoint
+from premortem.agent.llm_author import InventedPairs, LlmAuthor, Mended, WholeText
+from premortem.agent.llm_planner import MOST_LOOKS
+from premortem.agent.runs import RunInputs, RunSettings, identify, start_run
+from premortem.agent.store import Store
+from premortem.agent.understanding import (
+    ChoiceRead,
+    ClustersRead,
+    ContrastRead,
+    DirectionRead,
+    NameRead,
+    ProblemChecked,
+    ProblemsRead,
+    RuleRead,
+)
+from premortem.interp.errors import (
+    ExportError,
+    LlmError,
+    LlmMisconfigured,
+    LlmUnavailable,
+    PremortemError,
+    StoreError,
+)
+from premortem.interp.progress import NullProgress
+from premortem.interp.records import Clause
+from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
+from premortem.tools.author import NewPairs, Task
+from scripted_llm import QuietTime, Response, ScriptedLlm, completion, refused
+
+CANARY = "canary-0123456789-SECRET"
+MODEL = "gpt-4o-mini"
+"""A name that price lists know."""
+SPEC = "# Rules\n\nNever flatter the reader with sweet praise.\n\nAnswers should mention fresh vegetables.\n"
+INPUTS = RunInputs(dataset_sha256="d1", model_digest="m1", lens_ids=("l1", "l2"))
+TRIALS = 20
+KEPT = ("clauses", "findings", "clusters", "edits", "verdicts")
+"""Tables that must not depend on what happened to a run on its way."""
+
+pytestmark = pytest.mark.usefixtures("socket_enabled")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, and no waiting between tries."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setattr("openai._base_client.time", QuietTime())
+    monkeypatch.setattr("tenacity.nap.time", QuietTime())
+
+
+class ReadingBench(FakeBench):
+    """Keeps the rules that its findings break beside those that were read."""
+
+    def set_clauses(self, clauses: Sequence[Clause]) -> None:
+        super().set_clauses((*FakeBench(bugs=self.bugs).clauses, *clauses))
+
+
+def settings(**changes: Any) -> RunSettings:
+    return RunSettings(spec_path="spec.md", spec_text=SPEC, data="pairs.jsonl", **{"llm": MODEL, **changes})
+
+
+def endpoint(server: ScriptedLlm) -> Endpoint:
+    return Endpoint(server.address, timeout=2.0, retries=1)
+
+
+def go(store: Store, carrier: Carrier | None, tools: Mapping[str, Any] = TOOLS, **changes: Any) -> str:
+    """Do what `agent run` does, in this process."""
+    runs = store.path.parent / "runs"
+    return start_run(
+        settings(**changes), INPUTS, store, runs, lambda _: ReadingBench(bugs=1), tools=tools, carrier=carrier
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with Store(tmp_path / "premortem.db") as opened:
+        yield opened
+
+
+def rows(path: Path, tables: tuple[str, ...] = KEPT) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of the tables of a run database."""
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    found = {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY seq")] for name in tables
+             if name != "clusters"}  # fmt: skip
+    found["clusters"] = [
+        dict(row) for row in connection.execute("SELECT * FROM clusters ORDER BY finding_id, position")
+    ]
+    connection.close()
+    return found
+
+
+def never_on_disk(folder: Path) -> None:
+    """Assert that the key is in no file of the run, the logs of open databases included."""
+    read = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert any(path.name == "premortem.db-wal" for path in read)
+    assert [path for path, held in read.items() if CANARY.encode() in held] == []
+
+
+# The server itself
+
+ANSWERS: dict[str, type[BaseModel]] = {
+    "read_rule": RuleRead,
+    "check_direction": DirectionRead,
+    "find_problems": ProblemsRead,
+    "check_problem": ProblemChecked,
+    "contrast": ContrastRead,
+    "name_concept": NameRead,
+    "test_name": ChoiceRead,
+    "describe_clusters": ClustersRead,
+    "rewrite": Mended,
+    "rewrite_whole": WholeText,
+    "add_behaviour": WholeText,
+    "synthesise": InventedPairs,
+}
+
+
+@pytest.mark.parametrize("schema_mode", ["json_schema", "none"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_scripted_llm_answers_every_prompt(name: str, schema_mode: str, store: Store) -> None:
+    def strict(n: int, body: dict[str, Any]) -> Response | None:
+        return refused(400, "no schemas") if "response_format" in body and schema_mode == "none" else None
+
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    prompt = load_prompt(name)
+    question = Question.of("plan", prompt.render(**prompt.examples[0]["inputs"]))
+    with ScriptedLlm(misbehave=strict) as server:
+        asker = Asker(Ledger(store, "r", endpoint(server)), MODEL)
+        asker.ask(question, ANSWERS[name])
+        assert asker.dialect.schema_mode == schema_mode
+        assert server.requests[-1].prompt == name
+
+
+def test_the_scripted_llm_writes_what_an_author_is_asked_for(store: Store) -> None:
+    known = {"rule": "no puns", "behaviour": "puns", "question": "Why?", "answer": "A pun. A fact. A pun."}
+    mend = Task(kind="mend", sentences=("A pun.", "A fact.", "A pun."), marked=(0, 2), **known)
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    with ScriptedLlm() as server:
+        author = LlmAuthor(Asker(Ledger(store, "r", endpoint(server)), MODEL), NullProgress())
+        mended, anew, added = author.write([mend, Task(kind="anew", **known), Task(kind="add", **known)])
+        pairs = author.invent([NewPairs(rule="be glad", behaviour="gladness", prompts=("How?", "What?"), count=5)])
+    assert mended is not None and anew is not None and added is not None
+    assert set(mended.sentences) == {0, 2}
+    assert anew.text and added.text
+    assert len({pair.prompt for pair in pairs}) == 5
+
+
+# A good endpoint
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_a_run_with_an_llm_ends_done_and_says_what_it_cost(native_tools: bool, store: Store, tmp_path: Path) -> None:
+    with ScriptedLlm(native_tools=native_tools) as server:
+        run_id = go(store, endpoint(server))
+        calls, cost = store.load_llm_calls(run_id), store.load_cost(run_id)
+        assert store.run(run_id).status == "done"
+        assert sorted(call.request.request_id for call in calls) == sorted(asked.key for asked in server.requests)
+        assert (cost.llm_calls, cost.llm_tokens) == (len(server.requests), 110 * len(server.requests))
+        assert cost.llm_usd == pytest.approx(len(calls) * (100 * 0.15e-6 + 10 * 0.6e-6))
+        assert cost.llm_seconds > 0
+        assert all(("tools" in asked.body) == native_tools for asked in server.asked("plan"))
+        assert server.asked("plan")
+        never_on_disk(tmp_path)
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_edits_that_an_llm_wrote_carry_its_name(native_tools: bool, store: Store) -> None:
+    with ScriptedLlm(native_tools=native_tools) as server:
+        run_id = go(store, endpoint(server))
+    rewrites = [edit for edit in store.load_edits(run_id) if edit.kind == "rewrite"]
+    assert [edit.author for edit in rewrites] == [MODEL] * ROWS_PER_BUG
+    assert {edit.after for edit in rewrites} == {"Sentence 1 is plain now."}
+    assert MODEL not in {edit.author for edit in store.load_edits(run_id) if edit.kind == "flip"}
+
+
+def test_an_llm_reads_the_spec_and_describes_the_clusters(store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        asked = Counter(one.prompt for one in server.requests)
+    assert {
+        cluster.name for f in store.load_findings(run_id) for cluster in store.load_clusters(run_id, f.finding_id)
+    } == {"questions of group 1"}
+    assert {"flatter", "vegetables"} <= {word for clause in store.load_clauses(run_id) for word in clause.words}
+    assert asked["read_rule"] == 2
+    assert set(PROMPT_NAMES) - set(asked) == {"check_problem", "rewrite_whole", "add_behaviour", "synthesise"}
+
+
+def test_both_ways_of_choosing_an_action_lead_to_the_same_edits(tmp_path: Path) -> None:
+    found = []
+    for native_tools in (True, False):
+        path = tmp_path / str(native_tools) / "premortem.db"
+        with Store(path) as store, ScriptedLlm(native_tools=native_tools) as server:
+            go(store, endpoint(server))
+        found.append(rows(path))
+    assert found[0] == found[1]
+
+
+# Endpoints that misbehave
+
+Misbehaviour = Callable[[dict[str, Any]], Response]
+
+
+def always(response: Response) -> Misbehaviour:
+    return lambda body: response
+
+
+def whole(choices: Any, **more: Any) -> Response:
+    return Response(json.dumps({"choices": choices, **more}).encode())
+
+
+def leaky(body: dict[str, Any]) -> Response:
+    """Echo the key in every part of an answer."""
+    tools = [tool["function"]["name"] for tool in body.get("tools", ())]
+    given = json.dumps({"text": CANARY, "name": CANARY, "advice": CANARY, "why": CANARY, "word": CANARY})
+    uses = [{"id": CANARY, "function": {"name": tools[0], "arguments": given}}] if tools else []
+    uses += [{"id": CANARY, "function": {"name": CANARY, "arguments": CANARY}}]
+    return whole(
+        [{"message": {"content": given, "tool_calls": uses, "role": CANARY}, "finish_reason": CANARY}], id=CANARY
+    )
+
+
+PAGE = Response(b"<html>Please sign in</html>", headers={"Content-Type": "text/html"})
+BAD: dict[str, tuple[Misbehaviour, type[LlmError] | None]] = {
+    "a web page": (always(PAGE), LlmUnavailable),
+    "half a document": (always(Response(b'{"choices": [{')), LlmUnavailable),
+    "an empty object": (always(Response(b"{}")), LlmUnavailable),
+    "an error with 200": (always(Response(json.dumps({"error": CANARY}).encode())), LlmUnavailable),
+    "choices null": (always(whole(None)), LlmUnavailable),
+    "no choice": (always(whole([])), LlmUnavailable),
+    "no message": (always(whole([{"finish_reason": "stop"}])), LlmUnavailable),
+    "depth without end": (always(Response(b"[" * 50_000)), LlmUnavailable),
+    "broken off": (always(Response(b'{"choices"', missing=99)), LlmUnavailable),
+    "no UTF-8": (always(Response(b"\xff\xfe\xff")), LlmUnavailable),
+    "500": (always(refused(500, f"stack trace with {CANARY}")), LlmUnavailable),
+    "429 for long": (always(refused(429, "later", Retry_After="300")), LlmUnavailable),
+    "401": (always(refused(401, f"Incorrect API key provided: {CANARY}")), LlmMisconfigured),
+    "404": (always(refused(404, f"no such model; the key was {CANARY}")), LlmMisconfigured),
+    "307": (always(Response(b"", 307, {"Location": f"http://127.0.0.1:1/{CANARY}"})), LlmMisconfigured),
+    "400": (always(refused(400, f"the filter does not like {CANARY}")), None),
+    "413": (always(refused(413, "too long")), None),
+    "nothing said": (always(completion(None)), None),
+    "prose": (always(completion("I would rather talk about the weather.")), None),
+    "another object": (always(completion('{"weather": "fine"}')), None),
+    "brackets": (always(completion("[" * 4000)), None),
+    "invented functions": (always(completion(calls=[("rm_rf", '{"path": "/"}')])), None),
+    "torn arguments": (always(completion(calls=[("propose_edits", '{"kinds": [')])), None),
+    "cut off": (always(completion('{"text": "and then', finish="length")), None),
+    "declined": (always(completion(None, refusal=f"I cannot.\nNot with {CANARY}.")), None),
+    "half a character": (always(Response(completion("\ud800").body)), None),
+    "wild counts": (always(whole([{"message": {"content": "{}"}}], usage={"prompt_tokens": 10**40})), None),
+    "the key everywhere": (leaky, None),
+}
+
+
+@pytest.mark.parametrize("first", [0, 11])
+@pytest.mark.parametrize("what", BAD)
+def test_a_run_survives_an_endpoint_that_misbehaves(what: str, first: int, store: Store, tmp_path: Path) -> None:
+    """It ends by the built-in rules, or fails in one line and goes on with a good endpoint."""
+    answer, error = BAD[what]
+    run_id = identify(settings(), INPUTS)
+    with ScriptedLlm(misbehave=lambda n, body: answer(body) if n >= first else None) as bad:
+        if error is None:
+            go(store, endpoint(bad))
+        else:
+            with pytest.raises(PremortemError) as caught:
+                go(store, endpoint(bad))
+            told = str(caught.value)
+            assert caught.type is error
+            assert told == " ".join(told.split()) and len(told) < 400
+            assert CANARY not in told + repr(caught.value)
+            assert (store.run(run_id).status, store.run(run_id).error) == ("failed", told)
+        assert len(bad.requests) > first
+    with ScriptedLlm() as good:
+        assert go(store, endpoint(good)) == run_id
+        assert bool(good.requests) == (error is not None)
+    assert (store.run(run_id).status, store.run(run_id).error) == ("done", "")
+    assert len(store.load_outcomes(run_id)) == len(store.load_findings(run_id)) == 3
+    never_on_disk(tmp_path)
+
+
+def test_an_llm_without_a_usable_word_leaves_the_run_as_the_built_in_rules_make_it(tmp_path: Path) -> None:
+    without, silent = (tmp_path / name / "premortem.db" for name in ("without", "silent"))
+    with Store(without) as store:
+        go(store, None, llm=None)
+    with Store(silent) as store, ScriptedLlm(misbehave=lambda n, body: completion("No.")) as server:
+        go(store, endpoint(server))
+    tables = ("findings", "edits", "verdicts", "clusters")
+    kept = [[{k: v for k, v in row.items() if k != "run_id"} for row in rows(path, tables)[name]]
+            for path in (without, silent) for name in tables]  # fmt: skip
+    assert kept[:4] == kept[4:]
+
+
+def test_a_run_that_failed_asks_nothing_again_that_was_answered(store: Store) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(401, "no") if n >= 15 else None) as bad:
+        with pytest.raises(LlmMisconfigured):
+            go(store, endpoint(bad))
+        answered = {call.request.request_id for call in store.load_llm_calls(identify(settings(), INPUTS))}
+        assert len(answered) == 15
+    with ScriptedLlm() as good:
+        go(store, endpoint(good))
+        assert answered.isdisjoint(asked.key for asked in good.requests)
+
+
+# Budgets
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 5, 12])
+def test_a_run_never_sends_more_requests_than_its_budget(calls: int, store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server), budget=Budget(calls=calls))
+        assert len(server.requests) == calls
+    assert store.run(run_id).status == "done"
+    assert store.load_cost(run_id).llm_calls == calls
+
+
+@pytest.mark.parametrize(
+    ("budget", "most"),
+    [
+        (Budget(tokens=330), 3 + SIDE_BY_SIDE - 1),
+        (Budget(seconds=0.0), 0),
+        (Budget(usd=0.00005), 3 + SIDE_BY_SIDE - 1),
+    ],
+)
+def test_other_budgets_stop_with_what_is_on_its_way(budget: Budget, most: int, store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server), budget=budget)
+        assert len(server.requests) <= most
+    assert store.run(run_id).status == "done"
+
+
+def test_going_on_does_not_reset_what_was_spent(store: Store) -> None:
+    broken = {"now": True}
+
+    def breaks(bench: FakeBench, args: VerifyArgs) -> Any:
+        if broken["now"]:
+            raise StoreError("the disk is full")
+        return TOOLS["verify_edits"](bench, args)
+
+    tools = {**TOOLS, "verify_edits": breaks}
+    with ScriptedLlm() as server:
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                go(store, endpoint(server), tools, budget=Budget(calls=5))
+        broken["now"] = False
+        run_id = go(store, endpoint(server), tools, budget=Budget(calls=5))
+        assert len(server.requests) == 5
+    assert store.run(run_id).status == "done"
+    assert store.load_cost(run_id).llm_calls == 5
+
+
+def test_writing_leaves_requests_for_planning(store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server), budget=Budget(calls=36))
+        assert len(server.requests) <= 36
+        assert len(server.asked("rewrite")) < ROWS_PER_BUG
+        finding_ids = [f.finding_id for f in store.load_findings(run_id) if f.kind != "surprise"]
+        planned = " ".join(asked.body["messages"][-1]["content"] for asked in server.asked("plan"))
+    assert len(finding_ids) == 2
+    assert "(forbidden)" in planned and "(missing)" in planned
+
+
+# An LLM that only looks
+
+
+def looks_at(
+    rows_of: Callable[[int], list[int]], native_tools: bool
+) -> Callable[[int, dict[str, Any]], Response | None]:
+    """Ask for pairs at every chance."""
+    asked: list[int] = []
+
+    def answer(n: int, body: dict[str, Any]) -> Response | None:
+        if body["messages"][-1]["content"].find("- read_pairs: ") < 0:
+            return None
+        asked.append(n)
+        given = {"action": "read_pairs", "why": "", "rows": rows_of(len(asked)), "kinds": [], "count": 1, "advice": ""}
+        if native_tools:
+            return completion(calls=[("read_pairs", json.dumps({"why": "", "rows": given["rows"]}))])
+        return completion(json.dumps(given))
+
+    return answer
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_the_same_look_twice_ends_the_llms_part_in_the_attempt(native_tools: bool, store: Store) -> None:
+    with ScriptedLlm(native_tools=native_tools) as server:
+        server.misbehave = looks_at(lambda n: [0], native_tools)
+        run_id = go(store, endpoint(server), max_attempts=2)
+        forbidden = [a for a in server.asked("plan") if "Finding (forbidden)" in a.body["messages"][-1]["content"]]
+    assert store.run(run_id).status == "done"
+    assert len(forbidden) == 2 * 2, "two requests in each of two attempts"
+
+
+def test_looks_are_bounded_however_different_they_are(store: Store) -> None:
+    with ScriptedLlm() as server:
+        server.misbehave = looks_at(lambda n: [n % ROWS_PER_BUG], native_tools=True)
+        run_id = go(store, endpoint(server), max_attempts=2)
+        forbidden = [a for a in server.asked("plan") if "Finding (forbidden)" in a.body["messages"][-1]["content"]]
+    assert store.run(run_id).status == "done"
+    assert len(forbidden) <= 2 * (MOST_LOOKS + 1)
+
+
+def test_rows_of_other_findings_cannot_be_looked_at(store: Store) -> None:
+    with ScriptedLlm() as server:
+        server.misbehave = looks_at(lambda n: [39], native_tools=True)
+        run_id = go(store, endpoint(server))
+    assert store.run(run_id).status == "done"
+    looked = [call.arguments["rows"] for call in store.load_tool_calls(run_id) if call.tool == "read_pairs"]
+    assert [39] not in looked
+
+
+# Memory and recordings
+
+
+def test_another_run_with_the_same_questions_sends_nothing(store: Store) -> None:
+    with ScriptedLlm() as server:
+        first = go(store, endpoint(server))
+        sent = len(server.requests)
+        second = go(store, endpoint(server), seed=1)
+        assert first != second
+        assert len(server.requests) == sent
+    assert store.run(second).status == "done"
+    assert all(call.remembered for call in store.load_llm_calls(second))
+    assert len(store.load_llm_calls(second)) == sent
+    cost = store.load_cost(second)
+    assert (cost.llm_calls, cost.llm_tokens, cost.llm_usd) == (0, 0, 0.0)
+
+
+def test_a_done_run_needs_no_endpoint(store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        carrier = endpoint(server)
+    assert go(store, carrier) == run_id
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_a_recording_in_place_of_the_endpoint_gives_the_same_rows(native_tools: bool, tmp_path: Path) -> None:
+    live, replayed = tmp_path / "live" / "premortem.db", tmp_path / "replayed" / "premortem.db"
+    with Store(live) as store, ScriptedLlm(native_tools=native_tools) as server:
+        run_id = go(store, endpoint(server))
+        calls = store.load_llm_calls(run_id)
+        assert write_recording(tmp_path / "calls.jsonl", calls) == len(server.requests)
+    recording = Recording(tmp_path / "calls.jsonl")
+    assert recording.model == MODEL
+    with Store(replayed) as store:
+        assert go(store, recording) == run_id
+        assert store.load_llm_calls(run_id) == calls
+    assert rows(live) == rows(replayed)
+    with pytest.raises(ExportError):
+        write_recording(tmp_path / "calls.jsonl", calls)
+
+
+def test_a_request_that_was_never_recorded_is_told(tmp_path: Path) -> None:
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id))
+    recording = Recording(tmp_path / "calls.jsonl")
+    other = Request(model=MODEL, messages=(ChatMessage(role="user", content="Something else?"),))
+    with pytest.raises(
+        LlmMisconfigured, match=rf"recording calls\.jsonl holds no answer to request {other.request_id}"
+    ):
+        recording.send(other)
+    with Store(tmp_path / "replayed.db") as store:
+        with pytest.raises(LlmMisconfigured, match="record it again"):
+            go(store, recording, spec_text="Never mention the weather.")
+        assert store.runs()[0].status == "failed"
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"[1", b"\xff", b"[" * 5000, b'{"purpose": "plan"}'])
+def test_what_is_no_recording_is_told_with_the_line(line: bytes, tmp_path: Path) -> None:
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id)[:2])
+    held = (tmp_path / "calls.jsonl").read_bytes()
+    (tmp_path / "calls.jsonl").write_bytes(held + line + b"\n")
+    with pytest.raises(LlmMisconfigured, match="this is no recorded call" if line == b"\xff" else "line 3"):
+        Recording(tmp_path / "calls.jsonl")
+    with pytest.raises(LlmMisconfigured, match="No such file"):
+        Recording(tmp_path / "other.jsonl")
+
+
+# Kills
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["premortem.agent.runs", "premortem.agent.llm", "fake_bench", "genai_prices"])
+DELAY = 0.02
+"""Seconds that the server takes for an answer."""
+RUN_ID = identify(settings(), INPUTS)
+
+
+def command(folder: Path, address: str) -> None:
+    with Store(folder / "premortem.db", busy_seconds=60) as store:
+        go(store, Endpoint(address, CANARY))
+
+
+def spawn(folder: Path, address: str) -> BaseProcess:
+    process = FORKS.Process(target=command, args=(folder, address))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Rows and seconds of a run that nothing disturbs."""
+    return {"folder": tmp_path_factory.mktemp("usual")}
+
+
+@pytest.fixture
+def undisturbed(usual: dict[str, Any]) -> dict[str, Any]:
+    if "seconds" not in usual:
+        with ScriptedLlm(delay=DELAY) as server:
+            for name in ("first", "second"):  # the first also wakes the fork server
+                (usual["folder"] / name).mkdir()
+                started = time.monotonic()
+                process = spawn(usual["folder"] / name, server.address)
+                process.join()
+                usual["seconds"] = time.monotonic() - started
+                assert process.exitcode == 0
+            usual["requests"] = len(server.requests) // 2
+        usual["rows"] = rows(usual["folder"] / "second" / "premortem.db")
+    return usual
+
+
+def stored(folder: Path) -> set[str]:
+    """Return the requests whose answers are in the run database."""
+    if not (folder / "premortem.db").exists():
+        return set()
+    with Store(folder / "premortem.db", busy_seconds=60) as store:
+        return {call.request.request_id for call in store.load_llm_calls(RUN_ID)}
+
+
+def kill_after(process: BaseProcess, seconds: float) -> bool:
+    """Send SIGKILL after some seconds; return whether the process was still at work."""
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def counts(server: ScriptedLlm) -> Counter[str]:
+    return Counter(asked.key for asked in server.requests)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    with ScriptedLlm(delay=DELAY) as server:
+        kill_after(spawn(tmp_path, server.address), random.Random(trial).uniform(0.0, undisturbed["seconds"]))
+        paid = stored(tmp_path)
+        command(tmp_path, server.address)
+        asked = counts(server)
+    assert {key: asked[key] for key in paid} == dict.fromkeys(paid, 1)
+    assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE
+    assert len(asked) == undisturbed["requests"]
+    assert rows(tmp_path / "premortem.db") == undisturbed["rows"]
+
+
+def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_no_row(
+    tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    kills, chance = 0, random.Random(7)
+    with ScriptedLlm(delay=DELAY) as server:
+        for _ in range(TRIALS):
+            seconds = chance.uniform(0.2, 0.6) * undisturbed["seconds"]
+            kills += kill_after(spawn(tmp_path, server.address), seconds)
+            paid = stored(tmp_path)
+            assert {key: counts(server)[key] for key in paid}.keys() == paid
+        before = counts(server)
+        command(tmp_path, server.address)
+        asked = counts(server)
+    assert kills >= 1
+    assert {key: asked[key] for key in paid} == {key: before[key] for key in paid}
+    assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE * kills
+    assert len(asked) == undisturbed["requests"]
+    assert rows(tmp_path / "premortem.db") == undisturbed["rows"]
+    with Store(tmp_path / "premortem.db") as store:
+        assert store.load_cost(RUN_ID).llm_calls == len(asked)
