@@ -195,9 +195,9 @@ def recording(
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Write what a run asked its LLM, with the answers; `agent run --replay FILE` repeats the run without an endpoint.
+    """Write what a run's LLM answered; `agent run --replay FILE` repeats the run from it, without an endpoint.
 
-    The file holds excerpts of the data.
+    Requests are known by their hash; the answers may quote the data.
     """
     from premortem.agent.ledger import write_recording
 

@@ -11,12 +11,11 @@ offline. Budgets are compared with what the database says was spent, so resuming
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from premortem.agent.chat import Carrier, Reply, Request
 from premortem.agent.journal import LlmCall
@@ -153,6 +152,21 @@ class Ledger:
         self._store.save_llm_call(self._run_id, call)
 
 
+class Recorded(Record):
+    """One line of a recording: which request, and what was answered; what was asked stays in the run's database."""
+
+    request_id: str
+    """See `Request.request_id`."""
+    model: str
+    """The model that was asked."""
+    purpose: str
+    """See `LlmCall.purpose`."""
+    prompt: str
+    """See `LlmCall.prompt`."""
+    reply: Reply
+    """What was answered."""
+
+
 class Recording:
     """Answers from a file, in place of an endpoint."""
 
@@ -165,13 +179,15 @@ class Recording:
         try:
             for line in path.read_text(encoding="utf-8").splitlines():
                 number += 1
-                call = LlmCall.model_validate(json.loads(line))
-                self._replies.setdefault(call.request.request_id, call.reply)
-                self.model = call.request.model
+                call = Recorded.model_validate_json(line)
+                self._replies.setdefault(call.request_id, call.reply)
+                self.model = call.model
         except OSError as error:
             raise LlmMisconfigured(f"recording {path}: {error.strerror or error}") from None
-        except (ValueError, ValidationError):
+        except ValueError:
             raise LlmMisconfigured(f"recording {path}, line {number}: this is no recorded call") from None
+        if not self._replies:
+            raise LlmMisconfigured(f"recording {path} is empty; `agent recording RUN -o FILE` writes one")
 
     def send(self, request: Request) -> Reply:
         """Return the recorded answer; raises LlmMisconfigured for a request that was never recorded."""
@@ -186,7 +202,16 @@ class Recording:
 
 def write_recording(path: Path, calls: Iterable[LlmCall]) -> int:
     """Write `calls` to the new file `path`, one a line, and return how many; ExportError where it exists already."""
-    lines = [json.dumps(call.model_dump(mode="json"), ensure_ascii=True, sort_keys=True) for call in calls]
+    lines = [
+        Recorded(
+            request_id=call.request.request_id,
+            model=call.request.model,
+            purpose=call.purpose,
+            prompt=call.prompt,
+            reply=call.reply,
+        ).model_dump_json()
+        for call in calls
+    ]
     with NewFile(path) as new:
         new.file.write("".join(f"{line}\n" for line in lines).encode())
         new.commit()

@@ -83,23 +83,20 @@ class LlmPlanner:
 
 def _tools(case: Case, missing: bool, may_look: bool, used: Set[str]) -> dict[str, type[Record]]:
     """Return the argument models of the actions that are open, with the ids of this finding as enumerations."""
-    rows = Literal[tuple(case.finding.rows[:ROWS_SHOWN])] if case.finding.rows else None
-    kinds = Literal["rewrite", "flip", "drop"] if case.attempt == 0 else EditKind
+    shown = case.finding.rows[:ROWS_SHOWN]
+    rows: Any = list[Literal[shown]] if shown else None  # type: ignore[valid-type]
+    kinds: Any = list[Literal["rewrite", "flip", "drop"]] if case.attempt == 0 else list[EditKind]
     advice = (str, Field(description="In one sentence."))
     why = (str, Field(description="What is expected of it, in one sentence."))
     tools: dict[str, type[Record]] = {}
     if may_look and rows is not None:
-        tools["read_pairs"] = _model(
-            "read_pairs", why=why, rows=(list[rows], Field(min_length=1, max_length=ROWS_READ))
-        )  # type: ignore[valid-type]
+        tools["read_pairs"] = _model("read_pairs", why=why, rows=(rows, Field(min_length=1, max_length=ROWS_READ)))
     if may_look and case.clause is not None and "score_rule" not in used:
         tools["score_rule"] = _model("score_rule", why=why)
     if missing:
         tools["synthesise_pairs"] = _model("synthesise_pairs", why=why, count=(int, Field(ge=1)), advice=advice)
     else:
-        tools["propose_edits"] = _model(
-            "propose_edits", why=why, kinds=(list[kinds], Field(max_length=5)), advice=advice
-        )  # type: ignore[valid-type]
+        tools["propose_edits"] = _model("propose_edits", why=why, kinds=(kinds, Field(max_length=5)), advice=advice)
     if case.attempt:
         tools["give_up"] = _model("give_up", why=why, advice=advice)
     return tools

@@ -78,7 +78,7 @@ class ReadingBench(FakeBench):
 
 
 def settings(**changes: Any) -> RunSettings:
-    return RunSettings(spec_path="spec.md", spec_text=SPEC, data="pairs.jsonl", **{"llm": MODEL, **changes})
+    return RunSettings(spec_path="spec.md", data="pairs.jsonl", **{"spec_text": SPEC, "llm": MODEL, **changes})
 
 
 def endpoint(server: ScriptedLlm) -> Endpoint:
@@ -465,7 +465,9 @@ def test_a_recording_in_place_of_the_endpoint_gives_the_same_rows(native_tools: 
     assert recording.model == MODEL
     with Store(replayed) as store:
         assert go(store, recording) == run_id
-        assert store.load_llm_calls(run_id) == calls
+        assert {c.request.request_id: c for c in store.load_llm_calls(run_id)} == {
+            c.request.request_id: c for c in calls
+        }
     assert rows(live) == rows(replayed)
     with pytest.raises(ExportError):
         write_recording(tmp_path / "calls.jsonl", calls)

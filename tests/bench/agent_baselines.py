@@ -121,7 +121,7 @@ def by_turns(
 
 def one_sided(pairs: Iterable[Pair], words: Sequence[str], side: Literal["chosen", "rejected"]) -> list[Pair]:
     """Return the pairs where one of `words` stands in the response of `side` and not in the other."""
-    wanted = [re.escape(word.strip()) for word in words if len(word.strip()) > 1][:WORDS_EACH]
+    wanted = [re.escape(word) for word in dict.fromkeys(word.strip() for word in words) if len(word) > 1]
     if not wanted:
         return []
     pattern = re.compile(rf"(?<!\w)({'|'.join(wanted)})(s|es)?(?!\w)", re.IGNORECASE)
@@ -169,12 +169,17 @@ def sampled_question(clauses: Sequence[Clause], batch: Sequence[Pair]) -> Questi
 
 
 def naming_question(clauses: Sequence[Clause], sample: Sequence[Pair]) -> Question:
-    """Return the question for search words."""
+    """Return the question for search words; the rules come last, or a small LLM names words of the pairs."""
     answer = '{"rules": [{"rule": 1, "words": ["knead", "piece of cake", "pun intended"]}, '
     answer += '{"rule": 2, "words": ["says", "according to", "source", "report", "survey"]}]}'
-    turns = ((listed(EXAMPLE_RULES, EXAMPLE), answer),)
-    user = listed([clause.text for clause in clauses], sample, 300)
+    turns = ((_rules_last(EXAMPLE_RULES, EXAMPLE), answer),)
+    user = _rules_last([clause.text for clause in clauses], sample)
     return Question(purpose="naming", system=NAMING, turns=turns, user=user, source="bench", max_tokens=600)
+
+
+def _rules_last(rules: Sequence[str], pairs: Sequence[Pair]) -> str:
+    told, _, shown = listed(rules, pairs, 300).partition("\n\n")
+    return f"{shown}\n\n{told}\n\nName search words for each of these rules."
 
 
 def judging_question(clause: Clause, batch: Sequence[Pair]) -> Question:
