@@ -1,9 +1,9 @@
 """The agent, on one screen.
 
     read ─► understand ─► forecast ─► judge ─► next_finding ─► propose ─► verify ─► decide
-                                                │   ▲            │  ▲                 │
-                                                │   └─ closed ───┘  └──── revise ─────┤
-                                                │   └──────────────── all passed ─────┘
+                                                │   ▲            │                    │
+                                                │   └─ closed ───┘                    │
+                                                │   └── closed, or its turn is over ──┘
                                                 └─ none left ─► conclude
 
 Between any two nodes the state is on disk (`durability="sync"`). A killed run starts again at the node it was in, from
@@ -40,24 +40,19 @@ def build_graph(nodes: Nodes) -> StateGraph[RunState, None, RunState, RunState]:
     graph.add_conditional_edges("next_finding", after_next_finding, ["propose", "conclude"])
     graph.add_conditional_edges("propose", after_propose, ["verify", "next_finding"])
     graph.add_edge("verify", "decide")
-    graph.add_conditional_edges("decide", after_decide, ["propose", "next_finding"])
+    graph.add_edge("decide", "next_finding")
     graph.add_edge("conclude", END)
     return graph
 
 
 def after_next_finding(state: RunState) -> str:
-    """Work on the next finding, or conclude when none is left."""
-    return "propose" if state["at"] < len(state["findings"]) else "conclude"
+    """Work on the finding whose turn it is, or conclude when none is left."""
+    return "propose" if state["turn"] else "conclude"
 
 
 def after_propose(state: RunState) -> str:
     """Verify what is to be tested; a finding with nothing to test is closed."""
     return "verify" if state["testing"] else "next_finding"
-
-
-def after_decide(state: RunState) -> str:
-    """Revise while an edit was refused; a finding whose edits all passed is closed."""
-    return "propose" if state["open"] else "next_finding"
 
 
 def run_graph(nodes: Nodes, run_id: str, checkpoints: Path, recursion_limit: int) -> None:

@@ -5,6 +5,9 @@ goes to the verifier, `kept` passed the last time, `refused` did not. Verdicts a
 is refused, the rest must be verified again, with new proposals or alone. When that never settles, the rest is refused
 as well: an edit never counts as passed because of company that has left.
 
+Findings take turns, one attempt each, so that one that will not be mended holds up no other and all get their share of
+the budget. The lists are those of the finding whose turn it is; what the others have reached is parked.
+
 Every node may run twice (see `graph`), on a workbench that was built anew; `_wake` brings such a bench to where the run
 stands. Nothing here judges an edit or reads a number of a forecast.
 """
@@ -38,8 +41,10 @@ class RunState(TypedDict):
     """Number of the next tool call."""
     findings: list[str]
     """Findings (finding_id) to work on, in order."""
-    at: int
-    """Index into `findings`."""
+    turn: list[str]
+    """Findings that still want work, the one whose turn it is first."""
+    parked: dict[str, dict[str, Any]]
+    """What findings have reached that were worked on before, by finding_id: the fields below."""
     attempt: int
     """Attempts made for the current finding."""
     settles: int
@@ -50,22 +55,20 @@ class RunState(TypedDict):
     """Edits that passed the last verification."""
     refused: list[str]
     """Edits of the current finding that failed one."""
-    open: bool
-    """Whether the current finding still wants work."""
 
 
 Update = dict[str, Any]
-FRESH: Update = {"attempt": 0, "settles": 0, "testing": [], "kept": [], "refused": [], "open": True}
+FRESH: Update = {"attempt": 0, "settles": 0, "testing": [], "kept": [], "refused": []}
 
 
 def first_state() -> RunState:
     """Return the state of a run that has done nothing."""
-    return RunState(step=0, findings=[], at=0, attempt=0, settles=0, testing=[], kept=[], refused=[], open=True)
+    return RunState(step=0, findings=[], turn=[], parked={}, attempt=0, settles=0, testing=[], kept=[], refused=[])
 
 
 def recursion_limit(max_findings: int, max_attempts: int) -> int:
-    """Return how many nodes a run may visit: a loop of three per attempt and settling, two more per finding."""
-    return 10 + max_findings * (2 + 3 * (max_attempts + MAX_SETTLES + 1))
+    """Return how many nodes a run may visit: a loop of four per attempt and settling, two more per finding."""
+    return 10 + max_findings * (2 + 4 * (max_attempts + MAX_SETTLES + 1))
 
 
 @dataclass
@@ -136,12 +139,15 @@ class Nodes:
         for finding in findings[self.max_findings :]:
             reason = f"the run works on {self.max_findings} findings at most"
             self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="unfixed", reason=reason))
-        return {"findings": [finding.finding_id for finding in findings[: self.max_findings]], "at": 0, **FRESH}
+        ids = [finding.finding_id for finding in findings[: self.max_findings]]
+        return {"findings": ids, "turn": ids, "parked": {}, **FRESH}
 
     def next_finding(self, state: RunState) -> Update:
-        """Take up the finding at `at`: group the pairs that carry it and read a few of them."""
-        if state["at"] >= len(state["findings"]):
+        """Take up the finding whose turn it is; the first time, group the pairs that carry it and read a few."""
+        if not state["turn"]:
             return {}
+        if state["turn"][0] in state["parked"]:
+            return state["parked"][state["turn"][0]]
         self._wake(state)
         finding = self._finding(state)
         with self.progress.stage(self._title(state, "tracing")):
@@ -157,7 +163,7 @@ class Nodes:
     def propose(self, state: RunState) -> Update:
         """Ask the planner, carry its action out, and put what is new beside what was kept."""
         self._wake(state)
-        desk = Desk(self.toolbox, state["step"], state["findings"][state["at"]])
+        desk = Desk(self.toolbox, state["step"], state["turn"][0])
         with self.progress.stage(self._title(state, "planning")):
             action = self.planner.next_action(self._case(state), desk.look)
         state = {**state, "step": desk.step}
@@ -176,7 +182,7 @@ class Nodes:
     def verify(self, state: RunState) -> Update:
         """Forecast again with the edits under test, all together."""
         self._wake(state)
-        finding_id = state["findings"][state["at"]]
+        finding_id = state["turn"][0]
         with self.progress.stage(self._title(state, "verifying")):
             verdicts = self.toolbox.call(
                 state["step"], "verify_edits", finding_id=finding_id, edit_ids=state["testing"]
@@ -185,13 +191,16 @@ class Nodes:
         return {"step": state["step"] + 1}
 
     def decide(self, state: RunState) -> Update:
-        """Close the finding when every edit under test passed; else keep the rest for another attempt."""
+        """Close the finding when every edit under test passed; else it waits for its turn with those that did."""
         verdicts = self.store.load_verdicts(self.run_id)
         kept = [edit_id for edit_id in state["testing"] if edit_id in verdicts and verdicts[edit_id].passed]
         refused = [edit_id for edit_id in state["testing"] if edit_id not in kept]
         if not refused:
             return self._close(state, Outcome(kind="fixed", reason=f"{len(kept)} edits passed together"))
-        return {"testing": [], "kept": kept, "refused": [*state["refused"], *refused]}
+        reached = {"attempt": state["attempt"], "settles": state["settles"], "testing": [], "kept": kept}
+        reached |= {"refused": [*state["refused"], *refused]}
+        own, *others = state["turn"]
+        return {"turn": [*others, own], "parked": {**state["parked"], own: reached}, **FRESH}
 
     def conclude(self, state: RunState) -> Update:
         """Forecast once more with every edit that passed, and end the run."""
@@ -216,8 +225,9 @@ class Nodes:
             self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
             if self.engineer is not None:
                 self.engineer.name(self.bench, _traceable(self.store.load_findings(self.run_id)), self._passages)
-            closed = {*state["findings"][: state["at"]]}
-            current = {*state["testing"], *state["kept"], *state["refused"]}
+            closed = {*state["findings"]} - {*state["turn"]}
+            lists = [state, *(reached for own, reached in state["parked"].items() if own in state["turn"])]
+            current = {edit_id for one in lists for name in ("testing", "kept", "refused") for edit_id in one[name]}
             edits = self.store.load_edits(self.run_id)
             self.bench.remember([edit for edit in edits if edit.finding_id in closed or edit.edit_id in current])
         self._awake = True
@@ -245,7 +255,7 @@ class Nodes:
         return new, "" if new else "every edit that could be proposed has been refused"
 
     def _ask_for_edits(self, action: Propose | Synthesise, state: RunState) -> Sequence[Edit]:
-        finding_id = state["findings"][state["at"]]
+        finding_id = state["turn"][0]
         if isinstance(action, Synthesise):
             asked: Sequence[Edit] = self.toolbox.call(
                 state["step"],
@@ -271,7 +281,7 @@ class Nodes:
 
     def _room(self, state: RunState) -> int:
         """Return how many texts the LLM may be asked for now; 0 without one."""
-        return 0 if self.engineer is None else self.engineer.room(len(state["findings"]) - state["at"])
+        return 0 if self.engineer is None else self.engineer.room(len(state["turn"]))
 
     def _reasons(self, edit_ids: Sequence[str]) -> dict[str, str]:
         verdicts = self.store.load_verdicts(self.run_id)
@@ -286,7 +296,7 @@ class Nodes:
 
     def _rows_left(self, state: RunState, mended: int) -> int:
         """Return how many more pairs may be touched, after those of other findings and the `mended` ones of this."""
-        own = state["findings"][state["at"]]
+        own = state["turn"][0]
         others = {edit.row for edit in self.store.passed_edits(self.run_id) if edit.finding_id != own}
         return max(0, int(self.max_touched * len(self.bench.dataset.pairs)) - len(others) - mended)
 
@@ -300,8 +310,8 @@ class Nodes:
         self.store.save_verdicts(self.run_id, [_refused(verdicts[edit_id], reason) for edit_id in edit_ids])
 
     def _close(self, state: RunState, outcome: Outcome) -> Update:
-        self.store.save_outcome(self.run_id, state["findings"][state["at"]], outcome)
-        return {"at": state["at"] + 1, "testing": [], "open": False}
+        self.store.save_outcome(self.run_id, state["turn"][0], outcome)
+        return {"turn": state["turn"][1:], **FRESH}
 
     def _case(self, state: RunState) -> Case:
         finding = self._finding(state)
@@ -320,10 +330,11 @@ class Nodes:
         )
 
     def _finding(self, state: RunState) -> Finding:
-        return self.store.load_finding(self.run_id, state["findings"][state["at"]])
+        return self.store.load_finding(self.run_id, state["turn"][0])
 
     def _title(self, state: RunState, doing: str) -> str:
-        return f"Finding {state['at'] + 1} of {len(state['findings'])}: {doing}"
+        place = state["findings"].index(state["turn"][0]) + 1
+        return f"Finding {place} of {len(state['findings'])}: {doing}"
 
 
 def _traceable(findings: Sequence[Finding]) -> list[Finding]:

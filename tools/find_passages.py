@@ -12,7 +12,7 @@ from premortem.interp.sentences import split
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
-PAIRS = 12
+PAIRS = 8
 """Pairs that passages are taken from, at most."""
 LENGTH = 240
 """Characters of a passage, at most."""
