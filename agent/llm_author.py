@@ -17,6 +17,9 @@ from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered, load_prompt
 from premortem.tools.author import Invented, NewPairs, Task, Written
 
+GAP = "(this sentence is missing)"
+"""Stands for a marked sentence that the LLM is not shown."""
+
 
 class Replacement(Record):
     """One sentence in place of another."""
@@ -96,7 +99,10 @@ class LlmAuthor:
 
 
 def _mending(task: Task) -> Rendered:
-    sentences = [{"text": text, "marked": i in task.marked} for i, text in enumerate(task.sentences)]
+    sentences = [
+        {"text": GAP if task.hidden and i in task.marked else text, "marked": i in task.marked}
+        for i, text in enumerate(task.sentences)
+    ]
     return load_prompt("rewrite").render(
         rule=task.rule, behaviour=task.behaviour, question=task.question, sentences=sentences, advice=task.advice
     )

@@ -22,7 +22,7 @@ from premortem.interp.errors import LlmStopped, LlmUnusable, ToolError
 from premortem.interp.records import EditKind, Record
 from premortem.prompts.rendering import load_prompt
 
-MOST_LOOKS = 3
+MOST_LOOKS = 2
 """Times that the LLM may look before it acts, per attempt."""
 ROWS_SHOWN = 20
 """Rows of a finding that the LLM may ask for."""

@@ -33,6 +33,8 @@ class Task(Record):
     """The answer's sentences, for `mend`."""
     marked: tuple[int, ...] = ()
     """Indices of those in which the concept fires."""
+    hidden: bool = False
+    """Whether the author is not shown the marked sentences: one that keeps repeating them writes into the gap."""
     model_answer: str = ""
     """The other side's answer, for `add`."""
     advice: str = ""

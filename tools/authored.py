@@ -3,7 +3,8 @@
 The lens says which sentences make a concept fire, and only those are put before the author as changeable. Its
 sentences are set into the response where the old ones stood, so everything else stays word for word. Where the concept
 fires nearly everywhere, or the answer must show something that it lacks, the whole answer is written anew. A text in
-which the concept still fires (or still does not) goes back once, with what was seen. A text that addresses its reader
+which the concept still fires (or still does not) goes back once: a sentence is then written into a gap, since an
+author that repeats what it was shown goes on doing so; a whole answer is written with what was seen. A text that addresses its reader
 is thrown away: an author that obeyed its excerpts must not pass them on.
 """
 
@@ -31,14 +32,18 @@ def authored(
     clause: Clause,
     rows: Sequence[int],
     advice: Mapping[int, str],
+    again: bool = False,
 ) -> dict[int, Candidate]:
     """Return what the author makes of each of `rows`; rows without a usable text are left out.
 
-    `advice`: what earlier tries have taught, by row. A pair that addresses its reader is never shown to an author.
+    `advice`: what earlier tries have taught, by row. `again`: a sentence that was repeated is not shown. A pair that addresses its reader is never shown to an author.
     """
     pairs = [pair for row in rows if not bench.addressed(pair := bench.pair(row))]
     asked = [(pair, *finding_spans(bench, finding, pair)) for pair in pairs]
     tasks = [_task(finding, clause, pair, side, spans, advice.get(pair.row, "")) for pair, side, spans in asked]
+    if again:
+        gap = {"hidden": True, "advice": ""}
+        tasks = [task.model_copy(update=gap) if task.kind == "mend" else task for task in tasks]
     made: dict[int, Candidate] = {}
     for (pair, _, _), task, written in zip(asked, tasks, author.write(tasks), strict=True):
         candidate = _candidate(pair, task, written, author.name)

@@ -84,7 +84,7 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
 def _written(
     bench: Workbench, finding: Finding, clause: Clause, rows: Sequence[int], args: ProposeArgs
 ) -> dict[int, Candidate]:
-    """Return what the author writes for `rows`; what the lens refuses goes back to it once."""
+    """Return what the author writes for `rows`; what comes to nothing goes back to it once."""
     author = bench.author
     if author is None or not rows or (args.kinds and "rewrite" not in args.kinds):
         return {}
@@ -95,9 +95,9 @@ def _written(
         advice[row] = f"{args.advice} It was rewritten as “{edit.after[:SHOWN]}”, but: {why}".strip()
     made = authored(bench, author, finding, clause, rows, advice)
     quiet = _quiet(bench, finding, list(made.items()))
-    loud = {row: c for row, c in made.items() if (row, c.text) not in quiet}
-    hints = {row: f"{advice[row]} {advice_after(finding, candidate)}".strip() for row, candidate in loud.items()}
-    return made | authored(bench, author, finding, clause, list(loud), hints)
+    failed = [row for row in rows if row not in made or (row, made[row].text) not in quiet]
+    hints = {row: advice_after(finding, made[row]) if row in made else advice[row] for row in failed}
+    return made | authored(bench, author, finding, clause, failed, hints, again=True)
 
 
 def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
