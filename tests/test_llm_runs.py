@@ -523,25 +523,18 @@ def spawn(folder: Path, address: str) -> BaseProcess:
 
 
 @pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Rows and seconds of a run that nothing disturbs."""
-    return {"folder": tmp_path_factory.mktemp("usual")}
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run that nothing disturbs, made by the first test that compares with it."""
+    return tmp_path_factory.mktemp("undisturbed")
 
 
 @pytest.fixture
-def undisturbed(usual: dict[str, Any]) -> dict[str, Any]:
-    if "seconds" not in usual:
-        with ScriptedLlm(delay=DELAY) as server:
-            for name in ("first", "second"):  # the first also wakes the fork server
-                (usual["folder"] / name).mkdir()
-                started = time.monotonic()
-                process = spawn(usual["folder"] / name, server.address)
-                process.join()
-                usual["seconds"] = time.monotonic() - started
-                assert process.exitcode == 0
-            usual["requests"] = len(server.requests) // 2
-        usual["rows"] = rows(usual["folder"] / "second" / "premortem.db")
-    return usual
+def usual(undisturbed: Path) -> dict[str, Any]:
+    """Rows of a run that nothing disturbs, and how many requests it sends."""
+    if not (undisturbed / "premortem.db").exists():
+        with ScriptedLlm() as server:
+            command(undisturbed, server.address)
+    return {"rows": rows(undisturbed / "premortem.db"), "requests": len(stored(undisturbed))}
 
 
 def stored(folder: Path) -> set[str]:
@@ -552,12 +545,14 @@ def stored(folder: Path) -> set[str]:
         return {call.request.request_id for call in store.load_llm_calls(RUN_ID)}
 
 
-def kill_after(process: BaseProcess, seconds: float) -> bool:
-    """Send SIGKILL after some seconds; return whether the process was still at work."""
+def kill_at(server: ScriptedLlm, process: BaseProcess, request: int, seconds: float) -> None:
+    """Send SIGKILL some seconds after the server has got so many requests."""
+    while len(server.requests) < request and process.is_alive():
+        time.sleep(0.001)
     process.join(seconds)
     process.kill()
     process.join()
-    return process.exitcode == -signal.SIGKILL
+    assert process.exitcode in (0, -signal.SIGKILL)
 
 
 def counts(server: ScriptedLlm) -> Counter[str]:
@@ -565,37 +560,40 @@ def counts(server: ScriptedLlm) -> Counter[str]:
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))
-def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Path, usual: dict[str, Any]) -> None:
     with ScriptedLlm(delay=DELAY) as server:
-        dead = kill_after(spawn(tmp_path, server.address), random.Random(trial).uniform(0.0, undisturbed["seconds"]))
+        chance = random.Random(trial)
+        kill_at(
+            server, spawn(tmp_path, server.address), trial * usual["requests"] // (TRIALS - 1), chance.uniform(0, 0.1)
+        )
         paid = stored(tmp_path)
-        print(f"killed: {dead}, answers that were stored by then: {len(paid)}")
+        print(f"answers that were stored: {len(paid)}")
         command(tmp_path, server.address)
         asked = counts(server)
     assert {key: asked[key] for key in paid} == dict.fromkeys(paid, 1)
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE
-    assert len(asked) == undisturbed["requests"]
-    assert rows(tmp_path / "premortem.db") == undisturbed["rows"]
+    assert len(asked) == usual["requests"]
+    assert rows(tmp_path / "premortem.db") == usual["rows"]
 
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_no_row(
-    tmp_path: Path, undisturbed: dict[str, Any]
+    tmp_path: Path, usual: dict[str, Any]
 ) -> None:
-    kills, chance = 0, random.Random(7)
+    kills, chance = 6, random.Random(7)
     settled: dict[str, int] = {}
     with ScriptedLlm(delay=DELAY) as server:
-        for _ in range(8):
-            kills += kill_after(spawn(tmp_path, server.address), chance.uniform(0.2, 0.6) * undisturbed["seconds"])
+        for _ in range(kills):
+            request = len(server.requests) + chance.randint(1, usual["requests"] // kills)
+            kill_at(server, spawn(tmp_path, server.address), request, chance.uniform(0, 0.1))
             asked = counts(server)
             assert {key: asked[key] for key in settled} == settled, "what was answered before is asked no more"
             settled = {key: asked[key] for key in stored(tmp_path)}
         command(tmp_path, server.address)
         asked = counts(server)
-    assert kills >= 1
     assert {key: asked[key] for key in settled} == settled
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE * kills
-    assert len(asked) == undisturbed["requests"]
-    assert rows(tmp_path / "premortem.db") == undisturbed["rows"]
+    assert len(asked) == usual["requests"]
+    assert rows(tmp_path / "premortem.db") == usual["rows"]
     with Store(tmp_path / "premortem.db") as store:
         assert store.load_cost(RUN_ID).llm_calls == len(asked)

@@ -3,9 +3,9 @@
 The lens says which sentences make a concept fire, and only those are put before the author as changeable. Its
 sentences are set into the response where the old ones stood, so everything else stays word for word. Where the concept
 fires nearly everywhere, or the answer must show something that it lacks, the whole answer is written anew. A text in
-which the concept still fires (or still does not) goes back once: a sentence is then written into a gap, since an
-author that repeats what it was shown goes on doing so; a whole answer is written with what was seen. A text that addresses its reader
-is thrown away: an author that obeyed its excerpts must not pass them on.
+which the concept still fires (or still does not) goes back once: a sentence is then written into a gap, since an author
+that repeats what it was shown goes on doing so; a whole answer is written with what was seen. A text that addresses its
+reader is thrown away: an author that obeyed its excerpts must not pass them on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def authored(
 ) -> dict[int, Candidate]:
     """Return what the author makes of each of `rows`; rows without a usable text are left out.
 
-    `advice`: what earlier tries have taught, by row. `again`: a sentence that was repeated is not shown. A pair that addresses its reader is never shown to an author.
+    `advice`: what earlier tries have taught, by row. `again`: a sentence that was repeated is not shown. A pair that
+    addresses its reader is never shown to an author.
     """
     pairs = [pair for row in rows if not bench.addressed(pair := bench.pair(row))]
     asked = [(pair, *finding_spans(bench, finding, pair)) for pair in pairs]
