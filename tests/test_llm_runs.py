@@ -505,7 +505,15 @@ def test_what_is_no_recording_is_told_with_the_line(line: bytes, tmp_path: Path)
 # Kills
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["premortem.agent.runs", "premortem.agent.llm", "fake_bench", "genai_prices"])
+FORKS.set_forkserver_preload(
+    [
+        "premortem.agent.runs",
+        "premortem.agent.llm",
+        "premortem.tools.find_passages",
+        "premortem.tools.score_rule",
+        "pytest",
+    ]
+)
 DELAY = 0.02
 """Seconds that the server takes for an answer."""
 RUN_ID = identify(settings(), INPUTS)
@@ -567,7 +575,6 @@ def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Pat
             server, spawn(tmp_path, server.address), trial * usual["requests"] // (TRIALS - 1), chance.uniform(0, 0.1)
         )
         paid = stored(tmp_path)
-        print(f"answers that were stored: {len(paid)}")
         command(tmp_path, server.address)
         asked = counts(server)
     assert {key: asked[key] for key in paid} == dict.fromkeys(paid, 1)

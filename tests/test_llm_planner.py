@@ -1,0 +1,145 @@
+"""The planner that asks an LLM: what it may choose, and what happens when it chooses badly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_bench import make_clause, make_edit, make_finding, make_verdict
+from premortem.agent.ledger import Budget
+from premortem.agent.llm_planner import MOST_LOOKS, LlmPlanner
+from premortem.agent.planner import BuiltinPlanner, Case, Propose, Stop, Synthesise
+from premortem.interp.errors import ToolError
+from premortem.interp.records import Verdict
+from stub_llm import StubLlm, make_asker
+
+
+def make_case(kind: str = "forbidden", **changes: Any) -> Case:
+    finding = make_finding(0, kind, (4, 17, 21))
+    values: dict[str, Any] = {"clause": make_clause(0), "n_pairs": 100, "attempt": 0, "refused": (), "verdicts": ()}
+    return Case(finding=finding, **{**values, **changes})
+
+
+def action(name: str, **changes: Any) -> dict[str, Any]:
+    return {"action": name, "why": "so", "rows": [], "kinds": [], "count": 1, "advice": "", **changes}
+
+
+class Looks:
+    """A desk that notes what was asked."""
+
+    def __init__(self, error: str = "") -> None:
+        self.asked, self.error = list[tuple[str, dict[str, Any]]](), error
+
+    def __call__(self, name: str, **arguments: Any) -> str:
+        self.asked.append((name, arguments))
+        if self.error:
+            raise ToolError(self.error)
+        return "Row 4, prompt: how?"
+
+
+def planner(folder: Path, *replies: Any, budget: Budget | None = None) -> tuple[LlmPlanner, StubLlm]:
+    """Return a planner whose LLM gives `replies` one after the other, the last one for ever."""
+    left = list(replies)
+    stub = StubLlm({"plan": lambda asked: left.pop(0) if len(left) > 1 else left[0]})
+    return LlmPlanner(make_asker(folder, stub, budget), BuiltinPlanner()), stub
+
+
+def test_it_proposes_with_the_kinds_and_the_advice_of_the_llm(tmp_path: Path) -> None:
+    asks, _ = planner(tmp_path, action("propose_edits", kinds=["flip", "rewrite", "flip"], advice="  be \n brief "))
+    assert asks.next_action(make_case(), Looks()) == Propose(kinds=("flip", "rewrite"), advice="be brief")
+
+
+def test_it_looks_at_rows_of_the_finding_and_is_told_what_they_say(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("read_pairs", rows=[4, 21]), action("propose_edits"))
+    looks = Looks()
+    assert asks.next_action(make_case(), looks) == Propose()
+    assert looks.asked == [("read_pairs", {"rows": [4, 21]})]
+    assert "Row 4, prompt: how?" in stub.asked_for("plan")[1]
+
+
+def test_the_same_look_twice_ends_its_part(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("read_pairs", rows=[4]))
+    assert asks.next_action(make_case(), Looks()) == Propose()
+    assert len(stub.asked_for("plan")) == 2
+
+
+def test_looks_are_bounded(tmp_path: Path) -> None:
+    asks, _ = planner(tmp_path, *(action("read_pairs", rows=[row]) for row in (4, 17, 21, 4)))
+    looks = Looks()
+    assert asks.next_action(make_case(), looks) == Propose()
+    assert len(looks.asked) == MOST_LOOKS
+
+
+def test_a_look_that_cannot_be_served_is_told_and_not_fatal(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("score_rule"), action("propose_edits"))
+    asks.next_action(make_case(), Looks("there are too few pairs"))
+    assert "it could not be served: there are too few pairs" in stub.asked_for("plan")[1]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        action("drop_everything"),
+        action("read_pairs", rows=[99]),
+        action("propose_edits", kinds=["delete"]),
+        {"action": "export", "path": "/etc/passwd"},
+        "I will think about it",
+        [1, 2],
+    ],
+)
+def test_what_nobody_offered_is_sent_back_and_then_the_built_in_rules_choose(tmp_path: Path, bad: Any) -> None:
+    asks, stub = planner(tmp_path, bad)
+    looks = Looks()
+    assert asks.next_action(make_case(), looks) == Propose()
+    assert looks.asked == []
+    repairs = [request for request in stub.asked if "cannot be used" in request.messages[-1].content]
+    assert len(repairs) == 2
+
+
+def test_it_may_not_give_up_before_something_was_tried(tmp_path: Path) -> None:
+    asks, _ = planner(tmp_path, action("give_up", advice="no hope"))
+    assert asks.next_action(make_case(), Looks()) == Propose()
+    stop = asks.next_action(make_case(attempt=1), Looks())
+    assert isinstance(stop, Stop)
+    assert stop.reason == "stub gave up: no hope"
+
+
+def test_new_pairs_are_bounded_by_the_built_in_rule(tmp_path: Path) -> None:
+    asks, _ = planner(tmp_path, action("synthesise_pairs", count=100_000, advice="greet"))
+    usual = BuiltinPlanner().next_action(make_case("missing"), Looks())
+    chosen = asks.next_action(make_case("missing"), Looks())
+    assert isinstance(usual, Synthesise)
+    assert chosen == Synthesise(count=2 * usual.count, advice="greet")
+
+
+def test_surprises_are_left_to_the_users_own_word(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("propose_edits"))
+    stop = asks.next_action(make_case("surprise", clause=None), Looks())
+    assert isinstance(stop, Stop)
+    assert stub.asked == []
+
+
+def test_without_budget_the_built_in_rules_choose(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("propose_edits", kinds=["drop"]), budget=Budget(calls=0))
+    assert asks.next_action(make_case(), Looks()) == Propose()
+    assert stub.asked == []
+
+
+def test_it_is_told_why_edits_were_refused(tmp_path: Path) -> None:
+    edits = [make_edit("f", row, "rewrite") for row in (4, 17)]
+    verdicts: list[Verdict] = [
+        make_verdict(edit, passed=False).model_copy(update={"reasons": ("the text is broken",)}) for edit in edits
+    ]
+    asks, stub = planner(tmp_path, action("propose_edits", kinds=["flip"]))
+    refused = tuple(edit.edit_id for edit in edits)
+    asks.next_action(make_case(attempt=1, refused=refused, verdicts=tuple(verdicts), tried=tuple(edits)), Looks())
+    assert "2 edits of kind rewrite were refused: the text is broken" in stub.asked_for("plan")[0]
+
+
+def test_advice_is_cut(tmp_path: Path) -> None:
+    asks, _ = planner(tmp_path, action("propose_edits", advice="word " * 500))
+    chosen = asks.next_action(make_case(), Looks())
+    assert isinstance(chosen, Propose)
+    assert len(chosen.advice) <= 300
