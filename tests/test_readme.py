@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fake_bench import FakeBench
+from scripted_llm import ScriptedLlm
 from test_cli import Agent, agent, bench
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,17 @@ def test_the_readme_begins_with_three_lines_and_two_commands():
     assert DOCUMENTS["README.md"][:2] == ["make demo", "make test"]
 
 
-def test_every_documented_agent_command_works(agent: Agent, bench: FakeBench):
+def test_every_documented_agent_command_works(
+    agent: Agent, bench: FakeBench, socket_enabled: None, monkeypatch: pytest.MonkeyPatch
+):
+    with ScriptedLlm() as llm:
+        monkeypatch.setenv("OPENAI_BASE_URL", llm.address)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        run_all(agent)
+    assert llm.requests, "the endpoint of the documentation's own example was asked"
+
+
+def run_all(agent: Agent) -> None:
     for command in [c for commands in DOCUMENTS.values() for c in commands if c.startswith("agent ")]:
         if command not in ELSEWHERE:
             result = agent(*shlex.split(command)[1:])
