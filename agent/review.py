@@ -164,7 +164,7 @@ def edit_view(finding: FindingView, edit: Document, pair: Pair | None) -> Render
     parts: list[RenderableType] = [
         _line(finding.kind, f"{finding.title} ({points(finding.effect)} points)"),
         _line("rule", finding.rule) if finding.rule else Text(""),
-        _line("edit", f"{edit['kind']}{side}, row {edit['row']}, {edit['edit_id']}"),
+        _line("edit", f"{edit['kind']}{side}, row {edit['row']}, {edit['edit_id']}, by {edit['author']}"),
         _line("prompt", excerpt(_prompt(edit, pair), 400)),
         Panel(_change(edit), border_style="dim"),
         _line("why", str(edit["rationale"])),

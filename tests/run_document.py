@@ -47,6 +47,7 @@ def edit(number: int, row: int, passed: bool = True, hostile: str = "", **change
         "side": "chosen",
         "before": f"Plant peas first. Ahoy, my dear sailor! Then sow carrots and radishes. {hostile}",
         "after": f"Plant peas first. Then sow carrots and radishes. {hostile}",
+        "author": "built-in",
         "rationale": f"Takes out the sentence where the concept fires. {hostile}",
         "pair": None,
         "review": None,
@@ -117,6 +118,7 @@ def document(hostile: str = "") -> dict[str, Any]:
             "notes": [{"kind": "duplicate", "rows": [1, 3], "text": f"Two pairs say the same. {hostile}"}],
         },
         "lens": {"model": "smollm2", "hook": "model.layers.9", "sae": "main", "fvu": 0.183, "l0": 47.2},
+        "spec_problems": [],
         "clauses": [
             {
                 "clause_id": "k000000000000001",

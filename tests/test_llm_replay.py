@@ -1,0 +1,65 @@
+"""A real LLM's run on the demo, repeated from its recording without any endpoint: the same edits, the same export.
+
+The recording was made with Qwen2.5-Coder-1.5B-Instruct over HTTP; `tests/demo/llm.json` says with which options, and
+what came of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RECORDING = Path(__file__).parent / "demo" / "llm.jsonl"
+RECORDED = json.loads((Path(__file__).parent / "demo" / "llm.json").read_text("utf-8"))
+
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def agent(*arguments: object, folder: Path) -> dict[str, Any]:
+    """Run a command with --json, without a key or an endpoint, and return its document."""
+    command = [sys.executable, "-m", "premortem.agent", *map(str, arguments), "--json", "--runs-dir", str(folder)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env | {"HF_HUB_OFFLINE": "1"}, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
+    return tmp_path_factory.mktemp("replay")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> dict[str, Any]:
+    options = RECORDED["options"]
+    return agent("run", "--spec", "runs/demo/spec.md", "--replay", RECORDING, *options, folder=folder)
+
+
+def test_the_replayed_run_is_the_recorded_one(run: dict[str, Any]) -> None:
+    assert (run["status"], run["run_id"]) == ("done", RECORDED["run_id"])
+    assert run["cost"]["llm_calls"] == RECORDED["llm_calls"]
+
+
+def test_every_fixable_finding_has_an_accepted_edit_by_the_llm(run: dict[str, Any]) -> None:
+    fixed = {f["finding_id"] for f in run["findings"] if f["outcome"] == "fixed" and f["effect"] > 0}
+    by_llm = {
+        edit["finding_id"] for edit in run["edits"] if edit["author"] == RECORDED["llm"] and edit["verdict"]["passed"]
+    }
+    assert fixed
+    assert fixed <= by_llm
+
+
+def test_the_export_is_the_same_byte_for_byte(run: dict[str, Any], folder: Path) -> None:
+    agent("export", run["run_id"], "-o", folder / "out.jsonl", folder=folder)
+    assert hashlib.sha256((folder / "out.jsonl").read_bytes()).hexdigest() == RECORDED["export_sha256"]
