@@ -74,7 +74,7 @@ class ReadingBench(FakeBench):
     """Keeps the rules that its findings break beside those that were read."""
 
     def set_clauses(self, clauses: Sequence[Clause]) -> None:
-        super().set_clauses((*FakeBench(bugs=self.bugs).clauses, *clauses))
+        self.clauses = (*FakeBench(bugs=self.bugs).clauses, *clauses)
 
 
 def settings(**changes: Any) -> RunSettings:
