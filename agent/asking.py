@@ -19,7 +19,7 @@ from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
 from premortem.agent.ledger import Inquiry, Ledger
 from premortem.agent.llm import strict_schema
-from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
+from premortem.interp.errors import LlmError, LlmStopped, LlmUnavailable, LlmUnusable
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered
 
@@ -92,6 +92,8 @@ class Asker:
                     break
                 dialect = changed
             except LlmUnusable:  # it declined
+                break
+            except LlmUnavailable:  # some servers fail where tools are offered; one that is down fails at once again
                 break
             else:
                 native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)

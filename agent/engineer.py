@@ -70,12 +70,16 @@ class Engineer:
         told = [c.model_copy(update={"name": phrase}) for c, phrase in zip(shown, phrases, strict=False) if phrase]
         return (*told, *clusters[len(told) :])
 
-    def room(self, open_findings: int) -> int:
-        """Return how many texts may be asked for now, so that every open finding gets its share of the budget."""
-        left = self.asker.ledger.calls_left()
-        if left is None:
+    def room(self, calls_made: int, open_findings: int) -> int:
+        """Return how many texts may be asked for, so that every open finding gets its share of the budget.
+
+        `calls_made` is the count when the finding's turn began, so that a turn which is taken again after a kill asks
+        for the same texts.
+        """
+        most = self.asker.ledger.budget.calls
+        if most is None:
             return 10_000
-        return max(0, left // max(open_findings, 1) - CALLS_KEPT)
+        return max(0, (most - calls_made) // max(open_findings, 1) - CALLS_KEPT)
 
 
 def _with_words(clause: Clause, contrasts: Mapping[str, Any]) -> Clause:

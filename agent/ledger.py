@@ -28,6 +28,10 @@ SIDE_BY_SIDE = 4
 """Requests on their way at the same time, at most."""
 
 
+REFUSED = Cost(seconds=0.0, tokens_encoded=0, llm_calls=1, llm_tokens=0)
+"""What a request costs that was sent and refused: it counts as a call, so that a budget bounds these as well."""
+
+
 class Budget(Record):
     """What one run may use of an LLM; null: no bound."""
 
@@ -71,12 +75,9 @@ class Ledger:
         self.budget = budget or Budget()
         self.address = carrier.address
 
-    def calls_left(self) -> int | None:
-        """Return how many requests may still be sent; None: as many as one likes."""
-        cost = self._store.load_cost(self._run_id)
-        if self.budget.spent(cost):
-            return 0
-        return None if self.budget.calls is None else self.budget.calls - cost.llm_calls
+    def calls_made(self) -> int:
+        """Return how many requests the run has sent."""
+        return self._store.load_cost(self._run_id).llm_calls
 
     def answer(self, inquiry: Inquiry) -> Reply:
         """Return the answer; raises one of the leaves of LlmError."""
@@ -135,6 +136,7 @@ class Ledger:
                         fatal = fatal or error
                     except LlmError as error:
                         known[request_id] = error
+                        self._store.spend(self._run_id, REFUSED)
                     except KeyboardInterrupt as error:
                         fatal = error
                     heard()

@@ -142,7 +142,7 @@ class Endpoint:
             raise LlmUnusable(f"the LLM declined: {self._line(message.refusal)}")
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
         return Reply(
-            text=self._redact(message.content or ""),
+            text=self._redact(_text_of(message.content)),
             tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
             finish=self._redact(choice.finish_reason or "stop"),
             prompt_tokens=used.prompt_tokens,
@@ -200,6 +200,14 @@ class _NoCompletion(Exception):
     """The endpoint answered with something that is no completion; worth another try."""
 
 
+def _text_of(content: str | list[Any] | None) -> str:
+    """Return the text of an answer; some endpoints send it in parts, what they thought among them."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
+        return "".join(str(part.get("text", "")) for part in parts)
+    return content or ""
+
+
 class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -223,7 +231,7 @@ class _Call(_Lenient):
 
 
 class _Message(_Lenient):
-    content: str | None = None
+    content: str | list[Any] | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
 

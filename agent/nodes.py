@@ -43,6 +43,8 @@ class RunState(TypedDict):
     """Findings (finding_id) to work on, in order."""
     turn: list[str]
     """Findings that still want work, the one whose turn it is first."""
+    calls: int
+    """Requests that had been sent to the LLM when this turn began."""
     parked: dict[str, dict[str, Any]]
     """What findings have reached that were worked on before, by finding_id: the fields below."""
     attempt: int
@@ -63,7 +65,9 @@ FRESH: Update = {"attempt": 0, "settles": 0, "testing": [], "kept": [], "refused
 
 def first_state() -> RunState:
     """Return the state of a run that has done nothing."""
-    return RunState(step=0, findings=[], turn=[], parked={}, attempt=0, settles=0, testing=[], kept=[], refused=[])
+    return RunState(
+        step=0, findings=[], turn=[], calls=0, parked={}, attempt=0, settles=0, testing=[], kept=[], refused=[]
+    )
 
 
 def recursion_limit(max_findings: int, max_attempts: int) -> int:
@@ -147,7 +151,7 @@ class Nodes:
         if not state["turn"]:
             return {}
         if state["turn"][0] in state["parked"]:
-            return state["parked"][state["turn"][0]]
+            return {"calls": self._calls_made(), **state["parked"][state["turn"][0]]}
         self._wake(state)
         finding = self._finding(state)
         with self.progress.stage(self._title(state, "tracing")):
@@ -158,7 +162,7 @@ class Nodes:
             rows = [cluster.rows[0] for cluster in clusters if cluster.rows][:EXCERPTS]
             if rows:
                 self.toolbox.call(state["step"] + 1, "read_pairs", rows=rows, finding_id=finding.finding_id)
-        return {"step": state["step"] + 2, **FRESH}
+        return {"step": state["step"] + 2, "calls": self._calls_made(), **FRESH}
 
     def propose(self, state: RunState) -> Update:
         """Ask the planner, carry its action out, and put what is new beside what was kept."""
@@ -281,7 +285,10 @@ class Nodes:
 
     def _room(self, state: RunState) -> int:
         """Return how many texts the LLM may be asked for now; 0 without one."""
-        return 0 if self.engineer is None else self.engineer.room(len(state["turn"]))
+        return 0 if self.engineer is None else self.engineer.room(state["calls"], len(state["turn"]))
+
+    def _calls_made(self) -> int:
+        return 0 if self.engineer is None else self.engineer.asker.ledger.calls_made()
 
     def _reasons(self, edit_ids: Sequence[str]) -> dict[str, str]:
         verdicts = self.store.load_verdicts(self.run_id)

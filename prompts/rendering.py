@@ -14,12 +14,12 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from premortem.prompts.excerpts import excerpt, inline, numbered
@@ -76,14 +76,22 @@ class Prompt:
         """Return the prompt with `inputs`; raises ValueError when they are not those that the file names."""
         if set(inputs) != set(self.inputs):
             raise ValueError(f"prompt {self.name} takes {sorted(self.inputs)}, not {sorted(inputs)}")
-        turns = tuple(
+        return Rendered(f"{self.name}@{self.digest}", self.system.strip(), self.turns, self._said(inputs))
+
+    @cached_property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """The examples as turns of a conversation: what is asked, and the answer as JSON."""
+        return tuple(
             (self._said(example["inputs"]), json.dumps(example["answer"], ensure_ascii=False))
             for example in self.examples
         )
-        return Rendered(f"{self.name}@{self.digest}", self.system.strip(), turns, self._said(inputs))
+
+    @cached_property
+    def _template(self) -> Template:
+        return _environment().from_string(self.user)
 
     def _said(self, inputs: dict[str, Any]) -> str:
-        return _environment().from_string(self.user).render(inputs).strip()
+        return self._template.render(inputs).strip()
 
 
 @cache

@@ -33,7 +33,9 @@ VARIES = {"runs": ("created_at", "updated_at"), "tool_calls": ("seconds",)}
 """Columns that hold times of day or durations."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["premortem.agent.runs", "fake_bench"])
+FORKS.set_forkserver_preload(
+    ["premortem.agent.runs", "premortem.tools.find_passages", "premortem.tools.score_rule", "fake_bench"]
+)
 
 
 def command(folder: Path, delay: float = 0.0, tools: dict[str, Callable[..., Any]] | None = None) -> None:
