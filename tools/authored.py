@@ -61,7 +61,7 @@ def advice_after(finding: Finding, candidate: Candidate) -> str:
 def _task(finding: Finding, clause: Clause, pair: Pair, carrying: Side, spans: Sequence[Span], advice: str) -> Task:
     known = {
         "rule": clause.text or f"Answers should not change in how much they show: {finding.name}",
-        "behaviour": clause.about or finding.name,
+        "behaviour": clause.about or (clause.behaviour if clause.text else finding.name),
         "question": pair.prompt_text(),
         "advice": advice,
     }

@@ -83,7 +83,7 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     wanted = [
         NewPairs(
             rule=clause.text,
-            behaviour=clause.about or finding.name,
+            behaviour=clause.about or clause.behaviour,
             prompts=tuple(pair.prompt_text() for pair in like[n * SHOWN : (n + 1) * SHOWN]),
             count=min(A_REQUEST, args.count - n * A_REQUEST),
             advice=args.advice,
