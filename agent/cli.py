@@ -134,7 +134,7 @@ def run(
     ] = None,
     llm_timeout: Annotated[
         float, typer.Option("--llm-timeout", min=1, help="Seconds that one answer may take.")
-    ] = 120.0,
+    ] = 180.0,
     max_touched: Annotated[
         float, typer.Option("--max-touched", min=0.001, max=1, help="Share of the pairs that edits may touch.")
     ] = 0.5,

@@ -26,10 +26,10 @@ from premortem.agent.redact import Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
-TIMEOUT = 120.0
+TIMEOUT = 180.0
 """Seconds an answer may take, from request to last byte."""
 CONNECT_SECONDS = 10.0
-RETRIES = 3
+RETRIES = 2
 """How often the client library tries again after a refused connection, a time-out or a status that asks for it."""
 BODY_TRIES = 3
 """How often a request is sent whose answer is no completion at all."""
