@@ -14,7 +14,14 @@ from premortem.agent.llm_author import LlmAuthor
 from premortem.agent.llm_planner import LlmPlanner
 from premortem.agent.planner import BuiltinPlanner
 from premortem.agent.spec import Spec
-from premortem.agent.understanding import Reading, describe_clusters, name_concepts, read_rules, write_contrasts
+from premortem.agent.understanding import (
+    CONTRASTS,
+    Reading,
+    describe_clusters,
+    name_concepts,
+    read_rules,
+    write_contrasts,
+)
 from premortem.interp.errors import SpecError
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Cluster, Finding
@@ -23,6 +30,10 @@ CLUSTER_PROMPTS = 4
 """Prompts of a cluster that describe it."""
 MOST_DESCRIBED = 6
 """Clusters of a finding that are described; the smaller ones keep their words."""
+BEFOREHAND = 0.2
+"""Share of the budget's requests that examples may use up, and as much again that names may, before any edit."""
+CALLS_A_NAME = 5
+"""Requests for one name: one to find it, four to test it."""
 CALLS_KEPT = 4
 """Requests per open finding that writing may not use up, so that planning goes on."""
 
@@ -44,7 +55,8 @@ class Engineer:
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        contrasts = write_contrasts(self.asker, [clause for clause in reading.clauses if not bench.knows(clause)])
+        unknown = [clause for clause in reading.clauses if clause.about and not bench.knows(clause)]
+        contrasts = write_contrasts(self.asker, unknown[: self._share_of_calls(2 * CONTRASTS)])
         clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
         bench.contrasts = dict(contrasts)
@@ -54,9 +66,12 @@ class Engineer:
     def name(self, bench: Any, findings: Sequence[Finding], passages: Callable[[str], Any]) -> None:
         """Give the concepts of `findings` the names that hold on passages that took no part in finding them.
 
-        Where the LLM's name fails, the built-in one stays, with its own test's figure.
+        Where the LLM's name fails, the built-in one stays, with its own test's figure. Broken rules are named first.
         """
-        found = {finding.concept_id: passages(finding.finding_id) for finding in findings}
+        in_order = sorted(findings, key=lambda finding: finding.kind == "surprise")[
+            : self._share_of_calls(CALLS_A_NAME)
+        ]
+        found = {finding.concept_id: passages(finding.finding_id) for finding in in_order}
         named = name_concepts(self.asker, {key: (each.showing, each.lacking) for key, each in found.items()})
         bench.rename({key: (each.name, True, each.score) for key, each in named.items() if each.tested})
 
@@ -69,6 +84,11 @@ class Engineer:
         phrases = describe_clusters(self.asker, prompts)
         told = [c.model_copy(update={"name": phrase}) for c, phrase in zip(shown, phrases, strict=False) if phrase]
         return (*told, *clusters[len(told) :])
+
+    def _share_of_calls(self, each: int) -> int:
+        """Return how many things that take `each` requests may be asked for before any work on a finding begins."""
+        most = self.asker.ledger.budget.calls
+        return 10_000 if most is None else max(1, int(BEFOREHAND * most) // each)
 
     def room(self, calls_made: int, open_findings: int) -> int:
         """Return how many texts may be asked for, so that every open finding gets its share of the budget.
