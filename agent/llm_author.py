@@ -109,7 +109,8 @@ def _mending(task: Task) -> Rendered:
 
 
 def _anew(task: Task) -> Rendered:
-    known = {"rule": task.rule, "behaviour": task.behaviour, "question": task.question, "answer": task.answer}
+    answer = "" if task.hidden else task.answer
+    known = {"rule": task.rule, "behaviour": task.behaviour, "question": task.question, "answer": answer}
     if task.kind == "add":
         return load_prompt("add_behaviour").render(**known, model_answer=task.model_answer, advice=task.advice)
     return load_prompt("rewrite_whole").render(**known, advice=task.advice)

@@ -34,7 +34,8 @@ class Task(Record):
     marked: tuple[int, ...] = ()
     """Indices of those in which the concept fires."""
     hidden: bool = False
-    """Whether the author is not shown the marked sentences: one that keeps repeating them writes into the gap."""
+    """Whether the author is not shown the marked sentences (`mend`) or the answer (`add`): one that keeps repeating
+    what it is shown writes into the gap."""
     model_answer: str = ""
     """The other side's answer, for `add`."""
     advice: str = ""

@@ -3,9 +3,9 @@
 The lens says which sentences make a concept fire, and only those are put before the author as changeable. Its
 sentences are set into the response where the old ones stood, so everything else stays word for word. Where the concept
 fires nearly everywhere, or the answer must show something that it lacks, the whole answer is written anew. A text in
-which the concept still fires (or still does not) goes back once: a sentence is then written into a gap, since an author
-that repeats what it was shown goes on doing so; a whole answer is written with what was seen. A text that addresses its
-reader is thrown away: an author that obeyed its excerpts must not pass them on.
+which the concept still fires (or still does not) goes back once: a sentence is then written into a gap, and an answer
+that should show something without the old one before it, since an author that repeats what it was shown goes on doing
+so. A text that addresses its reader is thrown away: an author that obeyed its excerpts must not pass them on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def authored(
     tasks = [_task(finding, clause, pair, side, spans, advice.get(pair.row, "")) for pair, side, spans in asked]
     if again:
         gap = {"hidden": True, "advice": ""}
-        tasks = [task.model_copy(update=gap) if task.kind == "mend" else task for task in tasks]
+        tasks = [task if task.kind == "anew" else task.model_copy(update=gap) for task in tasks]
     made: dict[int, Candidate] = {}
     for (pair, _, _), task, written in zip(asked, tasks, author.write(tasks), strict=True):
         candidate = _candidate(pair, task, written, author.name)
