@@ -20,7 +20,6 @@ from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
 STILL = "it was rewritten as “{text}”, and the behaviour is still there"
-LACKS = "it was rewritten as “{text}”, and the behaviour is still missing"
 SHOWN = 160
 """Characters of a refused text that its second try is shown."""
 
@@ -53,9 +52,9 @@ def authored(
     return made
 
 
-def advice_after(finding: Finding, candidate: Candidate) -> str:
+def advice_after(candidate: Candidate) -> str:
     """Return what a candidate that the lens refused teaches for the next try."""
-    return (STILL if finding.effect >= 0 else LACKS).format(text=candidate.text[:SHOWN])
+    return STILL.format(text=candidate.text[:SHOWN])
 
 
 def _task(finding: Finding, clause: Clause, pair: Pair, carrying: Side, spans: Sequence[Span], advice: str) -> Task:

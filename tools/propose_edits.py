@@ -96,7 +96,7 @@ def _written(
     made = authored(bench, author, finding, clause, rows, advice)
     quiet = _quiet(bench, finding, list(made.items()))
     failed = [row for row in rows if row not in made or (row, made[row].text) not in quiet]
-    hints = {row: advice_after(finding, made[row]) if row in made else advice[row] for row in failed}
+    hints = {row: advice_after(made[row]) if row in made else advice[row] for row in failed}
     return made | authored(bench, author, finding, clause, failed, hints, again=True)
 
 
