@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from fake_bench import ROWS_PER_BUG, TOOLS, FakeBench, VerifyArgs
+from fake_bench import ROWS_PER_BUG, TOOLS, FakeBench, ProposeArgs, VerifyArgs
 from premortem.agent.asking import Asker, Question
 from premortem.agent.chat import Carrier, ChatMessage, Request
 from premortem.agent.ledger import SIDE_BY_SIDE, Budget, Ledger, Recording, write_recording
@@ -368,6 +368,61 @@ def test_going_on_does_not_reset_what_was_spent(store: Store) -> None:
         assert len(server.requests) == 5
     assert store.run(run_id).status == "done"
     assert store.load_cost(run_id).llm_calls == 5
+
+
+@pytest.mark.parametrize("calls", [36, 40, 44, 48, 52])
+def test_a_tight_budget_and_a_failure_in_the_middle_of_writing_change_no_row(calls: int, tmp_path: Path) -> None:
+    """What a turn may have written is settled when it begins, so taking it again asks for the same texts."""
+    failed = []
+
+    def fails_once(bench: FakeBench, args: ProposeArgs) -> Any:
+        edits = TOOLS["propose_edits"](bench, args)
+        if not failed:
+            failed.append(args.finding_id)
+            raise StoreError("the disk is full")
+        return edits
+
+    with ScriptedLlm() as server:
+        with Store(tmp_path / "whole" / "premortem.db") as whole:
+            go(whole, endpoint(server), budget=Budget(calls=calls))
+        with Store(tmp_path / "broken" / "premortem.db") as broken:
+            tools = {**TOOLS, "propose_edits": fails_once}
+            with pytest.raises(StoreError):
+                go(broken, endpoint(server), tools, budget=Budget(calls=calls))
+            go(broken, endpoint(server), tools, budget=Budget(calls=calls))
+    assert failed
+    assert rows(tmp_path / "broken" / "premortem.db") == rows(tmp_path / "whole" / "premortem.db")
+
+
+def test_refused_requests_count_towards_the_budget(store: Store) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(400, "too long") if n >= 4 else None) as server:
+        run_id = go(store, endpoint(server), budget=Budget(calls=9))
+        assert len(server.requests) <= 9
+    assert store.run(run_id).status == "done"
+
+
+def test_an_endpoint_that_fails_where_tools_are_offered_is_asked_for_json(store: Store) -> None:
+    def fails(n: int, body: dict[str, Any]) -> Response | None:
+        return refused(500, "tools are not supported") if body.get("tools") else None
+
+    with ScriptedLlm(misbehave=fails) as server:
+        run_id = go(store, endpoint(server))
+        assert any("response_format" in asked.body for asked in server.requests)
+    assert {edit.author for edit in store.load_edits(run_id)} == {MODEL, "built-in"}
+
+
+def test_an_answer_in_parts_is_read(store: Store) -> None:
+    """Reasoning endpoints send what they thought beside what they say."""
+
+    def parts(n: int, body: dict[str, Any]) -> Response | None:
+        if body.get("tools"):
+            return None
+        thought, said = {"type": "thinking", "thinking": "{"}, {"type": "text", "text": '{"word": "ready"}'}
+        return completion([thought, said]) if "ready" in body["messages"][-1]["content"] else None  # type: ignore[arg-type]
+
+    with ScriptedLlm(misbehave=parts) as server:
+        run_id = go(store, endpoint(server))
+    assert {edit.author for edit in store.load_edits(run_id)} == {MODEL, "built-in"}
 
 
 def test_writing_leaves_requests_for_planning(store: Store) -> None:
