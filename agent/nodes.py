@@ -14,7 +14,7 @@ stands. Nothing here judges an edit or reads a number of a forecast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -213,8 +213,16 @@ class Nodes:
         with self.progress.stage("Forecasting with the edits that passed"):
             report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster, edits=passed)
         self.store.save_forecast(self.run_id, report.forecast, stage="after", remaining=report.findings)
+        self._mended_by_others({finding.finding_id for finding in report.findings})
         self.store.set_status(self.run_id, "done")
         return {"step": state["step"] + 1}
+
+    def _mended_by_others(self, left: Set[str]) -> None:
+        """Correct the outcome of findings that no edits of their own mend and that are gone with all edits applied."""
+        for finding_id, outcome in self.store.load_outcomes(self.run_id).items():
+            if outcome.kind == "unfixed" and finding_id not in left:
+                reason = "the edits of other findings bring it inside its limit"
+                self.store.save_outcome(self.run_id, finding_id, Outcome(kind="fixed", reason=reason))
 
     def _wake(self, state: RunState) -> None:
         """Bring a bench that was built for a resumed run to where the run stands.

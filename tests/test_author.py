@@ -12,7 +12,7 @@ from premortem.interp.progress import NullProgress
 from premortem.interp.records import Clause, Finding, Pair, Span
 from premortem.interp.rewrite import firing_sentences, put_sentences
 from premortem.tools.author import Invented, NewPairs, Task, Written
-from premortem.tools.authored import _candidate, _task
+from premortem.tools.authored import _candidate, _task, whole
 from premortem.tools.synthesise_pairs import _in_form
 from stub_llm import StubLlm, make_asker
 
@@ -102,6 +102,16 @@ def test_a_candidate_changes_the_marked_sentence_alone() -> None:
 )
 def test_what_is_missing_unchanged_or_addresses_the_reader_is_no_candidate(bad: str | None) -> None:
     assert mend(bad) is None
+
+
+@pytest.mark.parametrize("fragment", ["salt it and", "Salt it and then", "they are"])
+def test_half_a_sentence_is_no_candidate(fragment: str) -> None:
+    assert mend(fragment) is None
+
+
+@pytest.mark.parametrize(("new", "old"), [("Salt.", "Stir!"), ("- salt", "- stir"), ("“Salt.”", "Stir."), ("x", "y")])
+def test_what_begins_and_ends_like_the_old_sentence_is_whole(new: str, old: str) -> None:
+    assert whole(new, old)
 
 
 def test_sentences_that_nobody_marked_are_not_touched() -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from fake_bench import N_PAIRS, ROWS_PER_BUG, TOOLS, FakeBench, VerifyArgs, make_clause, make_finding, make_verdict
+from fake_bench import (
+    N_PAIRS,
+    ROWS_PER_BUG,
+    TOOLS,
+    FakeBench,
+    ForecastArgs,
+    VerifyArgs,
+    make_clause,
+    make_finding,
+    make_verdict,
+)
 from premortem.agent.graph import build_graph
 from premortem.agent.nodes import MAX_SETTLES, Nodes
 from premortem.agent.planner import Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
@@ -154,6 +164,16 @@ def test_edits_that_never_pass_leave_the_finding_unfixed(store: Store, start: St
     assert (outcome.kind, outcome.reason) == ("unfixed", "3 attempts did not bring the forecast to the spec")
     assert [edit.kind for edit in edits_of(store, run_id, 0)[::ROWS_PER_BUG]] == ["rewrite", "flip", "drop"]
     assert store.passed_edits(run_id) == ()
+
+
+def test_a_finding_that_the_edits_of_others_mend_is_fixed(store: Store, start: Start) -> None:
+    def nothing_left(bench: FakeBench, args: ForecastArgs) -> Any:
+        report = TOOLS["forecast_concepts"](bench, args)
+        return report.model_copy(update={"findings": ()}) if args.edits or bench.known else report
+
+    run_id = start(tools={"verify_edits": refuse_all, "forecast_concepts": nothing_left})
+    outcome = store.load_outcomes(run_id)[store.load_findings(run_id)[0].finding_id]
+    assert (outcome.kind, outcome.reason) == ("fixed", "the edits of other findings bring it inside its limit")
 
 
 def refuse_all(bench: FakeBench, args: VerifyArgs) -> tuple[Verdict, ...]:

@@ -10,6 +10,7 @@ so. A text that addresses its reader is thrown away: an author that obeyed its e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from premortem.interp.addressed import addressed
@@ -74,6 +75,12 @@ def _task(finding: Finding, clause: Clause, pair: Pair, carrying: Side, spans: S
     return Task(kind="mend", answer=answer, sentences=sentences, marked=marked, **known)
 
 
+def whole(new: str, old: str) -> bool:
+    """Whether `new` is as much of a sentence as `old`: it begins and ends like one where the old one did."""
+    ends = re.search(r"[.!?:][\"'”’)*]*$", old.strip()) is None or re.search(r"[.!?:][\"'”’)*]*$", new.strip())
+    return bool(ends) and not (old[:1].isupper() and new[:1].islower())
+
+
 def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:
     if written is None:
         return None
@@ -81,6 +88,8 @@ def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Ca
     how = f"answered anew by {name}"
     if task.kind == "mend":
         new = {i: written.sentences[i].strip() or None for i in task.marked if i in written.sentences}
+        if any(text is not None and not whole(text, task.sentences[i]) for i, text in new.items()):
+            return None
         text, how = put_sentences(task.answer, new), f"{name} wrote other sentences where it fires"
     if not text or text == task.answer or text == pair.text("rejected") or addressed(text):
         return None
