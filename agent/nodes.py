@@ -293,7 +293,11 @@ class Nodes:
 
     def _room(self, state: RunState) -> int:
         """Return how many texts the LLM may be asked for now; 0 without one."""
-        return 0 if self.engineer is None else self.engineer.room(state["calls"], len(state["turn"]))
+        if self.engineer is None:
+            return 0
+        kinds = [self.store.load_finding(self.run_id, finding_id).kind for finding_id in state["turn"]]
+        only_reported = 0 if self.engineer.planner.rules.fix_surprises else kinds.count("surprise")
+        return self.engineer.room(state["calls"], len(kinds) - only_reported)
 
     def _calls_made(self) -> int:
         return 0 if self.engineer is None else self.engineer.asker.ledger.calls_made()
