@@ -79,6 +79,10 @@ class Ledger:
         """Return how many requests the run has sent."""
         return self._store.load_cost(self._run_id).llm_calls
 
+    def used_up(self) -> bool:
+        """Whether a bound of the budget has been reached."""
+        return bool(self.budget.spent(self._store.load_cost(self._run_id)))
+
     def answer(self, inquiry: Inquiry) -> Reply:
         """Return the answer; raises one of the leaves of LlmError."""
         (found,) = self.answers([inquiry])

@@ -100,7 +100,7 @@ def ask(asker: Asker, question: Question, answer: type[Record], flags: Flags) ->
     except LlmUnusable:
         flags.unusable += 1
     except LlmStopped:
-        if asker.ledger.calls_left() == 0:
+        if asker.ledger.used_up():
             raise
         flags.unusable += 1  # this very request was refused
     return None
