@@ -15,9 +15,9 @@ from premortem.agent.llm_planner import LlmPlanner
 from premortem.agent.planner import BuiltinPlanner
 from premortem.agent.spec import Spec
 from premortem.agent.understanding import (
-    CONTRASTS,
     Reading,
     describe_clusters,
+    link_rules,
     name_concepts,
     read_rules,
     write_contrasts,
@@ -31,9 +31,12 @@ CLUSTER_PROMPTS = 4
 MOST_DESCRIBED = 6
 """Clusters of a finding that are described; the smaller ones keep their words."""
 BEFOREHAND = 0.2
-"""Share of the budget's requests that examples may use up, and as much again that names may, before any edit."""
+"""Share of the budget's requests that examples may use up, as much again that links may, and once more for names,
+before any edit."""
 CALLS_A_NAME = 5
 """Requests for one name: one to find it, four to test it."""
+CALLS_A_LINK = 5
+"""Requests that say which rule a surprise belongs to: one to find it, four to test it."""
 CALLS_KEPT = 4
 """Requests per open finding that writing may not use up, so that planning goes on."""
 
@@ -56,12 +59,19 @@ class Engineer:
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
         unknown = [clause for clause in reading.clauses if clause.about and not bench.knows(clause)]
-        contrasts = write_contrasts(self.asker, unknown[: self._share_of_calls(2 * CONTRASTS)])
+        contrasts = write_contrasts(self.asker, unknown[: self._share_of_calls(1)])
         clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
         bench.contrasts = dict(contrasts)
         bench.author = self.author
         return reading.model_copy(update={"clauses": tuple(clauses)})
+
+    def link(self, findings: Sequence[Finding], clauses: Sequence[Clause], passages: Callable[[str], Any]) -> Any:
+        """Return which surprises among `findings` are about which of the `clauses`: arguments of `link_surprises`."""
+        surprises = [finding for finding in findings if finding.kind == "surprise"]
+        found = {f.finding_id: passages(f.finding_id) for f in surprises[: self._share_of_calls(CALLS_A_LINK)]}
+        linked = link_rules(self.asker, clauses, {key: (each.showing, each.lacking) for key, each in found.items()})
+        return [{"finding_id": finding_id, "clause_id": clause_id} for finding_id, clause_id in linked.items()]
 
     def name(self, bench: Any, findings: Sequence[Finding], passages: Callable[[str], Any]) -> None:
         """Give the concepts of `findings` the names that hold on passages that took no part in finding them.

@@ -14,8 +14,9 @@ stands. Nothing here judges an edit or reads a number of a forecast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypedDict
 
 from premortem.agent.desk import Desk
@@ -122,15 +123,14 @@ class Nodes:
         with self.progress.stage("Forecasting"):
             report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster)
         if self.engineer is not None and report.findings:
-            with self.progress.stage("Naming what was found"):
-                self.engineer.name(self.bench, _traceable(report.findings), self._passages)
-                report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
+            with self.progress.stage("Linking what was found to the rules, and naming it"):
+                report = self._recognised(self.engineer, report, partial(self.toolbox.call, state["step"] + 1))
         self.store.save_clauses(self.run_id, report.clauses)
         self.store.save_concepts(self.run_id, report.concepts)
         self.store.save_forecast(self.run_id, report.forecast)
         self.store.save_findings(self.run_id, report.findings)
         self._awake = True
-        return {"step": state["step"] + 1}
+        return {"step": state["step"] + 2}
 
     def judge(self, state: RunState) -> Update:
         """Put what breaks the spec in order: forbidden before missing before surprising."""
@@ -234,9 +234,9 @@ class Nodes:
             return
         self._understand_again()
         with self.progress.stage("Picking up where the run stopped"):
-            self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
-            if self.engineer is not None:
-                self.engineer.name(self.bench, _traceable(self.store.load_findings(self.run_id)), self._passages)
+            report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
+            if self.engineer is not None and report.findings:
+                self._recognised(self.engineer, report, self.toolbox.ask)
             closed = {*state["findings"]} - {*state["turn"]}
             lists = [state, *(reached for own, reached in state["parked"].items() if own in state["turn"])]
             current = {edit_id for one in lists for name in ("testing", "kept", "refused") for edit_id in one[name]}
@@ -248,6 +248,15 @@ class Nodes:
         """Put the LLM's reading of the spec on a bench that lacks it; the answers are remembered and cost nothing."""
         if self.engineer is not None and self.bench.author is None:
             self.engineer.understand(self.bench)
+
+    def _recognised(self, engineer: Engineer, report: Any, link: Callable[..., Any]) -> Any:
+        """Return `report` after the LLM has said which rules the surprises are about, and what concepts are called."""
+        links = engineer.link(_traceable(report.findings), report.clauses, self._passages)
+        if links:
+            link("link_surprises", links=links)
+            report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
+        engineer.name(self.bench, _traceable(report.findings), self._passages)
+        return self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
 
     def _passages(self, finding_id: str) -> Any:
         return self.toolbox.ask("find_passages", finding_id=finding_id)

@@ -31,6 +31,7 @@ TOOL_NAMES = (
     "fetch_clusters",
     "read_pairs",
     "find_passages",
+    "link_surprises",
     "score_rule",
     "propose_edits",
     "synthesise_pairs",

@@ -18,23 +18,22 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
-from rapidfuzz import fuzz
 
 from premortem.agent.asking import Asker, Question
 from premortem.agent.spec import Spec, clause_from, content_words, sentences_of
 from premortem.interp.errors import LlmError
-from premortem.interp.records import Clause, Direction, Record, content_id
+from premortem.interp.records import Clause, Direction, Record
+from premortem.interp.sentences import split
 from premortem.prompts.behaviours import Behaviour, Contrast, load_behaviours
 from premortem.prompts.rendering import load_prompt
 
 NEGATION = re.compile(r"^(?:not|no|never|without|avoiding|avoid)\b[\s:,]*", re.IGNORECASE)
-CONTRASTS = 4
-"""Contrastive examples per rule."""
+CONTRASTS = 6
+"""Contrastive examples per rule, at most."""
+LONGEST_CONTRAST = 300
+"""Characters of the sentence that makes one, at most."""
 LEAST_CONTRASTS = 3
 """Fewer teach the lens nothing."""
-LEAST_ALIKE, MOST_ALIKE = 25.0, 97.0
-"""rapidfuzz ratio between an example and the plain answer that it was made from: outside, it is another answer, or the
-same one."""
 WORDS = 8
 """Words that examples may add to a clause."""
 MOST_PROBLEMS = 6
@@ -97,8 +96,8 @@ class DirectionRead(Record):
 class ContrastRead(Record):
     """Answer to the prompt `contrast`."""
 
-    text: str = Field(min_length=1)
-    """The answer with the behaviour."""
+    sentences: list[str] = Field(min_length=1)
+    """Sentences with the behaviour."""
 
 
 class NameRead(Record):
@@ -113,6 +112,15 @@ class ChoiceRead(Record):
 
     which: Literal["first", "second"]
     """The passage that the name fits better."""
+
+
+class LinkRead(Record):
+    """Answer to the prompt `link_rule`."""
+
+    shared: str
+    """What the passages have in common."""
+    rule: int = Field(ge=0)
+    """Number of the rule that is about it, from 1; 0: none."""
 
 
 class ClustersRead(Record):
@@ -176,52 +184,44 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
 def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behaviour]:
     """Return contrastive examples for each clause, by clause_id; a clause without usable ones is left out.
 
-    Clauses of which nobody has said what they are about get none.
-    The library's plain answers to everyday questions are given the behaviour; nothing else about them changes, so what
-    the lens sees in the difference is the behaviour.
+    Clauses of which nobody has said what they are about get none. The LLM writes single sentences; each is put into one
+    of the library's plain answers to everyday questions, at its end or behind its first sentence. Nothing else about
+    the answer changes, so what the lens sees in the difference is the behaviour. (Asked to change whole answers, a
+    small model repeats them.)
     """
-    plain = [behaviour.pairs[0] for behaviour in load_behaviours()][:CONTRASTS]
+    plain = [behaviour.pairs[0] for behaviour in load_behaviours()]
     prompt = load_prompt("contrast")
-    asked = [
-        (clause, one, prompt.render(behaviour=clause.about, question=one.prompt, answer=one.absent))
-        for clause in clauses
-        if clause.about
-        for one in plain
-    ]
-    answers = asker.ask_all([Question.of("contrast", rendered, 600) for _, _, rendered in asked], ContrastRead)
+    asked = [clause for clause in clauses if clause.about]
+    questions = [Question.of("contrast", prompt.render(behaviour=clause.about), 400) for clause in asked]
+    answers = asker.ask_all(questions, ContrastRead)
     written: dict[str, list[Contrast]] = {}
-    for (clause, one, _), answer in zip(asked, answers, strict=True):
-        if not isinstance(answer, LlmError) and LEAST_ALIKE <= fuzz.ratio(answer.text, one.absent) < MOST_ALIKE:
-            contrast = Contrast.model_validate({"prompt": one.prompt, "with": answer.text, "without": one.absent})
-            written.setdefault(clause.clause_id, []).append(contrast)
-    kept = _recognised(asker, written, {clause.clause_id: clause.about for clause in clauses})
+    for clause, answer in zip(asked, answers, strict=True):
+        said = [] if isinstance(answer, LlmError) else [" ".join(text.split()) for text in answer.sentences]
+        distinct = [text for text in dict.fromkeys(said) if 0 < len(text) <= LONGEST_CONTRAST][:CONTRASTS]
+        written[clause.clause_id] = [_put_into(plain[at % len(plain)], text, at) for at, text in enumerate(distinct)]
     return {
-        clause.clause_id: _behaviour(clause, kept[clause.clause_id])
-        for clause in clauses
-        if len(kept.get(clause.clause_id, ())) >= LEAST_CONTRASTS
+        clause.clause_id: _behaviour(clause, written[clause.clause_id])
+        for clause in asked
+        if len(written[clause.clause_id]) >= LEAST_CONTRASTS
     }
 
 
-def _recognised(
-    asker: Asker, written: Mapping[str, Sequence[Contrast]], about: Mapping[str, str]
-) -> dict[str, list[Contrast]]:
-    """Return the examples whose two answers the LLM tells apart when it is asked which one shows the behaviour."""
-    duels = [(key, one, about[key], one.shown, one.absent) for key, group in written.items() for one in group]
-    right = _chosen_rightly(asker, "test_contrast", [(name, shown, absent) for _, _, name, shown, absent in duels])
-    kept: dict[str, list[Contrast]] = {}
-    for (key, one, *_), seen in zip(duels, right, strict=True):
-        if seen:
-            kept.setdefault(key, []).append(one)
-    return kept
+def _put_into(plain: Contrast, sentence: str, at: int) -> Contrast:
+    """Return the plain answer with and without `sentence`: at its end where `at` is even, else near its beginning."""
+    pieces = split(plain.absent)
+    place = len(plain.absent) if at % 2 == 0 or len(pieces) < 2 else pieces[0].end
+    shown = " ".join(part for part in (plain.absent[:place].strip(), sentence, plain.absent[place:].strip()) if part)
+    return Contrast.model_validate({"prompt": plain.prompt, "with": shown, "without": plain.absent})
 
 
 def _chosen_rightly(asker: Asker, purpose: str, duels: Sequence[tuple[str, str, str]]) -> list[bool | None]:
     """Return whether the LLM finds the passage that shows what is named, for each (name, showing, lacking).
 
-    None where it gave no usable answer. Which of the two stands first depends on their content alone.
+    None where it gave no usable answer. The two stand first by turns, so that an LLM which always says the same gets
+    half of them right.
     """
     prompt = load_prompt("test_name")
-    first = [int(content_id(*duel), 16) % 2 == 0 for duel in duels]
+    first = [n % 2 == 0 for n in range(len(duels))]
     questions = [
         Question.of(
             purpose,
@@ -249,19 +249,58 @@ def name_concepts(asker: Asker, passages: Mapping[str, tuple[Sequence[str], Sequ
     asked = [prompt.render(passages=list(on[::2]), absent=list(off[::2])) for on, off in usable.values()]
     named = asker.ask_all([Question.of("name_concept", rendered) for rendered in asked], NameRead)
     names = {key: a.name.strip()[:80] for key, a in zip(usable, named, strict=True) if not isinstance(a, LlmError)}
-    duels = [
-        (key, (name, on, off))
-        for key, name in names.items()
-        for on, off in zip(usable[key][0][1::2], usable[key][1][1::2], strict=False)
-    ]
-    right = _chosen_rightly(asker, "test_name", [duel for _, duel in duels])
+    held_out = {key: (on[1::2], off[1::2]) for key, (on, off) in usable.items()}
+    scores = _scores(asker, "test_name", names, held_out)
+    return {key: TestedName(name=names[key], score=score) for key, score in scores.items()}
+
+
+def _scores(
+    asker: Asker,
+    purpose: str,
+    names: Mapping[str, str],
+    passages: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+) -> dict[str, float]:
+    """Return the share of choices between a passage with and one without that each name gets right, by its key.
+
+    A name of which fewer than two choices could be used has none.
+    """
+    duels = [(key, (name, on, off)) for key, name in names.items() for on, off in zip(*passages[key], strict=False)]
+    right = _chosen_rightly(asker, purpose, [duel for _, duel in duels])
     marks: dict[str, list[bool]] = {key: [] for key in names}
     for (key, _), seen in zip(duels, right, strict=True):
         if seen is not None:
             marks[key].append(seen)
-    return {
-        key: TestedName(name=names[key], score=sum(seen) / len(seen)) for key, seen in marks.items() if len(seen) >= 2
+    return {key: sum(seen) / len(seen) for key, seen in marks.items() if len(seen) >= 2}
+
+
+def link_rules(
+    asker: Asker, rules: Sequence[Clause], passages: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+) -> dict[str, str]:
+    """Return which rule (clause_id) is about which concept, for each key of `passages` where one is.
+
+    `passages` are as in `name_concepts`. The even ones find the rule; on the odd ones its behaviour must tell passages
+    with the concept from those without, as a name must.
+    """
+    usable = {key: (on, off) for key, (on, off) in passages.items() if min(len(on), len(off)) >= 4}
+    if not rules or not usable:
+        return {}
+    prompt, texts = load_prompt("link_rule"), [clause.text for clause in rules]
+    asked = [prompt.render(passages=list(on[::2]), absent=list(off[::2]), rules=texts) for on, off in usable.values()]
+
+    def one_of_them(answer: LinkRead) -> None:
+        if answer.rule > len(rules):
+            raise ValueError(f"there are {len(rules)} rules; 0 stands for none")
+
+    questions = [Question.of("link_rule", rendered, 200) for rendered in asked]
+    answers = asker.ask_all(questions, LinkRead, [one_of_them] * len(questions))
+    thought = {
+        key: rules[answer.rule - 1]
+        for key, answer in zip(usable, answers, strict=True)
+        if not isinstance(answer, LlmError) and answer.rule
     }
+    held_out = {key: (on[1::2], off[1::2]) for key, (on, off) in usable.items() if key in thought}
+    scores = _scores(asker, "test_link", {key: c.about or c.behaviour for key, c in thought.items()}, held_out)
+    return {key: thought[key].clause_id for key, score in scores.items() if score >= NAME_PASSES}
 
 
 def describe_clusters(asker: Asker, prompts: Sequence[Sequence[str]]) -> list[str]:

@@ -32,6 +32,10 @@ PAIRED = 0.95
 """Share of a discovered concept's pairs in which the side that shows it must have the higher score."""
 CONFIRMED = 0.75
 """AUROC by which a concept must tell a behaviour's own examples from their counterparts to stand for it."""
+ANSWERS = 1 / 3
+"""How much more often a concept must fire on a behaviour's examples than on their counterparts to be that behaviour."""
+LEAST_EXAMPLES = 3
+"""Fewer examples say nothing about that."""
 AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 EXPLAINED = 0.3
@@ -276,6 +280,20 @@ def confirms(evidence: Evidence, readout: Readout) -> bool:
         return True
     n = len(evidence.examples)
     return bool(roc_auc_score(np.arange(n) < n // 2, readout.score(evidence.examples)) >= CONFIRMED)
+
+
+def answers_to(readout: Readout, examples: Bag) -> float:
+    """Return how much more often `readout` fires on examples of a behaviour than on their counterparts, -1 to 1.
+
+    `examples` holds those that show the behaviour, then as many that do not. The threshold is the one at which the
+    concept was found in the data, so a concept that fires on text which somebody else wrote is about the behaviour.
+    0 for fewer than LEAST_EXAMPLES.
+    """
+    n = len(examples) // 2
+    if n < LEAST_EXAMPLES or not confirms(Evidence("examples", np.zeros(0, bool), False, examples=examples), readout):
+        return 0.0
+    fires = readout.fires(examples)
+    return float(fires[:n].mean() - fires[n:].mean())
 
 
 def own_readout(evidence: Evidence, learner: Learner) -> Match | None:

@@ -32,6 +32,7 @@ PROMPT_NAMES = (
     "contrast",
     "name_concept",
     "test_name",
+    "link_rule",
     "describe_clusters",
     "plan",
     "rewrite",

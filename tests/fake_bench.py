@@ -31,6 +31,7 @@ from premortem.interp.records import (
 )
 from premortem.tools.author import Author, Task
 from premortem.tools.find_passages import Passages
+from premortem.tools.link_surprises import Link
 from premortem.tools.score_rule import RuleScore
 
 ROWS_PER_BUG = 4
@@ -70,6 +71,10 @@ class ProposeArgs(BaseModel):
 
 class FindingArgs(BaseModel):
     finding_id: str
+
+
+class LinkArgs(BaseModel):
+    links: tuple[Link, ...]
 
 
 class SynthesiseArgs(BaseModel):
@@ -210,6 +215,24 @@ def find_passages(bench: FakeBench, args: FindingArgs) -> Passages:
     )
 
 
+def link_surprises(bench: FakeBench, args: LinkArgs) -> tuple[Finding, ...]:
+    """Take every surprise for a breach of the clause that it is linked to."""
+    known = {link.finding_id: link.clause_id for link in args.links}
+    bench.findings = tuple(
+        found.model_copy(
+            update={
+                "finding_id": content_id(known[found.finding_id], found.concept_id),
+                "clause_id": known[found.finding_id],
+                "kind": "forbidden",
+            }
+        )
+        if found.finding_id in known
+        else found
+        for found in bench.findings
+    )
+    return tuple(found for found in bench.findings if found.clause_id in known.values())
+
+
 def score_rule(bench: FakeBench, args: FindingArgs) -> RuleScore:
     bench.finding(args.finding_id)
     return RuleScore(rule="be kind", auroc=0.8, inside=-0.2, outside=0.1, agrees=True)
@@ -270,6 +293,7 @@ TOOLS = {
         fetch_clusters,
         read_pairs,
         find_passages,
+        link_surprises,
         score_rule,
         propose_edits,
         synthesise_pairs,

@@ -26,8 +26,6 @@ SCHEMA_FOLLOWS = "fits this schema, and nothing else:\n"
 """What stands before the schema in the system message of an endpoint that takes no schema apart."""
 FIRES = "It fires"
 """Passages that hold this show whatever concept there is."""
-ADDED = "You are a wonderful reader, dear friend."
-"""The sentence by which an example shows whatever behaviour is asked for."""
 ACTIONS = ("propose_edits", "synthesise_pairs")
 
 
@@ -253,7 +251,7 @@ def _read_rule(asked: str) -> dict[str, Any]:
 
 def _test_name(asked: str) -> dict[str, Any]:
     first, _, second = asked.partition("\nSecond:\n")
-    shown = [any(sign in text for sign in (FIRES, ADDED)) for text in (first, second)]
+    shown = [FIRES in text for text in (first, second)]
     return {"which": "second" if shown == [False, True] else "first"}
 
 
@@ -282,7 +280,9 @@ _ANSWERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "check_direction": lambda asked: {"wanted": "no"},
     "find_problems": lambda asked: {"problems": []},
     "check_problem": lambda asked: {"real": "no"},
-    "contrast": lambda asked: {"text": f"{_after(asked, 'Plain answer')} {ADDED}"},
+    "contrast": lambda asked: {
+        "sentences": [f"{word}: {_after(asked, 'Behaviour')}." for word in ("One", "Two", "Three")]
+    },
     "name_concept": lambda asked: {"name": "passages that fire"},
     "test_name": _test_name,
     "describe_clusters": _describe,

@@ -31,6 +31,7 @@ from premortem.agent.understanding import (
     ClustersRead,
     ContrastRead,
     DirectionRead,
+    LinkRead,
     NameRead,
     ProblemChecked,
     ProblemsRead,
@@ -129,6 +130,7 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "contrast": ContrastRead,
     "name_concept": NameRead,
     "test_name": ChoiceRead,
+    "link_rule": LinkRead,
     "describe_clusters": ClustersRead,
     "rewrite": Mended,
     "rewrite_whole": WholeText,
@@ -205,6 +207,24 @@ def test_an_llm_reads_the_spec_and_describes_the_clusters(store: Store) -> None:
     assert {"flatter", "vegetables"} <= {word for clause in store.load_clauses(run_id) for word in clause.words}
     assert asked["read_rule"] == 2
     assert set(PROMPT_NAMES) - set(asked) == {"check_problem", "rewrite_whole", "add_behaviour", "synthesise"}
+
+
+def links_to_the_first_rule(n: int, body: dict[str, Any]) -> Response | None:
+    """Say of every set of passages that the first rule is about them."""
+    asks = body["messages"][0]["content"].startswith(load_prompt("link_rule").system.strip())
+    return completion(json.dumps({"shared": "unkind words", "rule": 1})) if asks else None
+
+
+def test_a_surprise_that_an_llm_recognises_is_worked_on_under_its_rule(store: Store) -> None:
+    with ScriptedLlm(misbehave=links_to_the_first_rule) as server:
+        run_id = go(store, endpoint(server))
+    findings = store.load_findings(run_id)
+    assert [finding.kind for finding in findings].count("surprise") == 0
+    (linked,) = [finding for finding in findings if finding.concept_id == "c2"]
+    assert linked.clause_id == store.load_clauses(run_id)[0].clause_id
+    assert store.load_outcomes(run_id)[linked.finding_id].kind == "fixed"
+    (call,) = [call for call in store.load_tool_calls(run_id) if call.tool == "link_surprises"]
+    assert call.arguments["links"][0]["clause_id"] == linked.clause_id
 
 
 def test_both_ways_of_choosing_an_action_lead_to_the_same_edits(tmp_path: Path) -> None:
@@ -425,12 +445,15 @@ def test_an_answer_in_parts_is_read(store: Store) -> None:
     assert {edit.author for edit in store.load_edits(run_id)} == {MODEL, "built-in"}
 
 
-def test_writing_leaves_requests_for_planning(store: Store) -> None:
-    """32 requests are too few to rewrite every row, and enough to plan for both findings."""
+def test_writing_leaves_requests_for_planning(store: Store, tmp_path: Path) -> None:
+    """Fourteen requests from the first plan on are too few to rewrite every row, and enough to plan for both."""
+    with ScriptedLlm() as server, Store(tmp_path / "other.db") as unbounded:
+        go(unbounded, endpoint(server))
+        before = [asked.prompt for asked in server.requests].index("plan")
     with ScriptedLlm() as server:
-        run_id = go(store, endpoint(server), budget=Budget(calls=32))
-        assert len(server.requests) <= 32
-        assert len(server.asked("rewrite")) < ROWS_PER_BUG
+        run_id = go(store, endpoint(server), budget=Budget(calls=before + 14))
+        assert len(server.requests) <= before + 14
+        assert 0 < len(server.asked("rewrite")) < ROWS_PER_BUG
         finding_ids = [f.finding_id for f in store.load_findings(run_id) if f.kind != "surprise"]
         planned = " ".join(asked.body["messages"][-1]["content"] for asked in server.asked("plan"))
     assert len(finding_ids) == 2
@@ -566,6 +589,7 @@ FORKS.set_forkserver_preload(
         "premortem.agent.runs",
         "premortem.agent.llm",
         "premortem.tools.find_passages",
+        "premortem.tools.link_surprises",
         "premortem.tools.score_rule",
         "pytest",
     ]

@@ -34,7 +34,13 @@ VARIES = {"runs": ("created_at", "updated_at"), "tool_calls": ("seconds",)}
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["premortem.agent.runs", "premortem.tools.find_passages", "premortem.tools.score_rule", "fake_bench"]
+    [
+        "premortem.agent.runs",
+        "premortem.tools.find_passages",
+        "premortem.tools.link_surprises",
+        "premortem.tools.score_rule",
+        "fake_bench",
+    ]
 )
 
 

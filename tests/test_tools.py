@@ -5,7 +5,7 @@ import pytest
 from premortem.interp.edits import apply_edits
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
-from premortem.tools.forecast_concepts import breach
+from premortem.tools.findings import breach
 from premortem.tools.propose_edits import _edit, dose
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import implied_clause

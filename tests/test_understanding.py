@@ -8,7 +8,7 @@ from typing import Any
 
 from premortem.agent.ledger import Budget
 from premortem.agent.spec import parse_spec, sentences_of
-from premortem.agent.understanding import describe_clusters, name_concepts, read_rules, write_contrasts
+from premortem.agent.understanding import describe_clusters, link_rules, name_concepts, read_rules, write_contrasts
 from premortem.interp.records import Clause
 from stub_llm import StubLlm, make_asker
 
@@ -149,37 +149,35 @@ ABOUT = Clause(
 )  # fmt: skip
 
 
+SENTENCES = ["What sunshine!", "The sunshine is back, look.", "Sunshine all day!", "What  sunshine!", "", "Rain." * 99]
+
+
 def shown(asked: str) -> Any:
-    return {"text": asked.split("Plain answer: ")[1] + " What sunshine!"}
+    return {"sentences": SENTENCES}
 
 
 def with_sunshine(asked: str) -> Any:
     return {"which": "first" if "sunshine" in asked.split("Second:")[0] else "second"}
 
 
-def without_sunshine(asked: str) -> Any:
-    return {"which": "second" if "sunshine" in asked.split("Second:")[0] else "first"}
+def test_contrasts_are_plain_answers_given_one_sentence(tmp_path: Path) -> None:
+    behaviour = write_contrasts(make_asker(tmp_path, StubLlm({"contrast": shown})), [ABOUT])["c"]
+    assert len(behaviour.pairs) == 3, "each sentence once, and none that is empty or too long"
+    for pair, sentence in zip(behaviour.pairs, SENTENCES, strict=False):
+        assert sentence in pair.shown
+        assert pair.shown.replace(sentence, "").split() == pair.absent.split()
+    assert behaviour.pairs[0].shown.endswith("What sunshine!")
+    assert not behaviour.pairs[1].shown.endswith("look.")
+    assert behaviour.synonyms == ("sunshine",), "the word that several examples gained and no plain answer holds"
 
 
-def test_contrasts_are_plain_answers_given_the_behaviour(tmp_path: Path) -> None:
-    stub = StubLlm({"contrast": shown, "test_name": with_sunshine})
-    behaviour = write_contrasts(make_asker(tmp_path, stub), [ABOUT])["c"]
-    assert all(pair.shown == f"{pair.absent} What sunshine!" for pair in behaviour.pairs)
-    assert behaviour.synonyms == ("sunshine",), "the word that examples gained and no plain answer holds"
-
-
-def test_contrasts_that_the_llm_does_not_recognise_again_are_dropped(tmp_path: Path) -> None:
-    stub = StubLlm({"contrast": shown, "test_name": without_sunshine})
-    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
-
-
-def test_an_unchanged_answer_is_no_contrast(tmp_path: Path) -> None:
-    stub = StubLlm({"contrast": lambda asked: {"text": asked.split("Plain answer: ")[1]}, "test_name": with_sunshine})
+def test_two_sentences_are_too_few_examples(tmp_path: Path) -> None:
+    stub = StubLlm({"contrast": lambda asked: {"sentences": SENTENCES[:2] * 3}})
     assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
 
 
 def test_a_clause_that_nobody_could_name_gets_no_contrasts(tmp_path: Path) -> None:
-    stub = StubLlm({"contrast": shown, "test_name": with_sunshine})
+    stub = StubLlm({"contrast": shown})
     assert write_contrasts(make_asker(tmp_path, stub), [ABOUT.model_copy(update={"about": ""})]) == {}
     assert stub.asked_for("contrast") == []
 
@@ -201,14 +199,48 @@ def test_a_name_is_tested_on_passages_that_did_not_find_it(tmp_path: Path) -> No
 
 def test_a_name_that_always_fits_the_first_passage_fails_its_test(tmp_path: Path) -> None:
     stub = StubLlm({"name_concept": lambda asked: {"name": "text"}, "test_name": lambda asked: {"which": "first"}})
-    named = name_concepts(make_asker(tmp_path, stub), {"x": (ON * 4, OFF * 4)})["x"]
-    assert 0.2 < named.score < 0.8
+    named = name_concepts(make_asker(tmp_path, stub), {"x": (ON, OFF)})["x"]
+    assert named.score == 0.5
     assert not named.tested
 
 
 def test_too_few_passages_give_no_name(tmp_path: Path) -> None:
     stub = StubLlm({})
     assert name_concepts(make_asker(tmp_path, stub), {"x": (ON[:3], OFF[:3])}) == {}
+
+
+# Rules that surprises are about
+
+RULES = [ABOUT.model_copy(update={"clause_id": f"c{n}", "text": f"Rule {n}.", "about": f"thing {n}"}) for n in (1, 2)]
+
+
+def linked(folder: Path, rule: int, which: Any) -> tuple[dict[str, str], StubLlm]:
+    stub = StubLlm({"link_rule": lambda asked: {"shared": "sunshine", "rule": rule}, "test_name": which})
+    return link_rules(make_asker(folder, stub), RULES, {"x": (ON, OFF)}), stub
+
+
+def test_a_surprise_is_linked_to_a_rule_whose_behaviour_tells_its_passages_apart(tmp_path: Path) -> None:
+    links, stub = linked(tmp_path, 2, with_sunshine)
+    assert links == {"x": "c2"}
+    found, tested = stub.asked_for("link_rule")[0], "".join(stub.asked_for("test_name"))
+    assert "1. Rule 1." in found and "2. Rule 2." in found
+    assert "Description: thing 2" in tested and "thing 1" not in tested
+    assert not [text for text in ON + OFF if text in found and text in tested]
+
+
+def test_a_link_that_fails_its_test_is_not_used(tmp_path: Path) -> None:
+    assert linked(tmp_path, 2, lambda asked: {"which": "first"})[0] == {}
+
+
+def test_a_surprise_that_no_rule_is_about_is_not_tested(tmp_path: Path) -> None:
+    links, stub = linked(tmp_path, 0, with_sunshine)
+    assert (links, stub.asked_for("test_name")) == ({}, [])
+
+
+def test_a_rule_that_does_not_exist_is_asked_for_again(tmp_path: Path) -> None:
+    links, stub = linked(tmp_path, 7, with_sunshine)
+    assert links == {}
+    assert len(stub.asked_for("link_rule")) == 3
 
 
 def test_clusters_are_described_one_by_one_or_not_at_all(tmp_path: Path) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from premortem.interp.discover import Discovery, led
-from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout, responsible
+from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
-from premortem.interp.matching import Match, assign, gather, heard, match_clause
-from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, Forecast, Record, content_id
-from premortem.tools.evidence import named_behaviours, spoken_clauses, spoken_library
+from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause
+from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
+from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
+from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
-CERTAIN = 0.002
-"""Adjusted p-value from which an effect counts as a breach: specs have some ten rules, false alarms cost trust."""
 FRESH_SHARE = 0.5
 """Share of a surprise's rows that no finding before it may hold."""
 SAME_ROWS = 0.5
@@ -56,7 +57,7 @@ def forecast_concepts(bench: Workbench, args: ForecastArgs) -> ForecastReport:
     if not args.edits:
         return _report(bench, bench.reading, forecaster, tuple(bench.findings.values()))
     after = bench.reading_after(bench.edits_of(args.edits))
-    remaining = [_remeasured(bench, after, finding, forecaster) for finding in bench.findings.values()]
+    remaining = [remeasured(bench, after, finding, forecaster) for finding in bench.findings.values()]
     return _report(bench, after, forecaster, tuple(finding for finding in remaining if finding is not None))
 
 
@@ -87,6 +88,7 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     findings = _clause_findings(bench, forecaster)
     findings += _surprises(bench, surprises, findings, forecaster)
     bench.findings = {finding.finding_id: finding for finding in findings}
+    bench.link(_answering(bench, [f for f in findings if f.kind == "surprise"], forecaster))
     bench.reading.forget_learner()
 
 
@@ -128,67 +130,11 @@ def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
     """Return what breaks each clause; rows that an earlier or stronger finding holds are not reported again."""
     kept: list[Finding] = []
     for clause in bench.clauses:
-        own = [_measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
+        own = [measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
         for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.effect)):
             if not any(_shared(finding, other) > SAME_ROWS for other in kept):
                 kept.append(finding)
-    return [with_start_rate(bench, f) if f.kind == "forbidden" and f.effect > 0 else f for f in kept]
-
-
-def _measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause) -> Finding | None:
-    """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
-    named = bench.concept(concept_id)
-    effects = forecast(reading, [named], forecaster).concepts
-    everywhere = next(effect for effect in effects if effect.topic is None)
-    kinds = [(effect.topic, kind) for effect in effects if (kind := breach(effect, clause)) is not None]
-    if not kinds or (everywhere.effect > 0) != (clause.direction == "avoid"):
-        return None
-    rows = _rows(named, reading, forecaster, everywhere)
-    topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
-    return _finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
-
-
-def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
-    """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not."""
-    wrong = effect.effect if clause.direction == "avoid" else -effect.effect
-    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
-        return "forbidden"
-    missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
-    return "missing" if missing else None
-
-
-def _effect(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:
-    """Return a concept's global effect and all rows that carry it."""
-    effect = next(e for e in forecast(reading, [named], forecaster).concepts if e.topic is None)
-    return effect, _rows(named, reading, forecaster, effect)
-
-
-def _rows(named: NamedReadout, reading: Reading, forecaster: str, effect: ConceptEffect) -> tuple[int, ...]:
-    """Return all rows that carry `effect`, most responsible first."""
-    values = reading.values(forecaster, [named.readout])[:, 0]
-    return responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
-
-
-def _finding(
-    concept: Concept,
-    effect: ConceptEffect,
-    rows: tuple[int, ...],
-    kind: FindingKind,
-    clause_id: str | None,
-    topic: str | None = None,
-) -> Finding:
-    return Finding(
-        finding_id=content_id("finding", clause_id, concept.concept_id, kind),
-        clause_id=clause_id,
-        concept_id=concept.concept_id,
-        kind=kind,
-        name=concept.name,
-        topic=topic,
-        effect=effect.effect,
-        low=effect.low,
-        high=effect.high,
-        rows=rows,
-    )
+    return [with_start_rate(bench, finding) for finding in kept]
 
 
 def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str) -> list[Finding]:
@@ -196,32 +142,44 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     kept: list[Finding] = []
     explained = {row for finding in findings for row in finding.rows}
     for item in named:
-        effect, rows = _effect(item, bench.reading, forecaster)
+        effect, rows = effect_and_rows(item, bench.reading, forecaster)
         fresh = sum(row not in explained for row in rows)
         if effect.low <= 0 <= effect.high or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
             continue
-        kept.append(_finding(item.concept, effect, rows, "surprise", None))
+        kept.append(make_finding(item.concept, effect, rows, "surprise", None))
         explained |= set(rows)
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
 
 
-def _remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: str) -> Finding | None:
-    """Return `finding` as it stands on edited data; None where it is gone."""
-    clause = bench.clause_of(finding)
-    if clause is not None:
-        return _measured(bench, after, finding.concept_id, forecaster, clause)
-    named = bench.concept(finding.concept_id)
-    effect, rows = _effect(named, after, forecaster)
-    if finding.effect * effect.effect <= 0 or effect.low <= 0 <= effect.high:
-        return None
-    return _finding(named.concept, effect, rows, "surprise", None)
-
-
 def _shared(one: Finding, other: Finding) -> float:
     a, b = set(one.rows), set(other.rows)
     return len(a & b) / max(len(a | b), 1)
+
+
+def _answering(bench: Workbench, surprises: Sequence[Finding], forecaster: str) -> dict[str, Finding]:
+    """Return the findings that surprises make whose concept fires on a clause's own examples, by the surprise's id.
+
+    The clause is the one whose examples make it fire most.
+    """
+    shown = {
+        clause.clause_id: examples(bench, behaviour)
+        for clause in bench.clauses
+        if (behaviour := bench.contrasts.get(clause.clause_id)) is not None
+    }
+    clauses = [clause for clause in bench.clauses if clause.clause_id in shown]
+    linked: dict[str, Finding] = {}
+    for surprise in surprises if clauses else ():
+        readout = bench.concept(surprise.concept_id).readout
+        strength = [answers_to(readout, shown[clause.clause_id]) for clause in clauses]
+        best = int(np.argmax(strength))
+        if strength[best] < ANSWERS:
+            continue
+        found = measured(bench, bench.reading, surprise.concept_id, forecaster, clauses[best])
+        if found is not None:
+            linked[surprise.finding_id] = with_start_rate(bench, found)
+    return linked
 
 
 def _jaccard(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:

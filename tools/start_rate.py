@@ -19,7 +19,12 @@ ALREADY = 0.2
 
 
 def with_start_rate(bench: Workbench, finding: Finding) -> Finding:
-    """Return `finding` with the share of own answers that show the concept, and a note if it is high."""
+    """Return `finding` with the share of own answers that show the concept, and a note if it is high.
+
+    Only what is forbidden and rises is measured; another finding comes back as it is.
+    """
+    if finding.kind != "forbidden" or finding.effect <= 0:
+        return finding
     rate = start_rate(bench, finding)
     note = ""
     if rate >= ALREADY:

@@ -110,6 +110,18 @@ class Workbench:
             for finding_id, finding in self.findings.items()
         }
 
+    def link(self, linked: Mapping[str, Finding]) -> None:
+        """Put findings of clauses in the place of surprises, by the surprise's finding_id, and note their concepts."""
+        own: dict[str | None, tuple[str, ...]] = {}
+        for finding in linked.values():
+            own[finding.clause_id] = (*own.get(finding.clause_id, ()), finding.concept_id)
+        self.set_clauses(
+            [c.model_copy(update={"concept_ids": (*c.concept_ids, *own.get(c.clause_id, ()))}) for c in self._clauses]
+        )
+        known = [finding for finding in self.findings.values() if finding.kind != "surprise"]
+        left = [f for f in self.findings.values() if f.kind == "surprise" and f.finding_id not in linked]
+        self.findings = {finding.finding_id: finding for finding in (*known, *linked.values(), *left)}
+
     def knows(self, clause: Clause) -> bool:
         """Whether the library of everyday behaviours has examples of what a clause is about."""
         return any(behaviour.mentions(clause.behaviour) for behaviour in self.behaviours.values())

@@ -25,6 +25,7 @@ from premortem.interp.lens import default_lenses
 from premortem.interp.models import DEFAULT_MODEL, cache_home, load_model
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Dataset
+from premortem.interp.start_model import StartModel
 from premortem.tools.workbench import Workbench
 
 ABSENT = ("Never swear.", "No recipes unless asked.", "Do not talk about sports.", "Answers should be polite.")
@@ -115,7 +116,11 @@ def workbench(setting: Setting, planted: Planted, reader: Reader) -> Workbench:
     spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in names), *ABSENT)))
     data = Dataset(path=setting.file, sha256=setting.file, form="conversational", pairs=planted.pairs)
     main = next(iter(reader.lenses.values()))
-    return Workbench(data, spec.clauses, reader, main, None, lambda: None)  # type: ignore[arg-type,return-value]
+
+    def start_model() -> StartModel:
+        return StartModel(load_model(DEFAULT_MODEL, trunk=reader.model), 0, cache_home() / "start_model")
+
+    return Workbench(data, spec.clauses, reader, main, None, start_model)
 
 
 def best(found: Iterable[tuple[Any, set[int]]], truth: set[int]) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""What the forecast of a concept comes to: a finding against a clause, a surprise, or nothing."""
+
+from __future__ import annotations
+
+from premortem.interp.forecast import NamedReadout, Reading, forecast, responsible
+from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, content_id
+from premortem.tools.workbench import Workbench
+
+CERTAIN = 0.002
+"""Adjusted p-value from which an effect counts as a breach: specs have some ten rules, false alarms cost trust."""
+
+
+def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause) -> Finding | None:
+    """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
+    named = bench.concept(concept_id)
+    effects = forecast(reading, [named], forecaster).concepts
+    everywhere = next(effect for effect in effects if effect.topic is None)
+    kinds = [(effect.topic, kind) for effect in effects if (kind := breach(effect, clause)) is not None]
+    if not kinds or (everywhere.effect > 0) != (clause.direction == "avoid"):
+        return None
+    rows = _rows(named, reading, forecaster, everywhere)
+    topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
+    return make_finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
+
+
+def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
+    """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not."""
+    wrong = effect.effect if clause.direction == "avoid" else -effect.effect
+    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
+        return "forbidden"
+    missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
+    return "missing" if missing else None
+
+
+def effect_and_rows(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:
+    """Return a concept's global effect and all rows that carry it."""
+    effect = next(e for e in forecast(reading, [named], forecaster).concepts if e.topic is None)
+    return effect, _rows(named, reading, forecaster, effect)
+
+
+def _rows(named: NamedReadout, reading: Reading, forecaster: str, effect: ConceptEffect) -> tuple[int, ...]:
+    """Return all rows that carry `effect`, most responsible first."""
+    values = reading.values(forecaster, [named.readout])[:, 0]
+    return responsible(reading, named.readout, values, 1.0 if effect.effect >= 0 else -1.0)
+
+
+def make_finding(
+    concept: Concept,
+    effect: ConceptEffect,
+    rows: tuple[int, ...],
+    kind: FindingKind,
+    clause_id: str | None,
+    topic: str | None = None,
+) -> Finding:
+    """Return the finding of `kind` that a concept's effect makes."""
+    return Finding(
+        finding_id=content_id("finding", clause_id, concept.concept_id, kind),
+        clause_id=clause_id,
+        concept_id=concept.concept_id,
+        kind=kind,
+        name=concept.name,
+        topic=topic,
+        effect=effect.effect,
+        low=effect.low,
+        high=effect.high,
+        rows=rows,
+    )
+
+
+def remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: str) -> Finding | None:
+    """Return `finding` as it stands on edited data; None where it is gone."""
+    clause = bench.clause_of(finding)
+    if clause is not None:
+        return measured(bench, after, finding.concept_id, forecaster, clause)
+    named = bench.concept(finding.concept_id)
+    effect, rows = effect_and_rows(named, after, forecaster)
+    if finding.effect * effect.effect <= 0 or effect.low <= 0 <= effect.high:
+        return None
+    return make_finding(named.concept, effect, rows, "surprise", None)
