@@ -51,16 +51,18 @@ class Engineer:
         self.author = LlmAuthor(asker, progress)
 
     def understand(self, bench: Any) -> Reading:
-        """Read the spec, have examples written for rules that the library does not know, and put both on the bench.
+        """Read the spec, have examples written for its rules, and put both on the bench.
+
+        Where the budget allows only some, rules that the library does not know come first.
 
         Raises SpecError when not even the LLM finds a rule.
         """
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        unknown = [clause for clause in reading.clauses if clause.about and not bench.knows(clause)]
-        contrasts = write_contrasts(self.asker, unknown[: self._share_of_calls(1)])
-        clauses = [_with_words(clause, contrasts) for clause in reading.clauses]
+        named = sorted((clause for clause in reading.clauses if clause.about), key=bench.knows)
+        contrasts = write_contrasts(self.asker, named[: self._share_of_calls(1)])
+        clauses = [clause if bench.knows(clause) else _with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
         bench.contrasts = dict(contrasts)
         bench.author = self.author

@@ -192,7 +192,7 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
     plain = [behaviour.pairs[0] for behaviour in load_behaviours()]
     prompt = load_prompt("contrast")
     asked = [clause for clause in clauses if clause.about]
-    questions = [Question.of("contrast", prompt.render(behaviour=clause.about), 400) for clause in asked]
+    questions = [Question.of("contrast", prompt.render(behaviour=_shown(clause)), 400) for clause in asked]
     answers = asker.ask_all(questions, ContrastRead)
     written: dict[str, list[Contrast]] = {}
     for clause, answer in zip(asked, answers, strict=True):
@@ -204,6 +204,14 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
         for clause in asked
         if len(written[clause.clause_id]) >= LEAST_CONTRASTS
     }
+
+
+def _shown(clause: Clause) -> str:
+    """Return what an answer shows that has the clause's behaviour.
+
+    The rule's own words say most, except where they are negated.
+    """
+    return (clause.about or clause.behaviour) if clause.direction == "avoid" else clause.behaviour
 
 
 def _put_into(plain: Contrast, sentence: str, at: int) -> Contrast:
@@ -299,7 +307,7 @@ def link_rules(
         if not isinstance(answer, LlmError) and answer.rule
     }
     held_out = {key: (on[1::2], off[1::2]) for key, (on, off) in usable.items() if key in thought}
-    scores = _scores(asker, "test_link", {key: c.about or c.behaviour for key, c in thought.items()}, held_out)
+    scores = _scores(asker, "test_link", {key: _shown(clause) for key, clause in thought.items()}, held_out)
     return {key: thought[key].clause_id for key, score in scores.items() if score >= NAME_PASSES}
 
 

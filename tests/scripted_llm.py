@@ -13,14 +13,22 @@ import json
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from premortem.interp.errors import LlmError
 from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
 
+CANARY = "canary-0123456789-SECRET"
+"""The key, which must be found nowhere."""
+MOST_CHARACTERS = 400
+"""Of a message that is to fit a terminal."""
 JSON_TYPE = {"Content-Type": "application/json"}
 SCHEMA_FOLLOWS = "fits this schema, and nothing else:\n"
 """What stands before the schema in the system message of an endpoint that takes no schema apart."""
@@ -305,3 +313,33 @@ class QuietTime:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
+
+
+def quietly(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
+    """Set the key, and have nobody wait between tries; `slept` says for how long it would have been."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    quiet = QuietTime()
+    monkeypatch.setattr("openai._base_client.time", quiet)
+    monkeypatch.setattr("tenacity.nap.time", quiet)
+    return quiet
+
+
+def fails(kind: type[LlmError], does: Callable[[], object]) -> str:
+    """Assert that `does` raises that very class in one line without the key, and return the line."""
+    with pytest.raises(LlmError) as caught:
+        does()
+    assert caught.type is kind
+    told = str(caught.value)
+    assert told == " ".join(told.split())
+    assert 0 < len(told) <= MOST_CHARACTERS
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "canary-" not in told + repr(caught.value) + shown
+    return told
+
+
+def whole(choices: Any, **more: Any) -> Response:
+    return Response(json.dumps({"choices": choices, **more}).encode())
+
+
+def said(message: dict[str, Any], **more: Any) -> Response:
+    return whole([{"message": message, "finish_reason": "stop"}], **more)

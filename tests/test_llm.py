@@ -6,30 +6,33 @@ import gzip
 import json
 import socket
 import time
-import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from premortem.agent import llm
-from premortem.agent.asking import MAX_TOKENS, Asker, Question
-from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse, find_json
+from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
-from premortem.agent.ledger import Budget, Ledger
 from premortem.agent.llm import Endpoint
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
-from premortem.interp.records import Record
-from scripted_llm import JSON_TYPE, QuietTime, Response, ScriptedLlm, completion, refused
+from scripted_llm import (
+    CANARY,
+    JSON_TYPE,
+    QuietTime,
+    Response,
+    ScriptedLlm,
+    completion,
+    fails,
+    quietly,
+    refused,
+    said,
+    whole,
+)
 
-CANARY = "canary-0123456789-SECRET"
 REQUEST = Request(model="m", messages=(ChatMessage(role="user", content="Say hello."),))
-MOST_CHARACTERS = 400
-"""Of a message that is to fit a terminal."""
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
@@ -37,39 +40,14 @@ pytestmark = pytest.mark.usefixtures("socket_enabled")
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
     """The key, and no waiting between tries; `slept` says for how long it would have been."""
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    quiet = QuietTime()
-    monkeypatch.setattr("openai._base_client.time", quiet)
-    monkeypatch.setattr("tenacity.nap.time", quiet)
-    return quiet
+    return quietly(monkeypatch)
 
 
 def ask(response: Response | None, *, retries: int = 0, timeout: float = 1.0, request: Request = REQUEST) -> Reply:
     """Return the reply of a server that answers every request with `response`."""
     with ScriptedLlm(misbehave=lambda n, body: response) as server:
         return Endpoint(server.address, timeout=timeout, retries=retries).send(request)
-
-
-def fails(kind: type[LlmError], does: Callable[[], object]) -> str:
-    """Assert that `does` raises that very class in one line without the key, and return the line."""
-    with pytest.raises(LlmError) as caught:
-        does()
-    assert caught.type is kind
-    told = str(caught.value)
-    assert told == " ".join(told.split())
-    assert 0 < len(told) <= MOST_CHARACTERS
-    shown = "".join(traceback.format_exception(caught.value))
-    assert "canary-" not in told + repr(caught.value) + shown
-    return told
-
-
-def whole(choices: Any, **more: Any) -> Response:
-    return Response(json.dumps({"choices": choices, **more}).encode())
-
-
-def said(message: dict[str, Any], **more: Any) -> Response:
-    return whole([{"message": message, "finish_reason": "stop"}], **more)
 
 
 # Answers that are no completion
@@ -463,285 +441,3 @@ def test_what_has_the_shape_of_a_key_is_redacted(shape: str) -> None:
 def test_secrets_of_the_environment_are_redacted_and_short_values_are_none() -> None:
     redact = Redactor.of_environment({"HF_TOKEN": "abcdefgh", "MY_KEY": "none", "HOME": "/home/someone"}, "long-enough")
     assert redact("abcdefgh none /home/someone long-enough") == f"{REDACTED} none /home/someone {REDACTED}"
-
-
-# Asking: what an endpoint understands, and answers that have to be asked for again
-
-
-class Colour(Record):
-    """A colour."""
-
-    name: str
-    """Its name."""
-
-
-@pytest.fixture
-def asker(tmp_path: Path) -> Iterator[Callable[..., Asker]]:
-    """Make an asker of the endpoint at an address."""
-    with Store(tmp_path / "premortem.db") as store:
-        store.begin_run("r", spec="", settings={}, forecaster="excess")
-
-        def make(server: ScriptedLlm, budget: Budget | None = None, **options: Any) -> Asker:
-            endpoint = Endpoint(server.address, timeout=2.0, **{"retries": 0, **options})
-            return Asker(Ledger(store, "r", endpoint, budget), "m")
-
-        yield make
-
-
-QUESTION = Question(purpose="plan", system="You name colours.", user="A colour?", source="colour@1")
-Make = Callable[..., Asker]
-
-
-def only(texts: list[str | Response]) -> Callable[[int, dict[str, Any]], Response | None]:
-    """Answer the questions after the probes with `texts` in turn, the last one for ever."""
-
-    def answer(n: int, body: dict[str, Any]) -> Response | None:
-        if "colours" not in body["messages"][0]["content"]:
-            return None
-        after = sum(m["role"] == "assistant" for m in body["messages"])
-        at = after if body.get("max_tokens", 0) <= MAX_TOKENS else after + 1
-        found = texts[min(at, len(texts) - 1)]
-        return completion(found) if isinstance(found, str) else found
-
-    return answer
-
-
-GOOD = '{"name": "blue"}'
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        GOOD,
-        f"```json\n{GOOD}\n```",
-        f"Sure! Here you are:\n```\n{GOOD}\n```\nAnything else?",
-        f"<think>Is it {{red}}? No. {{\"name\": \"red\"}}</think>\n{GOOD}",
-        f"Let me think about the sky. It is clear. {GOOD}",
-        f"\ufeff {GOOD}",
-    ],
-)  # fmt: skip
-def test_an_answer_is_found_in_what_stands_around_it(text: str, asker: Make) -> None:
-    with ScriptedLlm(misbehave=only([text])) as server:
-        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
-        assert len(server.requests) == 3, "two probes and the question"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "I would rather not.", "{", '{"colour": "blue"}', '{"name": 3}', '{"name": "blue", "shade": 1}', "[]",
-        "null", "NaN", '{"\\ud800": 1}', "[" * 5000, '{"a":' * 5000, "9" * 5000,
-        f'{{"name": "blue", "{"k" * 90_000}": 1}}', '{"name": "blue", "\\ud800": 1}',
-    ],
-    ids=lambda text: text[:20],
-)  # fmt: skip
-def test_an_answer_that_cannot_be_used_goes_back_with_the_reason(text: str, asker: Make) -> None:
-    with ScriptedLlm(misbehave=only([text, GOOD])) as server:
-        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
-        *_, answer, reason = server.requests[-1].body["messages"]
-    assert answer["role"] == "assistant"
-    assert reason["content"].startswith("This cannot be used: ")
-    assert len(answer["content"]) + len(reason["content"]) < 6000
-
-
-def test_half_a_character_in_an_answer_is_replaced_before_anything_is_made_of_it(asker: Make) -> None:
-    with ScriptedLlm(misbehave=only(['{"name": "blue \\ud83d"}'])) as server:
-        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue \ufffd")
-
-
-def test_an_answer_that_cannot_be_used_is_given_up_after_two_repairs(asker: Make) -> None:
-    with ScriptedLlm(misbehave=only(["Never mind."])) as server:
-        told = fails(LlmUnusable, lambda: asker(server).ask(QUESTION, Colour))
-        assert len(server.requests) == 2 + 3
-    assert "there is no JSON value in it" in told
-
-
-def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(asker: Make) -> None:
-    with ScriptedLlm(misbehave=only([completion('{"name": "bl', finish="length"), GOOD])) as server:
-        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
-        before, after = (asked.body for asked in server.requests[-2:])
-    assert (before["max_tokens"], after["max_tokens"]) == (MAX_TOKENS, 4 * MAX_TOKENS)
-    assert before["messages"] == after["messages"]
-
-
-def test_a_check_may_refuse_what_fits_the_schema(asker: Make) -> None:
-    def no_red(colour: Colour) -> None:
-        if colour.name == "red":
-            raise ValueError("red is taken")
-
-    with ScriptedLlm(misbehave=only(['{"name": "red"}', GOOD])) as server:
-        assert asker(server).ask(QUESTION, Colour, no_red) == Colour(name="blue")
-        assert "red is taken" in server.requests[-1].body["messages"][-1]["content"]
-
-
-def test_a_good_endpoint_is_asked_for_native_calls_and_schemas(asker: Make) -> None:
-    with ScriptedLlm() as server:
-        assert asker(server).dialect == Dialect(tools=True, schema_mode="json_schema")
-        assert len(server.requests) == 2
-
-
-def test_an_endpoint_without_function_calls_writes_json(asker: Make) -> None:
-    with ScriptedLlm(native_tools=False) as server:
-        assert asker(server).dialect == Dialect(tools=False, schema_mode="json_schema")
-
-
-@pytest.mark.parametrize(
-    "calls",
-    [
-        [("report_ready", "{}")],
-        [("report_ready", '{"word": 3}')],
-        [("other", '{"word": "ready"}')],
-        [("report_ready", "[")],
-        [("report_ready", "[" * 5000)],
-    ],
-)
-def test_function_calls_that_do_not_fit_count_as_none(calls: list[tuple[str, str]], asker: Make) -> None:
-    with ScriptedLlm(misbehave=lambda n, body: completion(calls=calls) if "tools" in body else None) as server:
-        assert not asker(server).dialect.tools
-
-
-@pytest.mark.parametrize("native_tools", [True, False])
-@pytest.mark.parametrize("refuses", [("temperature",), ("max_tokens",), ("temperature", "max_tokens")])
-def test_an_endpoint_is_spoken_to_without_what_it_refuses(
-    refuses: tuple[str, ...], native_tools: bool, asker: Make
-) -> None:
-    def strict(n: int, body: dict[str, Any]) -> Response | None:
-        bad = next((name for name in refuses if name in body), None)
-        return refused(400, f"Unsupported parameter: '{bad}' is not supported with this model.") if bad else None
-
-    with ScriptedLlm(native_tools=native_tools, misbehave=strict) as server:
-        dialect = asker(server).dialect
-        assert dialect.temperature == ("temperature" not in refuses)
-        assert (dialect.limit_name == "max_tokens") == ("max_tokens" not in refuses)
-        assert (dialect.tools, dialect.schema_mode) == (native_tools, "json_schema")
-        assert asker(server).ask(QUESTION, Colour) == Colour(name="as usual")
-
-
-@pytest.mark.parametrize(
-    ("refuses", "mode"), [(("json_schema",), "json_object"), (("json_schema", "json_object"), "none")]
-)
-def test_an_endpoint_that_takes_no_schema_is_told_it_in_words(refuses: tuple[str, ...], mode: str, asker: Make) -> None:
-    def strict(n: int, body: dict[str, Any]) -> Response | None:
-        form = body.get("response_format", {}).get("type")
-        return refused(400, f"response_format {form} is not supported") if form in refuses else None
-
-    with ScriptedLlm(misbehave=strict) as server:
-        made = asker(server)
-        assert made.dialect.schema_mode == mode
-        assert made.ask(QUESTION, Colour) == Colour(name="as usual")
-        assert '"properties": {"name"' in server.requests[-1].body["messages"][0]["content"]
-
-
-def test_an_endpoint_that_refuses_functions_writes_json(asker: Make) -> None:
-    with ScriptedLlm(misbehave=lambda n, body: refused(400, "tools? no") if "tools" in body else None) as server:
-        assert asker(server).dialect == Dialect(tools=False, schema_mode="json_schema")
-
-
-def test_the_probes_are_remembered(asker: Make) -> None:
-    with ScriptedLlm() as server:
-        assert asker(server).dialect == asker(server).dialect
-        assert len(server.requests) == 2
-
-
-class Paint(Record):
-    """Paint it."""
-
-    colour: str
-    """Which."""
-
-
-class Wash(Record):
-    """Wash it."""
-
-    hot: bool
-    """Whether."""
-
-
-class Flat(BaseModel):
-    action: str
-    colour: str
-    hot: bool
-
-
-def choose(made: Asker) -> tuple[str, Record]:
-    return made.choose(QUESTION, {"paint": Paint, "wash": Wash}, Flat)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        completion(calls=[("burn", "{}")]),
-        completion(calls=[("paint", "{colour: ")]),
-        completion(calls=[("paint", "{}")]),
-        completion(calls=[("paint", "")]),
-        completion(calls=[("paint", "[1]")]),
-        completion(calls=[("paint", "[" * 5000)]),
-        completion(calls=[("wash", '{"hot": "perhaps"}')]),
-        completion(calls=[("\ud800" * 500, "{}")]),
-        completion('{"action": "burn"}'),
-        completion('{"action": ["paint"]}'),
-        completion('{"action": "paint", "arguments": 3}'),
-        completion(None),
-    ],
-)
-def test_an_action_that_does_not_exist_is_answered_with_what_there_is(bad: Response, asker: Make) -> None:
-    good = completion(calls=[("paint", '{"colour": "blue", "hot": true}')])
-    with ScriptedLlm(misbehave=only([bad, good])) as server:
-        assert choose(asker(server)) == ("paint", Paint(colour="blue"))
-        assert "This cannot be used" in server.requests[-1].body["messages"][-1]["content"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"action": "wash", "colour": "", "hot": true}',
-        '{"action": "wash", "arguments": {"hot": true}}',
-        '{"name": "wash", "arguments": {"hot": true}}',
-        'I choose washing.\n```json\n{"action": "wash", "hot": true, "colour": "red"}\n```',
-    ],
-)
-def test_an_action_in_json_is_understood(text: str, asker: Make) -> None:
-    with ScriptedLlm(native_tools=False, misbehave=only([text])) as server:
-        assert choose(asker(server)) == ("wash", Wash(hot=True))
-
-
-def test_find_json_says_where_there_is_none() -> None:
-    assert find_json('x [1, 2] {"a": 1}') in ({"a": 1}, [1, 2])
-    for text in ("", "plain", "{,}"):
-        with pytest.raises(ValueError, match="no JSON value"):
-            find_json(text)
-
-
-# The ledger
-
-
-def test_what_is_on_its_way_is_written_down_before_the_ledger_gives_up(tmp_path: Path) -> None:
-    """The first of four requests is refused for good while the others are answered late."""
-
-    def first_fails(n: int, body: dict[str, Any]) -> Response | None:
-        return (
-            refused(401, "no") if body["messages"][-1]["content"] == "0?" else Response(completion("x").body, wait=0.1)
-        )
-
-    with Store(tmp_path / "premortem.db") as store, ScriptedLlm(misbehave=first_fails) as server:
-        store.begin_run("r", spec="", settings={}, forecaster="excess")
-        made = Asker(Ledger(store, "r", Endpoint(server.address, retries=0)), "m")
-        made.dialect = Dialect(schema_mode="json_schema")  # type: ignore[misc]
-        questions = [QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(9)]
-        fails(LlmMisconfigured, lambda: made.ask_all(questions, Colour))
-        assert len(store.load_llm_calls("r")) == len(server.requests) - 1 == 3
-
-
-def test_a_refused_request_does_not_stop_the_others(asker: Make) -> None:
-    def refuses_one(n: int, body: dict[str, Any]) -> Response | None:
-        return refused(413, "too long") if body["messages"][-1]["content"] == "1?" else only([GOOD])(n, body)
-
-    with ScriptedLlm(misbehave=refuses_one) as server:
-        found = asker(server).ask_all([QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(3)], Colour)
-    assert [type(each) for each in found] == [Colour, LlmStopped, Colour]
-
-
-def test_the_same_question_twice_in_a_batch_is_asked_once(asker: Make) -> None:
-    with ScriptedLlm(misbehave=only([GOOD])) as server:
-        assert asker(server).ask_all([QUESTION, QUESTION], Colour) == [Colour(name="blue")] * 2
-        assert len(server.requests) == 3

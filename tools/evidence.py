@@ -26,8 +26,11 @@ TOP_SHARE = 0.1
 
 
 def named_behaviours(bench: Workbench, clause: Clause) -> list[Evidence]:
-    """Return what the clause's own contrastive examples and each everyday behaviour that it names say."""
-    own = bench.contrasts.get(clause.clause_id)
+    """Return what each everyday behaviour that the clause names says, or else its own contrastive examples.
+
+    A few examples that somebody has just written are no match for the library's.
+    """
+    own = None if bench.knows(clause) else bench.contrasts.get(clause.clause_id)
     return ([] if own is None else [evidence(bench, own)]) + [
         evidence(bench, behaviour) for behaviour in bench.behaviours.values() if names(clause, behaviour)
     ]

@@ -1,0 +1,215 @@
+"""What a run with an LLM remembers: no answer is paid twice, whoever asks again and whatever kills it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from collections import Counter
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_runs import INPUTS, MODEL, endpoint, go, rows, settings
+from premortem.agent.chat import ChatMessage, Request
+from premortem.agent.ledger import SIDE_BY_SIDE, Recording, write_recording
+from premortem.agent.llm import Endpoint
+from premortem.agent.runs import identify
+from premortem.agent.store import Store
+from premortem.interp.errors import (
+    ExportError,
+    LlmMisconfigured,
+)
+from scripted_llm import CANARY, ScriptedLlm, quietly
+
+pytestmark = pytest.mark.usefixtures("socket_enabled")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, and no waiting between tries."""
+    quietly(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with Store(tmp_path / "premortem.db") as opened:
+        yield opened
+
+
+def test_another_run_with_the_same_questions_sends_nothing(store: Store) -> None:
+    with ScriptedLlm() as server:
+        first = go(store, endpoint(server))
+        sent = len(server.requests)
+        second = go(store, endpoint(server), seed=1)
+        assert first != second
+        assert len(server.requests) == sent
+    assert store.run(second).status == "done"
+    assert all(call.remembered for call in store.load_llm_calls(second))
+    assert len(store.load_llm_calls(second)) == sent
+    cost = store.load_cost(second)
+    assert (cost.llm_calls, cost.llm_tokens, cost.llm_usd) == (0, 0, 0.0)
+
+
+def test_a_done_run_needs_no_endpoint(store: Store) -> None:
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        carrier = endpoint(server)
+    assert go(store, carrier) == run_id
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_a_recording_in_place_of_the_endpoint_gives_the_same_rows(native_tools: bool, tmp_path: Path) -> None:
+    live, replayed = tmp_path / "live" / "premortem.db", tmp_path / "replayed" / "premortem.db"
+    with Store(live) as store, ScriptedLlm(native_tools=native_tools) as server:
+        run_id = go(store, endpoint(server))
+        calls = store.load_llm_calls(run_id)
+        assert write_recording(tmp_path / "calls.jsonl", calls) == len(server.requests)
+    recording = Recording(tmp_path / "calls.jsonl")
+    assert recording.model == MODEL
+    with Store(replayed) as store:
+        assert go(store, recording) == run_id
+        assert {c.request.request_id: c for c in store.load_llm_calls(run_id)} == {
+            c.request.request_id: c for c in calls
+        }
+    assert rows(live) == rows(replayed)
+    with pytest.raises(ExportError):
+        write_recording(tmp_path / "calls.jsonl", calls)
+
+
+def test_a_request_that_was_never_recorded_is_told(tmp_path: Path) -> None:
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id))
+    recording = Recording(tmp_path / "calls.jsonl")
+    other = Request(model=MODEL, messages=(ChatMessage(role="user", content="Something else?"),))
+    with pytest.raises(
+        LlmMisconfigured, match=rf"recording calls\.jsonl holds no answer to request {other.request_id}"
+    ):
+        recording.send(other)
+    with Store(tmp_path / "replayed.db") as store:
+        with pytest.raises(LlmMisconfigured, match="record it again"):
+            go(store, recording, spec_text="Never mention the weather.")
+        assert store.runs()[0].status == "failed"
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"[1", b"\xff", b"[" * 5000, b'{"purpose": "plan"}'])
+def test_what_is_no_recording_is_told_with_the_line(line: bytes, tmp_path: Path) -> None:
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id)[:2])
+    held = (tmp_path / "calls.jsonl").read_bytes()
+    (tmp_path / "calls.jsonl").write_bytes(held + line + b"\n")
+    with pytest.raises(LlmMisconfigured, match="this is no recorded call" if line == b"\xff" else "line 3"):
+        Recording(tmp_path / "calls.jsonl")
+    with pytest.raises(LlmMisconfigured, match="No such file"):
+        Recording(tmp_path / "other.jsonl")
+
+
+# Kills
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "premortem.agent.runs",
+        "premortem.agent.llm",
+        "premortem.tools.find_passages",
+        "premortem.tools.link_surprises",
+        "premortem.tools.score_rule",
+        "pytest",
+    ]
+)
+TRIALS = 20
+DELAY = 0.02
+"""Seconds that the server takes for an answer."""
+RUN_ID = identify(settings(), INPUTS)
+
+
+def command(folder: Path, address: str) -> None:
+    with Store(folder / "premortem.db", busy_seconds=60) as store:
+        go(store, Endpoint(address, CANARY))
+
+
+def spawn(folder: Path, address: str) -> BaseProcess:
+    process = FORKS.Process(target=command, args=(folder, address))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run that nothing disturbs, made by the first test that compares with it."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture
+def usual(undisturbed: Path) -> dict[str, Any]:
+    """Rows of a run that nothing disturbs, and how many requests it sends."""
+    if not (undisturbed / "premortem.db").exists():
+        with ScriptedLlm() as server:
+            command(undisturbed, server.address)
+    return {"rows": rows(undisturbed / "premortem.db"), "requests": len(stored(undisturbed))}
+
+
+def stored(folder: Path) -> set[str]:
+    """Return the requests whose answers are in the run database."""
+    if not (folder / "premortem.db").exists():
+        return set()
+    with Store(folder / "premortem.db", busy_seconds=60) as store:
+        return {call.request.request_id for call in store.load_llm_calls(RUN_ID)}
+
+
+def kill_at(server: ScriptedLlm, process: BaseProcess, request: int, seconds: float) -> None:
+    """Send SIGKILL some seconds after the server has got so many requests."""
+    while len(server.requests) < request and process.is_alive():
+        time.sleep(0.001)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+
+
+def counts(server: ScriptedLlm) -> Counter[str]:
+    return Counter(asked.key for asked in server.requests)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Path, usual: dict[str, Any]) -> None:
+    with ScriptedLlm(delay=DELAY) as server:
+        chance = random.Random(trial)
+        kill_at(
+            server, spawn(tmp_path, server.address), trial * usual["requests"] // (TRIALS - 1), chance.uniform(0, 0.1)
+        )
+        paid = stored(tmp_path)
+        command(tmp_path, server.address)
+        asked = counts(server)
+    assert {key: asked[key] for key in paid} == dict.fromkeys(paid, 1)
+    assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE
+    assert len(asked) == usual["requests"]
+    assert rows(tmp_path / "premortem.db") == usual["rows"]
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_no_row(
+    tmp_path: Path, usual: dict[str, Any]
+) -> None:
+    kills, chance = 6, random.Random(7)
+    settled: dict[str, int] = {}
+    with ScriptedLlm(delay=DELAY) as server:
+        for _ in range(kills):
+            request = len(server.requests) + chance.randint(1, usual["requests"] // kills)
+            kill_at(server, spawn(tmp_path, server.address), request, chance.uniform(0, 0.1))
+            asked = counts(server)
+            assert {key: asked[key] for key in settled} == settled, "what was answered before is asked no more"
+            settled = {key: asked[key] for key in stored(tmp_path)}
+        command(tmp_path, server.address)
+        asked = counts(server)
+    assert {key: asked[key] for key in settled} == settled
+    assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE * kills
+    assert len(asked) == usual["requests"]
+    assert rows(tmp_path / "premortem.db") == usual["rows"]
+    with Store(tmp_path / "premortem.db") as store:
+        assert store.load_cost(RUN_ID).llm_calls == len(asked)
