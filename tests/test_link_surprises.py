@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,28 @@ def contrast(clause_id: str) -> Behaviour:
     return Behaviour(id="contrast", description=clause_id, synonyms=(clause_id,), pairs=pairs)
 
 
-@pytest.fixture
-def bench(tmp_path: Path, model_dir: Path) -> Workbench:
-    """Return the demo's bench, with rules that say nothing of what was planted."""
+def opened(folder: Path, contrasts: dict[str, Behaviour]) -> Workbench:
+    """Return the demo's bench after a forecast, with rules that say nothing of what was planted."""
     settings, _ = settings_for(ROOT / "runs/demo/spec.md", {"offline": True})
-    opened = open_run(settings, [ABOUT, OTHER, WANTED], tmp_path, NullProgress())
-    made = opened.make_workbench(settings)
-    assert isinstance(made, Workbench)
-    return made
+    bench = open_run(settings, [ABOUT, OTHER, WANTED], folder, NullProgress()).make_workbench(settings)
+    assert isinstance(bench, Workbench)
+    bench.contrasts = contrasts
+    forecast_concepts(bench, ForecastArgs())
+    return bench
+
+
+@pytest.fixture(scope="module")
+def forecast_once(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Workbench:
+    return opened(tmp_path_factory.mktemp("bench"), {})
+
+
+@pytest.fixture
+def bench(forecast_once: Workbench) -> Iterator[Workbench]:
+    """Return a bench whose rules have no examples, as it was before anybody linked anything."""
+    findings, clauses = forecast_once.findings, forecast_once.clauses
+    yield forecast_once
+    forecast_once.findings = findings
+    forecast_once.set_clauses(clauses)
 
 
 def pond(findings: tuple[Finding, ...]) -> Finding:
@@ -64,8 +79,8 @@ def pond(findings: tuple[Finding, ...]) -> Finding:
     return max(findings, key=lambda f: len(truth & set(f.rows)) / len(truth | set(f.rows)))
 
 
-def test_a_concept_that_fires_on_a_rules_examples_belongs_to_that_rule(bench: Workbench) -> None:
-    bench.contrasts = {clause_id: contrast(clause_id) for clause_id in SHOWN}
+def test_a_concept_that_fires_on_a_rules_examples_belongs_to_that_rule(tmp_path: Path, model_dir: Path) -> None:
+    bench = opened(tmp_path, {clause_id: contrast(clause_id) for clause_id in SHOWN})
     report = forecast_concepts(bench, ForecastArgs())
     found = pond(report.findings)
     assert (found.kind, found.clause_id) == ("forbidden", "odours")
