@@ -20,6 +20,7 @@ from premortem.agent.understanding import (
     link_rules,
     name_concepts,
     read_rules,
+    shown_by,
     write_contrasts,
 )
 from premortem.interp.errors import SpecError
@@ -60,7 +61,7 @@ class Engineer:
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        named = sorted((clause for clause in reading.clauses if clause.about), key=bench.knows)
+        named = sorted((clause for clause in reading.clauses if shown_by(clause)), key=bench.knows)
         contrasts = write_contrasts(self.asker, named[: self._share_of_calls(1)])
         clauses = [clause if bench.knows(clause) else _with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)

@@ -181,18 +181,26 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
     return Reading(clauses=distinct, problems=problems)
 
 
+def shown_by(clause: Clause) -> str:
+    """Return what an answer shows that has the clause's behaviour; empty: nobody has said.
+
+    The rule's own words say most, except where they are negated.
+    """
+    return clause.about if clause.direction == "avoid" else clause.behaviour
+
+
 def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behaviour]:
     """Return contrastive examples for each clause, by clause_id; a clause without usable ones is left out.
 
-    Clauses of which nobody has said what they are about get none. The LLM writes single sentences; each is put into one
+    Clauses of which nobody has said what they forbid get none. The LLM writes single sentences; each is put into one
     of the library's plain answers to everyday questions, at its end or behind its first sentence. Nothing else about
     the answer changes, so what the lens sees in the difference is the behaviour. (Asked to change whole answers, a
     small model repeats them.)
     """
     plain = [behaviour.pairs[0] for behaviour in load_behaviours()]
     prompt = load_prompt("contrast")
-    asked = [clause for clause in clauses if clause.about]
-    questions = [Question.of("contrast", prompt.render(behaviour=_shown(clause)), 400) for clause in asked]
+    asked = [clause for clause in clauses if shown_by(clause)]
+    questions = [Question.of("contrast", prompt.render(behaviour=shown_by(clause)), 400) for clause in asked]
     answers = asker.ask_all(questions, ContrastRead)
     written: dict[str, list[Contrast]] = {}
     for clause, answer in zip(asked, answers, strict=True):
@@ -204,14 +212,6 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
         for clause in asked
         if len(written[clause.clause_id]) >= LEAST_CONTRASTS
     }
-
-
-def _shown(clause: Clause) -> str:
-    """Return what an answer shows that has the clause's behaviour.
-
-    The rule's own words say most, except where they are negated.
-    """
-    return (clause.about or clause.behaviour) if clause.direction == "avoid" else clause.behaviour
 
 
 def _put_into(plain: Contrast, sentence: str, at: int) -> Contrast:
@@ -290,6 +290,7 @@ def link_rules(
     with the concept from those without, as a name must.
     """
     usable = {key: (on, off) for key, (on, off) in passages.items() if min(len(on), len(off)) >= 4}
+    rules = [clause for clause in rules if shown_by(clause)]
     if not rules or not usable:
         return {}
     prompt, texts = load_prompt("link_rule"), [clause.text for clause in rules]
@@ -307,7 +308,7 @@ def link_rules(
         if not isinstance(answer, LlmError) and answer.rule
     }
     held_out = {key: (on[1::2], off[1::2]) for key, (on, off) in usable.items() if key in thought}
-    scores = _scores(asker, "test_link", {key: _shown(clause) for key, clause in thought.items()}, held_out)
+    scores = _scores(asker, "test_link", {key: shown_by(clause) for key, clause in thought.items()}, held_out)
     return {key: thought[key].clause_id for key, score in scores.items() if score >= NAME_PASSES}
 
 
