@@ -73,7 +73,11 @@ class Asked:
 
 
 def completion(
-    text: str | None = None, calls: Iterable[tuple[str, str]] = (), finish: str = "stop", **message: Any
+    text: str | None = None,
+    calls: Iterable[tuple[str, str]] = (),
+    finish: str = "stop",
+    usage: Mapping[str, int] | None = None,
+    **message: Any,
 ) -> Response:
     """Return a completion that says `text` and calls functions, each a name and JSON text."""
     uses = [
@@ -82,8 +86,9 @@ def completion(
     ]
     said = {"role": "assistant", "content": text, **({"tool_calls": uses} if uses else {}), **message}
     choice = {"index": 0, "message": said, "finish_reason": "tool_calls" if uses else finish}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-    whole = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    used = usage or {"prompt_tokens": 100, "completion_tokens": 10}
+    counted = {**used, "total_tokens": sum(used.values())}
+    whole = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": counted}
     return Response(json.dumps(whole).encode())
 
 

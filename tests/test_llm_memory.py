@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import signal
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from fake_bench import FakeBench
 from llm_runs import INPUTS, MODEL, endpoint, go, rows, settings
 from premortem.agent.chat import ChatMessage, Request
+from premortem.agent.export import decided, export_dataset
 from premortem.agent.ledger import SIDE_BY_SIDE, Recording, write_recording
 from premortem.agent.llm import Endpoint
 from premortem.agent.runs import identify
@@ -23,6 +26,7 @@ from premortem.interp.errors import (
     ExportError,
     LlmMisconfigured,
 )
+from premortem.interp.pairs import read_dataset
 from scripted_llm import CANARY, ScriptedLlm, quietly
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
@@ -147,11 +151,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def usual(undisturbed: Path) -> dict[str, Any]:
-    """Rows of a run that nothing disturbs, and how many requests it sends."""
+    """Rows and export of a run that nothing disturbs, and how many requests it sends."""
     if not (undisturbed / "premortem.db").exists():
         with ScriptedLlm() as server:
             command(undisturbed, server.address)
-    return {"rows": rows(undisturbed / "premortem.db"), "requests": len(stored(undisturbed))}
+        usual_export = exported(undisturbed)
+    else:
+        usual_export = (undisturbed / "debugged.jsonl").read_bytes()
+    found = rows(undisturbed / "premortem.db")
+    return {"rows": found, "requests": len(stored(undisturbed)), "export": usual_export}
 
 
 def stored(folder: Path) -> set[str]:
@@ -160,6 +168,18 @@ def stored(folder: Path) -> set[str]:
         return set()
     with Store(folder / "premortem.db", busy_seconds=60) as store:
         return {call.request.request_id for call in store.load_llm_calls(RUN_ID)}
+
+
+def exported(folder: Path) -> bytes:
+    """Return the dataset that the run in `folder` exports, with every edit that passed."""
+    source, target = folder / "pairs.jsonl", folder / "debugged.jsonl"
+    pairs = [pair.model_dump(include={"prompt", "chosen", "rejected"}) for pair in FakeBench().dataset.pairs]
+    source.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    with Store(folder / "premortem.db", busy_seconds=60) as store:
+        edits = decided(store.passed_edits(RUN_ID), {}, unreviewed=True)
+    manifest = export_dataset(read_dataset(str(source)), edits, source, target, RUN_ID)
+    assert manifest.edits
+    return target.read_bytes()
 
 
 def kill_at(server: ScriptedLlm, process: BaseProcess, request: int, seconds: float) -> None:
@@ -177,7 +197,7 @@ def counts(server: ScriptedLlm) -> Counter[str]:
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))
-def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Path, usual: dict[str, Any]) -> None:
+def test_sigkill_pays_nothing_twice_and_changes_nothing(trial: int, tmp_path: Path, usual: dict[str, Any]) -> None:
     with ScriptedLlm(delay=DELAY) as server:
         chance = random.Random(trial)
         kill_at(
@@ -190,10 +210,11 @@ def test_sigkill_pays_nothing_twice_and_changes_no_row(trial: int, tmp_path: Pat
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE
     assert len(asked) == usual["requests"]
     assert rows(tmp_path / "premortem.db") == usual["rows"]
+    assert exported(tmp_path) == usual["export"]
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_no_row(
+def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_nothing(
     tmp_path: Path, usual: dict[str, Any]
 ) -> None:
     kills, chance = 6, random.Random(7)
@@ -211,5 +232,6 @@ def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_no_row(
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE * kills
     assert len(asked) == usual["requests"]
     assert rows(tmp_path / "premortem.db") == usual["rows"]
+    assert exported(tmp_path) == usual["export"]
     with Store(tmp_path / "premortem.db") as store:
         assert store.load_cost(RUN_ID).llm_calls == len(asked)

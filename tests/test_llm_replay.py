@@ -1,4 +1,4 @@
-"""A real LLM's run on the demo, repeated from its recording without any endpoint: the same edits, the same export.
+"""A real LLM's run on the demo, repeated from its recording: the same edits, the same export, whatever kills it.
 
 The recording was made with Qwen2.5-Coder-1.5B-Instruct over HTTP; `tests/demo/llm.json` says with which options, and
 what came of it.
@@ -9,12 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from premortem.agent.ledger import SIDE_BY_SIDE
+from premortem.agent.store import Store
+from replayed_llm import ReplayedLlm
+from scripted_llm import CANARY
 
 ROOT = Path(__file__).parent.parent
 RECORDING = Path(__file__).parent / "demo" / "llm.jsonl"
@@ -63,3 +70,36 @@ def test_every_fixable_finding_has_an_accepted_edit_by_the_llm(run: dict[str, An
 def test_the_export_is_the_same_byte_for_byte(run: dict[str, Any], folder: Path) -> None:
     agent("export", run["run_id"], "-o", folder / "out.jsonl", folder=folder)
     assert hashlib.sha256((folder / "out.jsonl").read_bytes()).hexdigest() == RECORDED["export_sha256"]
+
+
+@pytest.mark.usefixtures("socket_enabled")
+def test_a_run_over_http_that_is_killed_pays_nothing_twice_and_exports_the_same(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    """Killed while the spec is read, while edits are written, and near the end."""
+    with ReplayedLlm(RECORDING, delay=0.05) as server:
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "OPENAI_BASE_URL": server.address, "OPENAI_API_KEY": CANARY}
+        command = ["run", "--spec", "runs/demo/spec.md", "--llm", server.model, *RECORDED["options"]]
+        settled: dict[str, int] = {}
+        for requests in (5, 60, 150, None):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "premortem.agent", *command, "--json", "--runs-dir", str(tmp_path)],
+                env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while requests is not None and len(server.requests) < requests and process.poll() is None:
+                time.sleep(0.01)
+            if requests is not None:
+                process.kill()
+            code = process.wait()
+            assert code == (0 if requests is None else -signal.SIGKILL)
+            asked = server.counts()
+            assert {key: asked[key] for key in settled} == settled, "what was answered before is asked no more"
+            with Store(tmp_path / "premortem.db") as store:
+                held = {call.request.request_id for call in store.load_llm_calls(RECORDED["run_id"])}
+            settled = {key: asked[key] for key in held}
+        assert len(asked) == RECORDED["llm_calls"]
+        assert sum(asked.values()) - len(asked) <= 3 * SIDE_BY_SIDE
+    agent("export", RECORDED["run_id"], "-o", tmp_path / "out.jsonl", folder=tmp_path)
+    assert hashlib.sha256((tmp_path / "out.jsonl").read_bytes()).hexdigest() == RECORDED["export_sha256"]
+    read = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path for path, held in read.items() if CANARY.encode() in held] == []
