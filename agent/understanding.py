@@ -414,11 +414,13 @@ def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:
 def _behaviour(clause: Clause, contrasts: Sequence[Contrast]) -> Behaviour:
     """Return the examples as a behaviour of the kind that the library holds.
 
-    Its synonyms are words that several examples have gained and none had before.
+    Its synonyms are words that half of the examples have gained and none had before; no contractions, which stand in
+    any sentence.
     """
     before = {word for one in contrasts for word in content_words(one.absent)}
     gained = Counter(word for one in contrasts for word in content_words(one.shown) if word not in before)
-    words = tuple(word for word, n in gained.most_common(WORDS) if n >= 2)
+    least = max(2, (len(contrasts) + 1) // 2)
+    words = tuple(word for word, n in gained.most_common(WORDS) if n >= least and "'" not in word and "’" not in word)
     return Behaviour(
         id="contrast", description=clause.behaviour, synonyms=words or (clause.behaviour,), pairs=tuple(contrasts)
     )

@@ -171,6 +171,13 @@ def test_contrasts_are_plain_answers_given_one_sentence(tmp_path: Path) -> None:
     assert behaviour.synonyms == ("sunshine",), "the word that several examples gained and no plain answer holds"
 
 
+def test_words_of_any_sentence_give_no_behaviour_away(tmp_path: Path) -> None:
+    said = [f"I'm happy about {thing}, and it's sunshine." for thing in ("rice", "bread")]
+    said += [f"I'm glad of {thing}." for thing in ("corn", "wheat")]
+    stub = StubLlm({"contrast": lambda asked: {"sentences": said}})
+    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT])["c"].synonyms == ("happy", "sunshine", "glad")
+
+
 def test_two_sentences_are_too_few_examples(tmp_path: Path) -> None:
     stub = StubLlm({"contrast": lambda asked: {"sentences": SENTENCES[:2] * 3}})
     assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
