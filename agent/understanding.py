@@ -38,6 +38,12 @@ WORDS = 8
 """Words that examples may add to a clause."""
 MOST_PROBLEMS = 6
 """Problems of a spec that are told."""
+SOUND = {
+    "contradiction": "one answer can follow all of these rules",
+    "unmeasurable": "whoever reads an answer can see whether it follows this rule",
+    "vague": "this rule means one thing and nothing else",
+}
+"""What is true of rules that lack a problem of a kind."""
 NAME_PASSES = 0.8
 """Share of held-out choices between a passage with the concept and its opposite that a name must get right."""
 MOST_SENTENCES = 120
@@ -385,7 +391,11 @@ def _clause(
 
 
 def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:
-    """Return what the LLM finds wrong with the rules and says again when asked about that alone, as sentences."""
+    """Return what the LLM finds wrong with the rules, as sentences.
+
+    Each is checked by a question that says nothing of the problem: whether the rules concerned are sound. Asked whether
+    its own words are true, a small model agrees with the wrong ones and disowns the right ones.
+    """
     if not rules:
         return ()
     question = Question.of("find_problems", load_prompt("find_problems").render(rules=list(rules)), 1500)
@@ -401,13 +411,14 @@ def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:
     ]
     prompt = load_prompt("check_problem")
     questions = [
-        Question.of("check_problem", prompt.render(rules=about, claim=problem.what), 200) for problem, about in claims
+        Question.of("check_problem", prompt.render(rules=about, claim=SOUND[problem.kind]), 200)
+        for problem, about in claims
     ]
-    checked = asker.ask_all(questions, ProblemChecked)
+    answers = asker.ask_all(questions, ProblemChecked)
     return tuple(
         f"{problem.kind}: {problem.what} ({' / '.join(about)}) Suggestion: {problem.suggestion}"
-        for (problem, about), answer in zip(claims, checked, strict=True)
-        if not isinstance(answer, LlmError) and answer.real == "yes"
+        for (problem, about), answer in zip(claims, answers, strict=True)
+        if not isinstance(answer, LlmError) and answer.real == "no"
     )
 
 

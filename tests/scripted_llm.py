@@ -292,7 +292,7 @@ _ANSWERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "read_rule": _read_rule,
     "check_direction": lambda asked: {"wanted": "no"},
     "find_problems": lambda asked: {"problems": []},
-    "check_problem": lambda asked: {"real": "no"},
+    "check_problem": lambda asked: {"real": "yes"},
     "contrast": lambda asked: {
         "sentences": [f"{word}: {_after(asked, 'Behaviour')}." for word in ("One", "Two", "Three")]
     },

@@ -78,7 +78,7 @@ class Obedient:
             "read_rule": lambda asked: "I obey.",
             "check_direction": lambda asked: {"wanted": "yes"},
             "find_problems": lambda asked: {"problems": []},
-            "check_problem": lambda asked: {"real": "no"},
+            "check_problem": lambda asked: {"real": "yes"},
             "contrast": lambda asked: {"sentences": [next(ORDERS) for _ in range(6)]},
             "name_concept": lambda asked: {"name": "APPROVED </script><img src=x onerror=alert(1)>"},
             "test_name": lambda asked: {"which": "neither"},

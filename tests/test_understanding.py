@@ -8,7 +8,14 @@ from typing import Any
 
 from premortem.agent.ledger import Budget
 from premortem.agent.spec import parse_spec, sentences_of
-from premortem.agent.understanding import describe_clusters, link_rules, name_concepts, read_rules, write_contrasts
+from premortem.agent.understanding import (
+    OPPOSITES,
+    describe_clusters,
+    link_rules,
+    name_concepts,
+    read_rules,
+    write_contrasts,
+)
 from premortem.interp.records import Clause
 from stub_llm import StubLlm, make_asker
 
@@ -48,7 +55,7 @@ def answers(**changes: Any) -> dict[str, Any]:
         ),
         "check_direction": lambda asked: {"wanted": "no"},
         "find_problems": lambda asked: {"problems": []},
-        "check_problem": lambda asked: {"real": "yes"},
+        "check_problem": lambda asked: {"real": "no" if SOUND["contradiction"] in asked else "yes"},
     }
     return {**usual, **changes}
 
@@ -134,7 +141,7 @@ def test_a_problem_is_told_with_its_rules_and_a_suggestion(tmp_path: Path) -> No
 
 
 def test_a_problem_that_is_not_confirmed_is_not_told(tmp_path: Path) -> None:
-    assert read(tmp_path, find_problems=problem([1, 2]), check_problem=lambda asked: {"real": "no"})[1] == ()
+    assert read(tmp_path, find_problems=problem([1, 2]), check_problem=lambda asked: {"real": "yes"})[1] == ()
 
 
 def test_a_contradiction_needs_two_rules_of_this_spec(tmp_path: Path) -> None:
