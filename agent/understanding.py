@@ -21,6 +21,7 @@ from pydantic import Field
 
 from premortem.agent.asking import Asker, Question
 from premortem.agent.spec import Spec, clause_from, content_words, sentences_of
+from premortem.agent.spec_problems import find_problems
 from premortem.interp.errors import LlmError
 from premortem.interp.records import Clause, Direction, Record
 from premortem.interp.sentences import split
@@ -36,14 +37,6 @@ LEAST_CONTRASTS = 3
 """Fewer teach the lens nothing."""
 WORDS = 8
 """Words that examples may add to a clause."""
-MOST_PROBLEMS = 6
-"""Problems of a spec that are told."""
-SOUND = {
-    "contradiction": "one answer can follow all of these rules",
-    "unmeasurable": "whoever reads an answer can see whether it follows this rule",
-    "vague": "this rule means one thing and nothing else",
-}
-"""What is true of rules that lack a problem of a kind."""
 NAME_PASSES = 0.8
 """Share of held-out choices between a passage with the concept and its opposite that a name must get right."""
 MOST_SENTENCES = 120
@@ -63,33 +56,6 @@ class RuleRead(Record):
     """When it applies; empty: always."""
     limit_percent: float | None
     """Share of answers that may break it, in per cent; null: the sentence names none."""
-
-
-class SpecProblem(Record):
-    """What stops rules from being checked."""
-
-    rules: list[int]
-    """Numbers of the rules, from 1."""
-    kind: Literal["contradiction", "unmeasurable", "vague"]
-    """What is the matter."""
-    what: str
-    """The problem in one sentence."""
-    suggestion: str
-    """What to write instead."""
-
-
-class ProblemsRead(Record):
-    """Answer to the prompt `find_problems`."""
-
-    problems: list[SpecProblem]
-    """What cannot be checked."""
-
-
-class ProblemChecked(Record):
-    """Answer to the prompt `check_problem`."""
-
-    real: Literal["yes", "no"]
-    """Whether it is true."""
 
 
 class DirectionRead(Record):
@@ -183,7 +149,7 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
         if (clause := _clause(sentence, read.get(sentence), built_in.get(sentence), sentence in other, spec))
     ]
     distinct = _distinct(clauses, built_in)
-    problems = _problems(asker, [clause.text for clause in distinct])
+    problems = find_problems(asker, [clause.text for clause in distinct])
     return Reading(clauses=distinct, problems=problems)
 
 
@@ -388,38 +354,6 @@ def _clause(
         return clause
     words = (*clause.words, *content_words(read.behaviour))
     return clause.model_copy(update={"words": tuple(dict.fromkeys(words)), "about": read.behaviour})
-
-
-def _problems(asker: Asker, rules: Sequence[str]) -> tuple[str, ...]:
-    """Return what the LLM finds wrong with the rules, as sentences.
-
-    Each is checked by a question that says nothing of the problem: whether the rules concerned are sound. Asked whether
-    its own words are true, a small model agrees with the wrong ones and disowns the right ones.
-    """
-    if not rules:
-        return ()
-    question = Question.of("find_problems", load_prompt("find_problems").render(rules=list(rules)), 1500)
-    (found,) = asker.ask_all([question], ProblemsRead)
-    if isinstance(found, LlmError):
-        return ()
-    claims = [
-        (problem, [rules[n - 1] for n in dict.fromkeys(problem.rules) if 1 <= n <= len(rules)])
-        for problem in found.problems
-    ]
-    claims = [(p, about) for p, about in claims if len(about) >= (2 if p.kind == "contradiction" else 1)][
-        :MOST_PROBLEMS
-    ]
-    prompt = load_prompt("check_problem")
-    questions = [
-        Question.of("check_problem", prompt.render(rules=about, claim=SOUND[problem.kind]), 200)
-        for problem, about in claims
-    ]
-    answers = asker.ask_all(questions, ProblemChecked)
-    return tuple(
-        f"{problem.kind}: {problem.what} ({' / '.join(about)}) Suggestion: {problem.suggestion}"
-        for (problem, about), answer in zip(claims, answers, strict=True)
-        if not isinstance(answer, LlmError) and answer.real == "no"
-    )
 
 
 def _behaviour(clause: Clause, contrasts: Sequence[Contrast]) -> Behaviour:

@@ -18,6 +18,7 @@ from premortem.agent.ledger import SIDE_BY_SIDE, Budget, Ledger
 from premortem.agent.llm_author import InventedPairs, LlmAuthor, Mended, WholeText
 from premortem.agent.llm_planner import MOST_LOOKS
 from premortem.agent.runs import identify
+from premortem.agent.spec_problems import ProblemChecked, ProblemsRead
 from premortem.agent.store import Store
 from premortem.agent.understanding import (
     ChoiceRead,
@@ -26,8 +27,6 @@ from premortem.agent.understanding import (
     DirectionRead,
     LinkRead,
     NameRead,
-    ProblemChecked,
-    ProblemsRead,
     RuleRead,
 )
 from premortem.interp.errors import (

@@ -8,8 +8,8 @@ from typing import Any
 
 from premortem.agent.ledger import Budget
 from premortem.agent.spec import parse_spec, sentences_of
+from premortem.agent.spec_problems import SOUND
 from premortem.agent.understanding import (
-    OPPOSITES,
     describe_clusters,
     link_rules,
     name_concepts,
