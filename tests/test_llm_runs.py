@@ -28,6 +28,7 @@ from premortem.agent.understanding import (
     LinkRead,
     NameRead,
     RuleRead,
+    shown_by,
 )
 from premortem.interp.errors import (
     LlmError,
@@ -157,7 +158,8 @@ def test_a_surprise_that_an_llm_recognises_is_worked_on_under_its_rule(store: St
     findings = store.load_findings(run_id)
     assert [finding.kind for finding in findings].count("surprise") == 0
     (linked,) = [finding for finding in findings if finding.concept_id == "c2"]
-    assert linked.clause_id == store.load_clauses(run_id)[0].clause_id
+    rules = [clause for clause in store.load_clauses(run_id) if shown_by(clause)]
+    assert linked.clause_id == rules[0].clause_id
     assert store.load_outcomes(run_id)[linked.finding_id].kind == "fixed"
     (call,) = [call for call in store.load_tool_calls(run_id) if call.tool == "link_surprises"]
     assert call.arguments["links"][0]["clause_id"] == linked.clause_id
