@@ -276,10 +276,12 @@ def confirms(evidence: Evidence, readout: Readout) -> bool:
     Data in which the sides differ at large (one complies, one refuses) makes every search one-sided; what it brings up
     must still be the behaviour that was looked for.
     """
-    if evidence.examples is None:
-        return True
-    n = len(evidence.examples)
-    return bool(roc_auc_score(np.arange(n) < n // 2, readout.score(evidence.examples)) >= CONFIRMED)
+    return evidence.examples is None or _tells_apart(readout, evidence.examples)
+
+
+def _tells_apart(readout: Readout, examples: Bag) -> bool:
+    n = len(examples)
+    return bool(roc_auc_score(np.arange(n) < n // 2, readout.score(examples)) >= CONFIRMED)
 
 
 def answers_to(readout: Readout, examples: Bag) -> float:
@@ -290,7 +292,7 @@ def answers_to(readout: Readout, examples: Bag) -> float:
     0 for fewer than LEAST_EXAMPLES.
     """
     n = len(examples) // 2
-    if n < LEAST_EXAMPLES or not confirms(Evidence("examples", np.zeros(0, bool), False, examples=examples), readout):
+    if n < LEAST_EXAMPLES or not _tells_apart(readout, examples):
         return 0.0
     fires = readout.fires(examples)
     return float(fires[:n].mean() - fires[n:].mean())

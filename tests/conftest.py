@@ -1,9 +1,13 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from premortem.agent.store import Store
+from scripted_llm import CANARY, QuietTime
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,21 @@ def model_dir() -> Path:
     from premortem.interp.models import fetch_model
 
     return fetch_model(offline=True)
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
+    """The key, and no waiting between tries; `slept` says for how long it would have been."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    quiet = QuietTime()
+    monkeypatch.setattr("openai._base_client.time", quiet)
+    monkeypatch.setattr("tenacity.nap.time", quiet)
+    return quiet
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An open run database."""
+    with Store(tmp_path / "premortem.db") as opened:
+        yield opened

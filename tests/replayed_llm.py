@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from scripted_llm import Asked, Response, ScriptedLlm, completion, refused
 
@@ -19,19 +17,11 @@ class ReplayedLlm(ScriptedLlm):
         self.model: str = calls[0]["model"]
         self._replies = {call["request_id"]: call["reply"] for call in calls}
 
-    def respond(self, body: dict[str, Any], headers: dict[str, str]) -> Response:
-        """Take a request down and return what was recorded; refuse what never was."""
-        asked = Asked(body, headers)
-        with self._lock:
-            self.requests.append(asked)
-        self.pause(self.delay)
+    def reply(self, number: int, asked: Asked) -> Response:
+        """Return what was recorded; refuse what never was."""
         reply = self._replies.get(asked.key)
         if reply is None:
             return refused(404, f"request {asked.key} was never recorded")
         usage = {name: reply[name] for name in ("prompt_tokens", "completion_tokens")}
         calls = [(use["name"], use["arguments"]) for use in reply["tool_uses"]]
         return completion(reply["text"], calls, finish=reply["finish"], usage=usage)
-
-    def counts(self) -> Counter[str]:
-        """Return how often each request came in."""
-        return Counter(asked.key for asked in self.requests)

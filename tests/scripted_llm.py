@@ -14,6 +14,7 @@ import re
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,11 +144,20 @@ class ScriptedLlm:
 
     def respond(self, body: dict[str, Any], headers: dict[str, str]) -> Response:
         """Take a request down and return what is sent."""
+        asked = Asked(body, headers)
         with self._lock:
             number = len(self.requests)
-            self.requests.append(Asked(body, headers))
+            self.requests.append(asked)
         self.pause(self.delay)
-        return self.misbehave(number, body) or self.answer(body)
+        return self.reply(number, asked)
+
+    def reply(self, number: int, asked: Asked) -> Response:
+        """Return what is sent in answer to a request; `number` counts from 0."""
+        return self.misbehave(number, asked.body) or self.answer(asked.body)
+
+    def counts(self) -> Counter[str]:
+        """Return how often each request came in, by its Idempotency-Key."""
+        return Counter(asked.key for asked in self.requests)
 
     def pause(self, seconds: float) -> bool:
         """Wait, at most until the server closes; return whether it has."""
@@ -318,15 +328,6 @@ class QuietTime:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
-
-
-def quietly(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
-    """Set the key, and have nobody wait between tries; `slept` says for how long it would have been."""
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    quiet = QuietTime()
-    monkeypatch.setattr("openai._base_client.time", quiet)
-    monkeypatch.setattr("tenacity.nap.time", quiet)
-    return quiet
 
 
 def fails(kind: type[LlmError], does: Callable[[], object]) -> str:

@@ -16,16 +16,9 @@ from premortem.agent.llm import Endpoint
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmMisconfigured, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
-from scripted_llm import QuietTime, Response, ScriptedLlm, completion, fails, quietly, refused
+from scripted_llm import Response, ScriptedLlm, completion, fails, refused
 
-pytestmark = pytest.mark.usefixtures("socket_enabled")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
-    """The key, and no waiting between tries; `slept` says for how long it would have been."""
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    return quietly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
 
 class Colour(Record):

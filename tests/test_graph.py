@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,6 @@ Start = Callable[..., str]
 
 def make_settings(**changes: Any) -> RunSettings:
     return RunSettings(spec_path="spec.md", spec_text="be kind", data="pairs.jsonl", **changes)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "premortem.db") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from scripted_llm import (
     ScriptedLlm,
     completion,
     fails,
-    quietly,
     refused,
     said,
     whole,
@@ -34,14 +33,7 @@ from scripted_llm import (
 
 REQUEST = Request(model="m", messages=(ChatMessage(role="user", content="Say hello."),))
 
-pytestmark = pytest.mark.usefixtures("socket_enabled")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> QuietTime:
-    """The key, and no waiting between tries; `slept` says for how long it would have been."""
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    return quietly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
 
 def ask(response: Response | None, *, retries: int = 0, timeout: float = 1.0, request: Request = REQUEST) -> Reply:

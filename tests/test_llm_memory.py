@@ -7,7 +7,6 @@ import multiprocessing
 import random
 import signal
 import time
-from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,9 @@ from premortem.interp.errors import (
     LlmMisconfigured,
 )
 from premortem.interp.pairs import read_dataset
-from scripted_llm import CANARY, ScriptedLlm, quietly
+from scripted_llm import CANARY, ScriptedLlm
 
-pytestmark = pytest.mark.usefixtures("socket_enabled")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key, and no waiting between tries."""
-    quietly(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with Store(tmp_path / "premortem.db") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
 
 def test_another_run_with_the_same_questions_sends_nothing(store: Store) -> None:
@@ -192,10 +179,6 @@ def kill_at(server: ScriptedLlm, process: BaseProcess, request: int, seconds: fl
     assert process.exitcode in (0, -signal.SIGKILL)
 
 
-def counts(server: ScriptedLlm) -> Counter[str]:
-    return Counter(asked.key for asked in server.requests)
-
-
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_sigkill_pays_nothing_twice_and_changes_nothing(trial: int, tmp_path: Path, usual: dict[str, Any]) -> None:
     with ScriptedLlm(delay=DELAY) as server:
@@ -205,7 +188,7 @@ def test_sigkill_pays_nothing_twice_and_changes_nothing(trial: int, tmp_path: Pa
         )
         paid = stored(tmp_path)
         command(tmp_path, server.address)
-        asked = counts(server)
+        asked = server.counts()
     assert {key: asked[key] for key in paid} == dict.fromkeys(paid, 1)
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE
     assert len(asked) == usual["requests"]
@@ -223,11 +206,11 @@ def test_a_run_killed_again_and_again_pays_nothing_twice_and_changes_nothing(
         for _ in range(kills):
             request = len(server.requests) + chance.randint(1, usual["requests"] // kills)
             kill_at(server, spawn(tmp_path, server.address), request, chance.uniform(0, 0.1))
-            asked = counts(server)
+            asked = server.counts()
             assert {key: asked[key] for key in settled} == settled, "what was answered before is asked no more"
             settled = {key: asked[key] for key in stored(tmp_path)}
         command(tmp_path, server.address)
-        asked = counts(server)
+        asked = server.counts()
     assert {key: asked[key] for key in settled} == settled
     assert sum(asked.values()) - len(asked) <= SIDE_BY_SIDE * kills
     assert len(asked) == usual["requests"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from llm_runs import holding_the_key
 from premortem.agent.ledger import SIDE_BY_SIDE
 from premortem.agent.store import Store
 from replayed_llm import ReplayedLlm
@@ -101,5 +102,4 @@ def test_a_run_over_http_that_is_killed_pays_nothing_twice_and_exports_the_same(
         assert sum(asked.values()) - len(asked) <= 3 * SIDE_BY_SIDE
     agent("export", RECORDED["run_id"], "-o", tmp_path / "out.jsonl", folder=tmp_path)
     assert hashlib.sha256((tmp_path / "out.jsonl").read_bytes()).hexdigest() == RECORDED["export_sha256"]
-    read = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert [path for path, held in read.items() if CANARY.encode() in held] == []
+    assert holding_the_key(tmp_path) == []

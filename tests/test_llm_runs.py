@@ -40,21 +40,9 @@ from premortem.interp.errors import (
 from premortem.interp.progress import NullProgress
 from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
 from premortem.tools.author import NewPairs, Task
-from scripted_llm import CANARY, Response, ScriptedLlm, completion, quietly, refused
+from scripted_llm import CANARY, Response, ScriptedLlm, completion, refused
 
-pytestmark = pytest.mark.usefixtures("socket_enabled")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key, and no waiting between tries."""
-    quietly(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with Store(tmp_path / "premortem.db") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
 
 # The server itself

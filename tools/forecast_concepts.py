@@ -16,6 +16,7 @@ from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
+from premortem.tools.link_surprises import link_to
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
@@ -88,7 +89,7 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     findings = _clause_findings(bench, forecaster)
     findings += _surprises(bench, surprises, findings, forecaster)
     bench.findings = {finding.finding_id: finding for finding in findings}
-    bench.link(_answering(bench, [f for f in findings if f.kind == "surprise"], forecaster))
+    link_to(bench, _answering(bench, [f for f in findings if f.kind == "surprise"]), forecaster)
     bench.reading.forget_learner()
 
 
@@ -158,28 +159,20 @@ def _shared(one: Finding, other: Finding) -> float:
     return len(a & b) / max(len(a | b), 1)
 
 
-def _answering(bench: Workbench, surprises: Sequence[Finding], forecaster: str) -> dict[str, Finding]:
-    """Return the findings that surprises make whose concept fires on a clause's own examples, by the surprise's id.
-
-    The clause is the one whose examples make it fire most.
-    """
-    shown = {
-        clause.clause_id: examples(bench, behaviour)
-        for clause in bench.clauses
-        if (behaviour := bench.contrasts.get(clause.clause_id)) is not None
-    }
-    clauses = [clause for clause in bench.clauses if clause.clause_id in shown]
-    linked: dict[str, Finding] = {}
-    for surprise in surprises if clauses else ():
+def _answering(bench: Workbench, surprises: Sequence[Finding]) -> dict[str, Clause]:
+    """Return the clause whose examples each surprise's concept fires on most, by finding_id, where there is one."""
+    clauses = [clause for clause in bench.clauses if clause.clause_id in bench.contrasts]
+    if not surprises or not clauses:
+        return {}
+    shown = [examples(bench, bench.contrasts[clause.clause_id]) for clause in clauses]
+    about: dict[str, Clause] = {}
+    for surprise in surprises:
         readout = bench.concept(surprise.concept_id).readout
-        strength = [answers_to(readout, shown[clause.clause_id]) for clause in clauses]
+        strength = [answers_to(readout, each) for each in shown]
         best = int(np.argmax(strength))
-        if strength[best] < ANSWERS:
-            continue
-        found = measured(bench, bench.reading, surprise.concept_id, forecaster, clauses[best])
-        if found is not None:
-            linked[surprise.finding_id] = with_start_rate(bench, found)
-    return linked
+        if strength[best] >= ANSWERS:
+            about[surprise.finding_id] = clauses[best]
+    return about
 
 
 def _jaccard(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:

@@ -6,8 +6,10 @@ LLM, a person) says so here; whether the rule is broken is still for the forecas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from premortem.interp.errors import ToolError
-from premortem.interp.records import Finding, Record
+from premortem.interp.records import Clause, Finding, Record
 from premortem.tools.findings import measured
 from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
@@ -35,7 +37,7 @@ def link_surprises(bench: Workbench, args: LinkArgs) -> tuple[Finding, ...]:
     A surprise whose effect respects its rule stays a surprise. Raises ToolError for a finding that is none and for a
     clause that the spec lacks; then nothing is changed.
     """
-    linked: dict[str, Finding] = {}
+    about: dict[str, Clause] = {}
     for link in args.links:
         surprise = bench.finding(link.finding_id)
         clause = next((clause for clause in bench.clauses if clause.clause_id == link.clause_id), None)
@@ -43,8 +45,19 @@ def link_surprises(bench: Workbench, args: LinkArgs) -> tuple[Finding, ...]:
             raise ToolError(f"finding {link.finding_id} is no surprise: a rule is known for it")
         if clause is None:
             raise ToolError(f"the spec has no clause {link.clause_id!r}")
-        found = measured(bench, bench.reading, surprise.concept_id, bench.settings.forecaster, clause)
+        about[link.finding_id] = clause
+    return link_to(bench, about, bench.settings.forecaster)
+
+
+def link_to(bench: Workbench, about: Mapping[str, Clause], forecaster: str) -> tuple[Finding, ...]:
+    """Put findings of rules in the place of the surprises that break the rule they are about, and return them.
+
+    `about` holds the rule of each surprise, by its finding_id.
+    """
+    linked: dict[str, Finding] = {}
+    for finding_id, clause in about.items():
+        found = measured(bench, bench.reading, bench.finding(finding_id).concept_id, forecaster, clause)
         if found is not None:
-            linked[link.finding_id] = with_start_rate(bench, found)
+            linked[finding_id] = with_start_rate(bench, found)
     bench.link(linked)
     return tuple(linked.values())
