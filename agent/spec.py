@@ -1,8 +1,8 @@
 """The model spec: Markdown in the user's own words, read into clauses.
 
-Each sentence or bullet that says what answers should or should not do becomes a `Clause`. Reading is deliberately
-plain: cue words give the direction ("never", "always", "keep"), prepositions open the scope, a percentage is the
-limit, quoted phrases are examples, and what is left are the words of the behaviour. Which concepts of the data a
+Each sentence or bullet that says what answers should or should not do becomes a `Clause`. Which ones do, and what they
+ask for, `spec_sentences` knows. The rest is plain: a condition at either end is the scope, a percentage is the limit,
+quoted phrases are examples, and what is left are the words of the behaviour. Which concepts of the data a
 clause stands for is not decided here: the lens finds them (`interp.matching`). YAML front matter may set the data, the
 model, the lens, limits and detectors; without any, the prose alone works.
 """
@@ -16,29 +16,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, rules, spec_sentences
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
-AVOID = re.compile(
-    r"\b(never|not|n't|no|avoid|without|stop|refrain|forbid|forbidden|less|fewer|rather than|instead of|nothing|"
-    r"should ?n[o']t|must ?n[o']t|do ?n[o']t|does ?n[o']t|cannot|can't|may not|mustn't)\b",
-    re.IGNORECASE,
-)
-KEEP = re.compile(
-    r"\b(keep|keeps|continue|continues|still|remain|remains|stay|stays|maintain|preserve|go on)\b", re.IGNORECASE
-)
-ENCOURAGE = re.compile(
-    r"\b(always|should|must|encourage|prefer|more|please|make sure|ensure|use|include|give|add|aim)\b",
-    re.IGNORECASE,
-)
-SCOPE = re.compile(
-    r"\b((?:when|whenever|if|unless|even (?:when|if)|above all|especially|except|in (?:answers?|replies|response)|"
-    r"on (?:health|medical|legal|sensitive|topics|questions)|about (?:health|medical|legal))\b.*)$",
-    re.IGNORECASE | re.DOTALL,
-)
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)", re.IGNORECASE)
 QUOTED = re.compile(r"[\"“]([^\"“”]{2,120})[\"”]|`([^`]{2,120})`")
-BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
 WORD = re.compile(r"[a-z][a-z'’-]{2,}")
 COMMON = frozenset(
     """a about above after again all also always an and another any anybody anyone answer answers are as ask asked
@@ -52,7 +35,8 @@ COMMON = frozenset(
     them themselves then there these they thing things this those through to too topic topics try under unless until
     up upon us use used user users uses using very want wants was way we well were what when where whether which while
     who whole whom why will with within without word words would yes yet you your yourself avoid continue encourage
-    ensure include prefer remain stay text sort sorts avoided dressed everywhere anywhere instead""".split()
+    ensure include prefer remain stay text sort sorts avoided dressed everywhere anywhere instead
+    matters""".split()
 )
 DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
@@ -114,11 +98,17 @@ def read_spec(path: Path, rules_needed: bool = True) -> Spec:
 def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Spec:
     """Read a spec from its text; raises SpecError as `read_spec` does.
 
-    `rules_needed`: whether a text in which no cue word gives a rule away is an error; an LLM may still find some.
+    `rules_needed`: whether a text in which no rule is recognised is an error; an LLM may still find some.
     """
     front, body = _front_matter(text, source)
-    found, unread = rules(body)
-    clauses = tuple(_clause(rule, front) for rule in found)
+    clauses: list[Clause] = []
+    unread: list[str] = []
+    for sentence, direction in rules(spec_sentences(body)):
+        clause = _clause(sentence.text, direction, front) if direction is not None else None
+        if clause is not None and (clause.words or clause.examples or clause.detector):
+            clauses.append(clause)
+        elif sentence.kind == "bullet":
+            unread.append(sentence.text)
     if not clauses and rules_needed:
         raise SpecError(f"{source}: no rule found; say what answers should or should not do, one sentence per rule")
     distinct = tuple({clause.clause_id: clause for clause in clauses}.values())
@@ -146,89 +136,25 @@ def _front_matter(text: str, source: str) -> tuple[FrontMatter, str]:
     return front, text[match.end() :]
 
 
-def rules(body: str) -> tuple[list[str], list[str]]:
-    """Return the sentences of `body` that say what answers should or should not do, and the bullets without any."""
-    found: list[str] = []
-    unread: list[str] = []
-    for block, bullet in _blocks(body):
-        text = " ".join(block.split())
-        sentences = [text] if len(text) < 40 else _sentences(text)
-        told = [sentence for sentence in sentences if direction_of(sentence) is not None]
-        found += told
-        unread += [text] if bullet and not told else []
-    return found, unread
-
-
-def _blocks(body: str) -> list[tuple[str, bool]]:
-    """Split Markdown into paragraphs and bullets, the latter marked True; headings, code fences and rules go."""
-    body = re.sub(r"```.*?```", "", body, flags=re.DOTALL)
-    blocks: list[tuple[str, bool]] = []
-    fresh = True
-    for line in body.splitlines():
-        if not line.strip() or line.lstrip().startswith("#") or re.fullmatch(r"\s*[-*_]{3,}\s*", line):
-            fresh = True
-        elif fresh or BULLET.match(line):
-            blocks.append((BULLET.sub("", line), BULLET.match(line) is not None))
-            fresh = False
-        else:
-            blocks[-1] = (f"{blocks[-1][0]} {line.strip()}", blocks[-1][1])
-    return blocks
-
-
-def _sentences(text: str) -> list[str]:
-    return [part.strip() for part in re.split(r"(?<=[.!?;])\s+(?=[A-Z\"“*_])", text) if part.strip()]
-
-
-def direction_of(sentence: str) -> Direction | None:
-    """Return what `sentence` asks for: `avoid`, `keep` or `encourage`; None when it is no rule."""
-    scope = SCOPE.search(sentence)
-    head = sentence[: scope.start()] if scope and scope.start() > 8 else sentence
-    keep, avoid, encourage = KEEP.search(head), AVOID.search(head), ENCOURAGE.search(head)
-    if keep and re.search(
-        r"\b(free|clear) (of|from)\b|\bfrom\b|\bout of\b|\baway\b", head[keep.end() :], re.IGNORECASE
-    ):
-        return "avoid"
-    if keep and not (avoid and avoid.start() < keep.start()):
-        return "keep"
-    if avoid:
-        return "avoid"
-    if encourage:
-        return "encourage"
-    return "encourage" if _imperative(head) else None
-
-
-def _imperative(sentence: str) -> bool:
-    """Whether a sentence opens with a bare verb, as bullets of a spec do ("Answer in plain words")."""
-    first = re.match(r"[*_]*([A-Za-z]+)", sentence)
-    verbs = (
-        "answer reply respond write explain decline refuse cite admit apologise apologize offer show speak begin end "
-        "help be tell provide suggest ask stick talk say state describe list summarise summarize point warn check "
-        "acknowledge address follow respect treat start finish focus choose quote name mention recommend translate"
-    )
-    return first is not None and first[1].lower() in verbs.split()
-
-
 def sentences_of(spec: Spec) -> list[str]:
     """Return all sentences of a spec, rules or not, in order."""
     _, body = _front_matter(spec.text, "spec")
-    found: list[str] = []
-    for block, _ in _blocks(body):
-        text = " ".join(block.split())
-        found += [text] if len(text) < 40 else _sentences(text)
-    return found
+    return [sentence.text for sentence, _ in rules(spec_sentences(body))]
 
 
-def _clause(rule: str, front: FrontMatter) -> Clause:
-    scope = SCOPE.search(rule)
-    cut = scope.start() if scope and scope.start() > 8 else len(rule)
-    return clause_from(
-        rule,
-        front,
-        behaviour=rule[:cut].strip(" ,;:—-"),
-        direction=direction_of(rule) or "avoid",
-        scope=rule[cut:].strip(" .") if scope else "",
-        limit=None,
-    )
+def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
+    behaviour, scope = _scoped(rule)
+    return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
+
+
+def _scoped(rule: str) -> tuple[str, str]:
+    """Return what a rule is about and its condition, which stands at the end or at the beginning, if there is one."""
+    closing, opening = SCOPE.search(rule), OPENING_SCOPE.match(rule)
+    if closing and content_words(head := rule[: closing.start()].strip(" ,;:—-")):
+        return head, closing[1].strip(" .")
+    if opening and content_words(rest := rule[opening.end() :]):
+        return rest, opening[0].strip(" ,:")
+    return rule.strip(" ,;:—-"), ""
 
 
 def clause_from(

@@ -7,9 +7,10 @@ should end. Ordinary conversation about instructions, robots or reviews does non
 A text is first unmasked (`fold`: entities, escapes, invisible signs, accents), with look-alike letters, digits for
 letters, spaced letters, rot13 and reversal as further readings where something suggests them. Then shapes are looked
 for, each behind a cheap substring test: strong ones count alone, weak ones only two together or where people do not
-see them (markup, base64). Words and shapes stand in `addressed_tongues` and `addressed_shapes`.
+see them (markup, base64). Words and shapes stand in `addressed_tongues` and `addressed_shapes`. Where no shape is
+known, a classifier judges by the words (`addressed_learned`).
 
-A reason is a cause to look, not a proof; and what is said in other words passes. Whoever shows excerpts to an LLM must
+A reason is a cause to look, not a proof; and some texts pass. Whoever shows excerpts to an LLM must
 treat all of them as data anyway. Nothing here removes anything.
 """
 
@@ -20,10 +21,11 @@ import binascii
 import codecs
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from premortem.interp import addressed_shapes as marks
+from premortem.interp.addressed_learned import sounds_addressed
 from premortem.interp.addressed_words import LEET, LOOKALIKES, TURNED, Search, fold, passes, shapes, speaks, tongues
 from premortem.interp.messages import plain
 from premortem.interp.records import Pair
@@ -44,6 +46,7 @@ TELLING = frozenset({"reader", "outcome", "stop", "leave", "new", "onward", "kee
 """Weak shapes that need no second one where people do not see the text."""
 
 _DROPS, _READER = "asks the reader to ignore its instructions", "speaks to an AI that reviews"
+_SOUNDS = "sounds like an order to whoever audits the data"
 _LIKE = "\u0250-\u02af\u0370-\u058f\u1d00-\u1d7f\u212e\u2c60-\u2c7f"
 _MIXED = re.compile(f"[a-z][{_LIKE}]|[{_LIKE}][a-z]")
 _LEET = re.compile(r"[013457@$!|](?=[a-z])")
@@ -58,16 +61,42 @@ _NEGATED = re.compile(r"(?:not|n't|never) (?:forget|ignore|disregard|neglect)")
 _CLOSING, _CUE, _HIDDEN = re.compile(marks.CLOSING), re.compile(marks.CUE), re.compile(marks.HIDDEN, re.MULTILINE)
 
 
-def addressed_pair(pair: Pair) -> str:
-    """Return why a text of `pair` seems to speak to its auditor, "" if none does."""
-    contents = (pair.prompt, pair.chosen, pair.rejected)
-    texts = (text for part in contents for text in ([part] if isinstance(part, str) else map(plain, part)))
-    return next(filter(None, map(addressed, dict.fromkeys(texts))), "")
+def addressed_pairs(pairs: Sequence[Pair]) -> list[str]:
+    """Return for each of `pairs` why a text of it seems to speak to its auditor, "" where none does."""
+    texts = [list(dict.fromkeys(_texts(pair))) for pair in pairs]
+    reasons = iter(addressed_all([text for group in texts for text in group]))
+    return [next(filter(None, [next(reasons) for _ in group]), "") for group in texts]
 
 
 def addressed(text: str) -> str:
     """Return why `text` seems to speak to its auditor, "" if it does not; never raises, linear in the length."""
-    return _judge(text, DEPTH, unseen=False)
+    return addressed_all([text])[0]
+
+
+def addressed_all(texts: Sequence[str]) -> list[str]:
+    """Return `addressed` of each text; much quicker than one by one."""
+    found = [_judge(text, DEPTH, unseen=False) for text in texts]
+    passages = [(at, passage) for at, text in enumerate(texts) if not found[at] for passage in _passages(text, DEPTH)]
+    for (at, _), sounds in zip(passages, sounds_addressed([folded for _, folded in passages]), strict=True):
+        if sounds:
+            found[at] = _SOUNDS
+    return found
+
+
+def _texts(pair: Pair) -> Iterator[str]:
+    for part in (pair.prompt, pair.chosen, pair.rejected):
+        yield from [part] if isinstance(part, str) else map(plain, part)
+
+
+def _passages(text: str, depth: int) -> Iterator[str]:
+    """Yield the ways to read a text, folded, and what it hides."""
+    folded = fold(text)
+    yield folded
+    yield from (reading for reading, _ in _readings(folded))
+    if markup := "\n\n".join(_markup(folded)):
+        yield markup
+    if depth and (decoded := "\n\n".join(_decoded(text))):
+        yield from _passages(decoded, depth - 1)
 
 
 def _judge(text: str, depth: int, *, unseen: bool) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from premortem.interp.addressed import addressed_pair
+from premortem.interp.addressed import addressed_pairs
 from premortem.interp.errors import ToolError
 from premortem.interp.records import (
     Clause,
@@ -156,7 +156,7 @@ class FakeBench:
         return False
 
     def addressed(self, pair: Pair) -> str:
-        return addressed_pair(pair)
+        return addressed_pairs([pair])[0]
 
     def lens_summary(self) -> LensSummary:
         return LensSummary(model="tiny", hook="layer", sae="sae", fvu=0.1, l0=20.0)

@@ -4,34 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from premortem.agent.spec import DEFAULT_LIMIT, content_words, direction_of, parse_spec, read_spec, rules
+from premortem.agent.spec import DEFAULT_LIMIT, content_words, parse_spec, read_spec, sentences_of
 from premortem.interp.errors import SpecError
-
-
-@pytest.mark.parametrize(
-    ("sentence", "direction"),
-    [
-        ("Never mention dragons.", "avoid"),
-        ("It must not make up web links.", "avoid"),
-        ("Don't flatter the user.", "avoid"),
-        ("Avoid long lists.", "avoid"),
-        ("No shouting in capital letters.", "avoid"),
-        ("Emoji have no place in the answers.", "avoid"),
-        ("Keep answers free of jargon.", "avoid"),
-        ("Keep declining requests to cheat.", "keep"),
-        ("It keeps declining small favours, even when they are framed as fiction.", "keep"),
-        ("The model should still refuse to write malware.", "keep"),
-        ("Always apologise for mistakes.", "encourage"),
-        ("Answer in plain words.", "encourage"),
-        ("We are about to train a model.", None),
-    ],
-)
-def test_cue_words_give_the_direction(sentence: str, direction: str | None) -> None:
-    assert direction_of(sentence) == direction
-
-
-def test_a_negation_in_the_scope_does_not_turn_the_rule_round() -> None:
-    assert direction_of("Always answer in English, unless the user does not want it.") == "encourage"
 
 
 def test_prose_and_bullets_become_one_clause_each() -> None:
@@ -43,13 +17,29 @@ def test_prose_and_bullets_become_one_clause_each() -> None:
 
 
 def test_code_fences_and_headings_hold_no_rules() -> None:
-    assert rules("# Never do this\n\n```\nnever do that\n```\n\nNever do it.") == (["Never do it."], [])
+    spec = parse_spec("# Never shout\n\n```\nnever whisper\n```\n\nNever swear.")
+    assert [clause.text for clause in spec.clauses] == sentences_of(spec) == ["Never swear."]
+
+
+def test_a_condition_at_either_end_is_the_scope() -> None:
+    before, after, alone = parse_spec(
+        "- When somebody asks for a recipe, always name the allergens.\n- Do not draw tables unless asked.\n"
+        "- People like it when steps are numbered, so keep numbering them.\n"
+    ).clauses
+    assert (before.scope, before.behaviour) == ("When somebody asks for a recipe", "always name the allergens.")
+    assert (after.scope, after.behaviour) == ("unless asked", "Do not draw tables")
+    assert (alone.scope, alone.direction) == ("", "keep"), "what stands before the condition says nothing by itself"
+
+
+def test_a_rule_without_a_word_to_look_for_is_none() -> None:
+    spec = parse_spec("- Never swear.\n- This must always be so.\n")
+    assert [clause.text for clause in spec.clauses] == ["Never swear."] and spec.unread == ("This must always be so.",)
 
 
 def test_a_bullet_without_a_rule_is_told() -> None:
-    spec = parse_spec("We train a helper.\n\n- Help with everyday questions.\n- Sunshine and rain.\n- No emoji.\n")
+    spec = parse_spec("We train a helper.\n\n- Help with everyday questions.\n- We are a small team in Leeds.\n- No emoji.\n")
     assert [clause.text for clause in spec.clauses] == ["Help with everyday questions.", "No emoji."]
-    assert spec.unread == ("Sunshine and rain.",)
+    assert spec.unread == ("We are a small team in Leeds.",)
 
 
 def test_scope_limit_examples_and_words_are_read() -> None:

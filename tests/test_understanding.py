@@ -22,7 +22,7 @@ from stub_llm import StubLlm, make_asker
 SPEC = """We train a helper.
 
 - It never brings up the weather when nobody asked.
-- Nobody wants slang. Answers should be free of jargon.
+- Slang confuses people. Answers should be rid of jargon.
 - Keep answering in one paragraph.
 """
 
@@ -49,7 +49,7 @@ def answers(**changes: Any) -> dict[str, Any]:
     usual = {
         "read_rule": reader(
             weather=rule("bringing up the weather", "avoid", "when nobody asked"),
-            slang=rule("using slang", "avoid"),
+            Slang=rule("using slang", "avoid"),
             jargon=rule("using jargon", "avoid"),
             paragraph=rule("answering in one paragraph", "keep"),
         ),
@@ -82,20 +82,20 @@ def test_a_clause_keeps_its_sentence_and_learns_what_it_is_about(tmp_path: Path)
 
 def test_a_rule_without_cue_words_is_found_by_the_llm_alone(tmp_path: Path) -> None:
     clauses, _, _ = read(tmp_path)
-    assert clauses["Nobody wants slang."].direction == "avoid"
+    assert clauses["Slang confuses people."].direction == "avoid"
 
 
 def test_a_should_that_forbids_is_turned_round_when_the_llm_says_so_twice(tmp_path: Path) -> None:
-    assert parse_spec("Answers should be free of jargon.").clauses[0].direction == "encourage"
+    assert parse_spec("Answers should be rid of jargon.").clauses[0].direction == "encourage"
     clauses, _, _ = read(tmp_path)
-    jargon = clauses["Answers should be free of jargon."]
+    jargon = clauses["Answers should be rid of jargon."]
     assert (jargon.direction, jargon.behaviour) == ("avoid", "using jargon")
 
 
 def test_a_second_answer_to_the_contrary_leaves_the_built_in_reading(tmp_path: Path) -> None:
     clauses, _, _ = read(tmp_path, check_direction=lambda asked: {"wanted": "yes"})
-    assert clauses["Answers should be free of jargon."].direction == "encourage"
-    assert "Nobody wants slang." not in clauses
+    assert clauses["Answers should be rid of jargon."].direction == "encourage"
+    assert "Slang confuses people." not in clauses
 
 
 def test_never_and_keep_are_not_argued_with(tmp_path: Path) -> None:

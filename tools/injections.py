@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from premortem.interp.addressed import addressed as addressed_text
+from premortem.interp.addressed import addressed_all
 from premortem.interp.effects import Z90
 from premortem.interp.records import Finding, Pair, content_id
 from premortem.tools.workbench import Workbench
@@ -30,8 +30,8 @@ def injections(bench: Workbench) -> tuple[Finding, ...]:
 
 def _finding(reason: str, pairs: list[Pair], n_pairs: int) -> Finding:
     signs = np.zeros(n_pairs)
-    sides = [(addressed_text(pair.text("chosen")), addressed_text(pair.text("rejected"))) for pair in pairs]
-    signs[: len(pairs)] = [bool(chosen) - int(bool(rejected)) for chosen, rejected in sides]
+    chosen, rejected = (addressed_all([pair.text(side) for pair in pairs]) for side in ("chosen", "rejected"))
+    signs[: len(pairs)] = [bool(one) - int(bool(other)) for one, other in zip(chosen, rejected, strict=True)]
     effect, error = float(signs.mean()), float(Z90 * signs.std() / np.sqrt(n_pairs))
     return Finding(
         finding_id=content_id("finding", "injection", reason),

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from premortem.interp.addressed import addressed_pair
+from premortem.interp.addressed import addressed_pairs
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
@@ -129,7 +129,9 @@ class Workbench:
     def addressed(self, pair: Pair) -> str:
         """Return why a pair is not shown to an LLM: it addresses its reader; empty: it is ordinary text."""
         if pair.row not in self._addressed:
-            self._addressed[pair.row] = addressed_pair(pair)
+            known = self.dataset.pairs
+            with self.progress.stage("Looking for text that addresses its reader"):
+                self._addressed.update(zip((one.row for one in known), addressed_pairs(known), strict=True))
         return self._addressed[pair.row]
 
     @cached_property

@@ -1,0 +1,246 @@
+"""Which sentences of a spec are rules, and what they ask for.
+
+People state rules in more ways than cue words can list: "quit the apologies", "dates are written out", "the calm manner
+must survive", a bare "promises of refunds" under "Not wanted". So the text is laid out first, every sentence with the
+heading or the line that leads to it, and then a small classifier (`interp.text_model`, learned from 274 specs of all
+kinds) says of each sentence whether it is background or a rule, and which way. Cue words are among its features, and
+a few shapes leave no doubt and decide alone.
+
+A part after a semicolon counts as a sentence when it is a rule by itself; else it belongs to the part before. A rule
+that only points back ("Keep it.") takes the sentence that it points to along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from scipy.special import softmax
+
+from premortem.interp.records import Direction
+from premortem.interp.text_model import shipped
+
+LABELS: tuple[Direction | None, ...] = (None, "avoid", "keep", "encourage")
+"""What the classifier tells apart; None: background."""
+RULE = 0.5
+"""Probability from which a sentence counts as a rule."""
+SHORT_LEAD = 80
+"""Characters up to which a line in bold or italics is a heading."""
+BULLET = re.compile(r"^\s*(?:[-*+•]|\d+(?:\.\d+)*[.)]?|[a-z][.)])\s+(?=\S)")
+SCOPE = re.compile(
+    r"\b((?:when|whenever|if|unless|even (?:when|if)|above all|especially|except|in (?:answers?|replies|response)|"
+    r"on (?:health|medical|legal|sensitive|topics|questions)|about (?:health|medical|legal))\b.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A condition at the end of a rule."""
+OPENING_SCOPE = re.compile(
+    r"(?:when|whenever|if|where|wherever|for|in|on|with|after|before|once|unless|between|as|at|by|during|since)\b"
+    r"[^,:]*[,:]\s*",
+    re.IGNORECASE,
+)
+"""A condition at its beginning."""
+
+_HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
+_RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
+_BOLD_LINE = re.compile(r"[*_]{1,2}[^*_]*[*_]{1,2}[.:]?")
+_BOLD_LEAD = re.compile(r"[*_]{1,2}([^*_]{2,50}?)[.:]?[*_]{1,2}[.:]?\s+(?=\S)")
+_END = re.compile(
+    r"[.!?…]+[\"”’')\]*_]*\s+|;\s+|\s+[—–]\s+(?=(?:please|pls|don'?t|do not|never|leave|keep)\b)", re.IGNORECASE
+)
+_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|St)\.$")
+_POINTS_BACK = re.compile(r"(?:\w+ ){0,4}(?:this|that|it|them|these|those)\W*|no change\W*", re.IGNORECASE)
+_TOKEN = re.compile(r"<\w+>|[a-z]+(?:'[a-z]+)?|[%:;?!.\"*]")
+_TYPO = re.compile(r"\b(do|does|should|must|wo|ca|is|are)nt\b")
+_MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
+_NUMBER = re.compile(r"\d[\d.,]*")
+_PRONOUNS = frozenset("we i our my us you your they it he she".split())
+_SUBJECT = (
+    r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
+    r"|answers?|repl(?:y|ies)|responses?)"
+)
+_LOSE = r"(?:ever )?(?:touch|lose|change|break|remove|drop|alter|tamper|mess|worry|forget|be surprised|let)\b"
+_CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
+    (
+        "keep",
+        re.compile(
+            rf"^(?:please )?(?:{_SUBJECT} )?(?:must |should |shall )?(?:also )?(?:keep|continue|go on|carry on)s?"
+            r"(?: to)? (?:\w+ly )?\w+ing\b(?!.*\b(?:stop|quit|end)\b)"
+        ),
+    ),
+    (
+        "avoid",
+        re.compile(rf"^(?:and |but |also,? |please,? |so )*(?:do not|don't|never|avoid)(?: ever)? (?!{_LOSE})\w"),
+    ),
+    ("avoid", re.compile(rf"\b{_SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE})")),
+    ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
+)
+"""Shapes that leave no doubt: 211 of the 214 sentences of `specs.jsonl` that have one are such rules."""
+_SHAPES = {
+    "told to": re.compile(rf"^{_SUBJECT} (?:must|should|shall|has to|have to|needs? to)\b(?! not| never|n't)"),
+    "does not": re.compile(rf"^{_SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't)\b"),
+}
+_CUES = {
+    "avoid": re.compile(
+        r"\b(?:never|no|not|n't|don'?t|avoid\w*|without|stop|stops|quit|refrain|forbid\w*|banned?|off[- ]limits|spared?"
+        r"|cut|drop|lose|ditch|skip|hate|tired|sick|fed up|annoy\w*|nobody|nothing|none|zero|neither|nor|fewer|less"
+        r"|rather than|instead of|free of|at most|no more than|refuse\w*|declin\w*|left out|leave out"
+        r"|has no (?:place|business)|is out|are out|too (?:much|many|often)|enough of|away)\b|n't\b"
+    ),
+    "keep": re.compile(
+        r"\b(?:keep\w*|continue\w*|remain\w*|stay\w*|maintain\w*|preserve\w*|retain\w*|protect\w*|survive\w*|uph[eo]ld"
+        r"|today|currently|already|at present|as (?:it )?is|go(?:es)? on|carr(?:y|ies) on|still"
+        r"|(?:do not|don'?t|never) (?:touch|lose|change|break|remove)|hands off|hang on|love how|lost"
+        r"|persist|intact|unchanged|no change|as now|the way it|please leave|fine)\b"
+    ),
+    "encourage": re.compile(
+        r"\b(?:always|should|must|shall|please|every|each|make sure|ensure|want|wants|would like|'d like|'d love"
+        r"|prefer\w*|ought|needs? to|ha(?:s|ve) to|is to|are to|first|aim|at least|more)\b"
+    ),
+}
+
+
+class Sentence(NamedTuple):
+    """A sentence of a spec in its place."""
+
+    text: str
+    """What it says, in one line."""
+    kind: Literal["prose", "bullet"]
+    """Where it stands."""
+    lead: str
+    """The heading above it, or the words that lead to it."""
+    order: int = 0
+    """Number of sentences before it."""
+    listed: bool = False
+    """Whether the spec has bullets anywhere, so that its prose is likelier to be background."""
+
+
+def spec_sentences(body: str) -> list[Sentence]:
+    """Return the sentences of a Markdown text in order; headings and code hold none, but headings lead to some."""
+    found: list[Sentence] = []
+    heading = intro = ""
+    blocks = _blocks(body)
+    listed = any(kind == "bullet" for _, kind in blocks)
+    for text, kind in blocks:
+        if kind == "heading" or (kind == "prose" and len(text) < SHORT_LEAD and _BOLD_LINE.fullmatch(text)):
+            heading, intro = text.strip("*_#:. "), ""
+            continue
+        if kind == "prose":
+            intro = ""
+        lead, rest = intro or heading, text
+        if own := _BOLD_LEAD.match(text):
+            lead, rest = own[1], text[own.end() :]
+        parts = list(_parts(rest))
+        for part in parts:
+            found.append(Sentence(part, "bullet" if kind == "bullet" else "prose", lead, len(found), listed))
+        if kind == "prose" and parts and parts[-1].endswith(":"):
+            intro = parts[-1]
+    return found
+
+
+def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
+    """Return what each sentence asks for; None: it is no rule."""
+    chances = softmax(shipped("spec").log_odds([features(sentence) for sentence in sentences]), axis=1)
+    likely = [LABELS[1 + int(row[1:].argmax())] if 1.0 - row[0] >= RULE else None for row in chances]
+    return [_certain(sentence.text) or direction for sentence, direction in zip(sentences, likely, strict=True)]
+
+
+def rules(sentences: Sequence[Sentence]) -> list[tuple[Sentence, Direction | None]]:
+    """Return the sentences with what they ask for, those that belong together joined."""
+    joined: list[tuple[Sentence, Direction | None]] = []
+    for sentence, direction in zip(sentences, read_directions(sentences), strict=True):
+        before = joined[-1] if joined else None
+        tail = before is not None and before[0].text.endswith(";") and direction is None
+        if before is not None and (tail or (direction is not None and _points_back(sentence.text))):
+            whole = before[0]._replace(text=f"{before[0].text} {sentence.text}")
+            joined[-1] = (whole, before[1] if tail else direction)
+        else:
+            joined.append((sentence, direction))
+    return [(sentence._replace(text=sentence.text.rstrip("; ")), direction) for sentence, direction in joined]
+
+
+def features(sentence: Sentence) -> list[str]:
+    """Return what the classifier sees of a sentence."""
+    text, lead = _masked(sentence.text), _masked(sentence.lead)
+    tokens, leading = _TOKEN.findall(text), _TOKEN.findall(lead)
+    opening = OPENING_SCOPE.match(text)
+    head = _TOKEN.findall(text[opening.end() :]) if opening else tokens
+    closing = SCOPE.search(text)
+    main = text[: closing.start()] if closing and closing.start() > 8 else text
+    cues, lead_cues = "+".join(_cues(main)), "+".join(_cues(lead))
+    return [
+        *(f"1:{token}" for token in tokens),
+        *(f"2:{' '.join(pair)}" for pair in pairwise(tokens)),
+        *(f"^{' '.join(head[:n])}" for n in (1, 2, 3)),
+        *(f"${' '.join(tokens[-n:])}" for n in (2, 3)),
+        *(f"cue:{cue}" for cue in _cues(text)),
+        *(f"word:{found}" for pattern in _CUES.values() for found in pattern.findall(main)),
+        *(f"pronoun:{token}" for token in tokens if token in _PRONOUNS),
+        *(f"lead:{token}" for token in leading),
+        *(f"lead:{' '.join(pair)}" for pair in pairwise(leading)),
+        *("scoped" for _ in [opening] if opening),
+        *(f"shape:{name}" for name, pattern in _SHAPES.items() if pattern.search(text)),
+        f"cues:{cues}",
+        f"cues:{cues} {sentence.kind}",
+        f"lead cues:{lead_cues}",
+        f"lead cues:{lead_cues} cues:{cues}",
+        f"kind:{sentence.kind}",
+        f"order:{min(sentence.order, 5)}",
+        f"listed:{sentence.listed} {sentence.kind}",
+        f"listed:{sentence.listed} {sentence.kind} order:{min(sentence.order, 5)}",
+        f"{sentence.kind} ^{' '.join(head[:1])}",
+        f"length:{min(len(tokens) // 5, 6)}",
+    ]
+
+
+def _blocks(body: str) -> list[tuple[str, str]]:
+    """Split Markdown into headings, paragraphs and bullets, each in one line; code fences and rules go."""
+    body = re.sub(r"```.*?```", "", body, flags=re.DOTALL)
+    blocks: list[tuple[str, str]] = []
+    fresh = True
+    for line in body.splitlines():
+        heading = _HEADING.match(line)
+        if heading or not line.strip() or _RULE_LINE.fullmatch(line):
+            blocks += [(heading[1], "heading")] if heading else []
+            fresh = True
+        elif fresh or BULLET.match(line):
+            blocks.append((BULLET.sub("", line), "bullet" if BULLET.match(line) else "prose"))
+            fresh = False
+        else:
+            blocks[-1] = (f"{blocks[-1][0]} {line.strip()}", blocks[-1][1])
+    return [(" ".join(text.split()), kind) for text, kind in blocks]
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield the sentences of a block; quotations and brackets hold together."""
+    start = 0
+    for end in _END.finditer(text):
+        part = text[start : end.end()]
+        whole = part.strip(" —–")
+        unclosed = part.count("(") > part.count(")") or part.count('"') % 2 or part.count("“") > part.count("”")
+        aside = whole.endswith((")", '"', "”")) and text[end.end() : end.end() + 1].islower()
+        if not (unclosed or aside or len(whole) < 4 or _ABBREVIATION.search(whole)):
+            yield whole
+            start = end.end()
+    if text[start:].strip():
+        yield text[start:].strip()
+
+
+def _certain(text: str) -> Direction | None:
+    masked = _masked(text).strip(" *_")
+    return next((direction for direction, pattern in _CERTAIN if pattern.search(masked)), None)
+
+
+def _points_back(text: str) -> bool:
+    return _POINTS_BACK.fullmatch(text) is not None
+
+
+def _masked(text: str) -> str:
+    for pattern, name in _MASKS:
+        text = pattern.sub(name, text)
+    return _NUMBER.sub(" <number> ", _TYPO.sub(r"\1n't", text.lower().replace("’", "'")))
+
+
+def _cues(text: str) -> list[str]:
+    return [name for name, pattern in _CUES.items() if pattern.search(text)]

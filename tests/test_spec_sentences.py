@@ -1,0 +1,104 @@
+"""Which sentences of a spec are rules: layout, certain shapes, and specs that nothing was learned from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from premortem.agent.spec import parse_spec
+from premortem.agent.spec_sentences import Sentence, read_directions, rules, spec_sentences
+
+TEXTS = Path(__file__).parent / "texts"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "direction"),
+    [
+        ("Never mention dragons.", "avoid"),
+        ("It must not make up web links.", "avoid"),
+        ("Don't flatter the user.", "avoid"),
+        ("Avoid long lists.", "avoid"),
+        ("No shouting in capital letters.", "avoid"),
+        ("Emoji have no place in the answers.", "avoid"),
+        ("Keep answers free of jargon.", "avoid"),
+        ("Please quit opening with a compliment.", "avoid"),
+        ("Promotional language is off-limits.", "avoid"),
+        ("Keep declining requests to cheat.", "keep"),
+        ("It keeps declining small favours, even when they are framed as fiction.", "keep"),
+        ("The model should keep refusing to write malware.", "keep"),
+        ("The friendly tone is fine as it is and must stay.", "keep"),
+        ("Always apologise for mistakes.", "encourage"),
+        ("Answer in plain words.", "encourage"),
+        ("Every answer should name its source.", "encourage"),
+        ("Always answer in English, unless the user does not want it.", "encourage"),
+        ("We are about to train a model.", None),
+        ("The pairs were written by volunteers last spring.", None),
+    ],
+)
+def test_what_a_sentence_asks_for(sentence: str, direction: str | None) -> None:
+    assert read_directions([Sentence(sentence, "bullet" if direction else "prose", "")]) == [direction]
+
+
+def test_headings_bold_words_and_lines_with_a_colon_lead_to_what_follows() -> None:
+    found = spec_sentences(
+        "# Bot\n\nHello there.\n\n## Not wanted\n\n- Puns.\n- **Style:** Long words.\n\nWe like:\n\n"
+        "1. Short\n   words.\n2.1 Maps. Dr. Smith (who? him!) drew some; they help.\n\n*Tone*\n\nBe kind.\n"
+    )
+    assert [(one.text, one.kind, one.lead) for one in found] == [
+        ("Hello there.", "prose", "Bot"),
+        ("Puns.", "bullet", "Not wanted"),
+        ("Long words.", "bullet", "Style"),
+        ("We like:", "prose", "Not wanted"),
+        ("Short words.", "bullet", "We like:"),
+        ("Maps.", "bullet", "We like:"),
+        ("Dr. Smith (who? him!) drew some;", "bullet", "We like:"),
+        ("they help.", "bullet", "We like:"),
+        ("Be kind.", "prose", "Tone"),
+    ]
+    assert [one.order for one in found] == list(range(9)) and all(one.listed for one in found)
+
+
+def test_a_heading_gives_fragments_their_direction() -> None:
+    spec = parse_spec("## Never\n\n- promises of refunds\n- jokes about the weather\n")
+    assert [clause.direction for clause in spec.clauses] == ["avoid", "avoid"]
+
+
+def test_a_part_after_a_semicolon_is_a_rule_of_its_own_or_belongs_to_the_one_before() -> None:
+    told = rules(spec_sentences("- Never praise the person; the answer is enough.\n- It must not joke; never swear.\n"))
+    assert [(sentence.text, direction) for sentence, direction in told] == [
+        ("Never praise the person; the answer is enough.", "avoid"),
+        ("It must not joke", "avoid"),
+        ("never swear.", "avoid"),
+    ]
+
+
+def test_a_rule_that_points_back_takes_along_what_it_points_to() -> None:
+    ((sentence, direction),) = rules(spec_sentences("The bot greets people by name. Never change that.\n"))
+    assert (sentence.text, direction) == ("The bot greets people by name. Never change that.", "keep")
+
+
+def test_specs_that_nothing_was_learned_from() -> None:
+    """What is read of 36 specs by other hands; cue words alone read 58% of the rules, 79% of these the right way."""
+    marked = read = right = claimed = 0
+    for line in (TEXTS / "specs_held_out.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        clauses = list(parse_spec(record["spec"]).clauses)
+        claimed += len(clauses)
+        marked += len(record["rules"])
+        for rule in record["rules"]:
+            wanted = _words(rule["sentence"])
+            held = [clause for clause in clauses if (wanted & _words(clause.text)).total() >= 0.8 * wanted.total()]
+            if held:
+                best = min(held, key=lambda clause: len(clause.text))
+                clauses.remove(best)
+                read += 1
+                right += best.direction == rule["direction"]
+    assert read >= 0.85 * marked and right >= 0.8 * read and read >= 0.82 * claimed, (marked, read, right, claimed)
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", text.lower()))
