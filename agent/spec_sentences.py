@@ -77,6 +77,8 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
 """Shapes that leave no doubt: 211 of the 214 sentences of `specs.jsonl` that have one are such rules."""
+_EXPLAINS = re.compile(r"^(?:this|that) (?!is to\b|has to\b|needs to\b)\w+s\b(?!.*\b(?:stop|stay|remain|go)\b)")
+"""How a sentence begins that says more about the rule before it ("This matters most for …")."""
 _SHAPES = {
     "told to": re.compile(rf"^{_SUBJECT} (?:must|should|shall|has to|have to|needs? to)\b(?! not| never|n't)"),
     "does not": re.compile(rf"^{_SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't)\b"),
@@ -143,7 +145,12 @@ def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
     """Return what each sentence asks for; None: it is no rule."""
     chances = softmax(shipped("spec").log_odds([features(sentence) for sentence in sentences]), axis=1)
     likely = [LABELS[1 + int(row[1:].argmax())] if 1.0 - row[0] >= RULE else None for row in chances]
-    return [_certain(sentence.text) or direction for sentence, direction in zip(sentences, likely, strict=True)]
+    told: list[Direction | None] = []
+    for sentence, direction in zip(sentences, likely, strict=True):
+        masked = _masked(sentence.text).strip(" *_")
+        certain = next((asked for asked, pattern in _CERTAIN if pattern.search(masked)), None)
+        told.append(certain or (None if _EXPLAINS.search(masked) else direction))
+    return told
 
 
 def rules(sentences: Sequence[Sentence]) -> list[tuple[Sentence, Direction | None]]:
@@ -225,11 +232,6 @@ def _parts(text: str) -> Iterator[str]:
             start = end.end()
     if text[start:].strip():
         yield text[start:].strip()
-
-
-def _certain(text: str) -> Direction | None:
-    masked = _masked(text).strip(" *_")
-    return next((direction for direction, pattern in _CERTAIN if pattern.search(masked)), None)
 
 
 def _points_back(text: str) -> bool:

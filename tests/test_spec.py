@@ -37,7 +37,9 @@ def test_a_rule_without_a_word_to_look_for_is_none() -> None:
 
 
 def test_a_bullet_without_a_rule_is_told() -> None:
-    spec = parse_spec("We train a helper.\n\n- Help with everyday questions.\n- We are a small team in Leeds.\n- No emoji.\n")
+    spec = parse_spec(
+        "We train a helper.\n\n- Help with everyday questions.\n- We are a small team in Leeds.\n- No emoji.\n"
+    )
     assert [clause.text for clause in spec.clauses] == ["Help with everyday questions.", "No emoji."]
     assert spec.unread == ("We are a small team in Leeds.",)
 

@@ -36,6 +36,7 @@ TEXTS = Path(__file__).parent / "texts"
         ("Every answer should name its source.", "encourage"),
         ("Always answer in English, unless the user does not want it.", "encourage"),
         ("We are about to train a model.", None),
+        ("This matters most for questions on health.", None),
         ("The pairs were written by volunteers last spring.", None),
     ],
 )
