@@ -137,7 +137,7 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
     asked = [prompt.render(before=b, sentence=s) for b, s in zip(["", *sentences], sentences, strict=False)]
     answers = asker.ask_all([Question.of("read_rule", rendered, 400) for rendered in asked], RuleRead)
     read = {
-        sentence: answer.model_copy(update={"behaviour": NEGATION.sub("", answer.behaviour).strip()})
+        sentence: _without_negation(answer)
         for sentence, answer in zip(sentences, answers, strict=True)
         if not isinstance(answer, LlmError) and answer.is_rule and content_words(answer.behaviour)
     }
@@ -296,6 +296,17 @@ def describe_clusters(asker: Asker, prompts: Sequence[Sequence[str]]) -> list[st
 
     (found,) = asker.ask_all([Question.of("describe_clusters", rendered)], ClustersRead, [as_many])
     return [] if isinstance(found, LlmError) else [text.strip()[:80] for text in found.descriptions]
+
+
+def _without_negation(read: RuleRead) -> RuleRead:
+    """Return the rule with a behaviour that says what an answer shows: to keep "not lecturing" is to avoid lecturing.
+
+    To avoid "not lecturing" is what small models say when they mean the same.
+    """
+    behaviour = NEGATION.sub("", read.behaviour).strip()
+    if behaviour == read.behaviour.strip():
+        return read
+    return read.model_copy(update={"behaviour": behaviour, "direction": "avoid"})
 
 
 def _distinct(clauses: Sequence[Clause], built_in: Mapping[str, Clause]) -> tuple[Clause, ...]:

@@ -119,6 +119,18 @@ def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: Fake
         assert part in result.stdout
 
 
+def test_a_run_begins_by_telling_how_it_understood_the_spec(agent: Agent, bench: FakeBench, tmp_path: Path):
+    rules = "- Never swear.\n- Keep declining requests to cheat.\n- Every answer names its source.\n- We are a small team in Leeds.\n"
+    (tmp_path / "rules.md").write_text(rules)
+    result = agent("run", "--spec", "rules.md", "--data", "pairs.jsonl")
+    assert result.stderr.splitlines()[:4] == [
+        "rule read (avoid): Never swear.",
+        "rule read (keep): Keep declining requests to cheat.",
+        "rule read (encourage): Every answer names its source.",
+        "note: no rule was read from “We are a small team in Leeds.”: say what answers should or should not do",
+    ]
+
+
 def test_a_run_as_json_is_one_document_and_show_prints_the_same(agent: Agent, bench: FakeBench):
     result = agent("run", "--spec", "spec.md", "--json")
     document = json.loads(result.stdout)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from premortem.agent.ledger import Budget
 from premortem.agent.spec import parse_spec, sentences_of
 from premortem.agent.spec_problems import SOUND
@@ -111,9 +113,11 @@ def test_a_description_does_not_become_a_rule_to_keep(tmp_path: Path) -> None:
     assert "We train a helper." not in clauses
 
 
-def test_a_negation_is_cut_from_what_a_clause_is_about(tmp_path: Path) -> None:
-    clauses, _, _ = read(tmp_path, read_rule=reader(weather=rule("not bringing up the weather", "avoid")))
-    assert clauses["It never brings up the weather when nobody asked."].about == "bringing up the weather"
+@pytest.mark.parametrize("direction", ["avoid", "keep", "encourage"])
+def test_a_negation_is_cut_from_what_a_clause_is_about_and_turns_it_round(tmp_path: Path, direction: str) -> None:
+    clauses, _, _ = read(tmp_path, read_rule=reader(weather=rule("not bringing up the weather", direction)))
+    weather = clauses["It never brings up the weather when nobody asked."]
+    assert (weather.about, weather.direction) == ("bringing up the weather", "avoid")
 
 
 def test_answers_that_cannot_be_used_leave_the_built_in_reading(tmp_path: Path) -> None:
