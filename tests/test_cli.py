@@ -120,8 +120,9 @@ def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: Fake
 
 
 def test_a_run_begins_by_telling_how_it_understood_the_spec(agent: Agent, bench: FakeBench, tmp_path: Path):
-    rules = "- Never swear.\n- Keep declining requests to cheat.\n- Every answer names its source.\n- We are a small team in Leeds.\n"
-    (tmp_path / "rules.md").write_text(rules)
+    bullets = ("Never swear.", "Keep declining requests to cheat.", "Every answer names its source.")
+    bullets += ("We are a small team in Leeds.",)
+    (tmp_path / "rules.md").write_text("".join(f"- {bullet}\n" for bullet in bullets))
     result = agent("run", "--spec", "rules.md", "--data", "pairs.jsonl")
     assert result.stderr.splitlines()[:4] == [
         "rule read (avoid): Never swear.",
