@@ -98,7 +98,7 @@ def test_specs_that_nothing_was_learned_from() -> None:
                 clauses.remove(best)
                 read += 1
                 right += best.direction == rule["direction"]
-    assert read >= 0.85 * marked and right >= 0.8 * read and read >= 0.82 * claimed, (marked, read, right, claimed)
+    assert marked == 279 and read >= 240 and right >= 190 and claimed - read <= 40, (marked, read, right, claimed)
 
 
 def _words(text: str) -> Counter[str]:
