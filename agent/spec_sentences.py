@@ -28,7 +28,7 @@ RULE = 0.5
 """Probability from which a sentence counts as a rule."""
 SHORT_LEAD = 80
 """Characters up to which a line in bold or italics is a heading."""
-BULLET = re.compile(r"^\s*(?:[-*+•]|\d+(?:\.\d+)*[.)]?|[a-z][.)])\s+(?=\S)")
+BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)]|\d{1,3}(?:\.\d{1,3})+[.)]?|[a-z][.)])\s+(?=\S)")
 SCOPE = re.compile(
     r"\b((?:when|whenever|if|unless|even (?:when|if)|above all|especially|except|in (?:answers?|replies|response)|"
     r"on (?:health|medical|legal|sensitive|topics|questions)|about (?:health|medical|legal))\b.*)$",

@@ -63,6 +63,13 @@ def test_headings_bold_words_and_lines_with_a_colon_lead_to_what_follows() -> No
     assert [one.order for one in found] == list(range(9)) and all(one.listed for one in found)
 
 
+def test_a_wrapped_line_that_begins_with_a_number_is_no_bullet() -> None:
+    assert [one.text for one in spec_sentences("Answers hold at most\n90 words. Never\nmore.\n")] == [
+        "Answers hold at most 90 words.",
+        "Never more.",
+    ]
+
+
 def test_a_heading_gives_fragments_their_direction() -> None:
     spec = parse_spec("## Never\n\n- promises of refunds\n- jokes about the weather\n")
     assert [clause.direction for clause in spec.clauses] == ["avoid", "avoid"]
