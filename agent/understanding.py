@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -33,6 +33,8 @@ CONTRASTS = 6
 """Contrastive examples per rule, at most."""
 LONGEST_CONTRAST = 300
 """Characters of the sentence that makes one, at most."""
+ENOUGH_CONTRASTS = 4
+"""With fewer the LLM is asked for others."""
 LEAST_CONTRASTS = 3
 """Fewer teach the lens nothing."""
 WORDS = 8
@@ -173,17 +175,30 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
     prompt = load_prompt("contrast")
     asked = [clause for clause in clauses if shown_by(clause)]
     questions = [Question.of("contrast", prompt.render(behaviour=shown_by(clause)), 400) for clause in asked]
-    answers = asker.ask_all(questions, ContrastRead)
-    written: dict[str, list[Contrast]] = {}
-    for clause, answer in zip(asked, answers, strict=True):
-        said = [] if isinstance(answer, LlmError) else [" ".join(text.split()) for text in answer.sentences]
-        distinct = [text for text in dict.fromkeys(said) if 0 < len(text) <= LONGEST_CONTRAST][:CONTRASTS]
-        written[clause.clause_id] = [_put_into(plain[at % len(plain)], text, at) for at, text in enumerate(distinct)]
+    said: list[dict[str, None]] = [{} for _ in asked]
+    asker.ask_all(questions, ContrastRead, [_collecting(sentences) for sentences in said])
     return {
-        clause.clause_id: _behaviour(clause, written[clause.clause_id])
-        for clause in asked
-        if len(written[clause.clause_id]) >= LEAST_CONTRASTS
+        clause.clause_id: _behaviour(
+            clause, [_put_into(plain[at % len(plain)], text, at) for at, text in enumerate([*sentences][:CONTRASTS])]
+        )
+        for clause, sentences in zip(asked, said, strict=True)
+        if len(sentences) >= LEAST_CONTRASTS
     }
+
+
+def _collecting(sentences: dict[str, None]) -> Callable[[ContrastRead], None]:
+    """Return a check that adds the sentences of each answer to `sentences` and refuses one while they are too few.
+
+    A small model repeats itself; asked again it writes others.
+    """
+
+    def check(answer: ContrastRead) -> None:
+        said = (" ".join(text.split()) for text in answer.sentences)
+        sentences.update((text, None) for text in said if 0 < len(text) <= LONGEST_CONTRAST)
+        if len(sentences) < ENOUGH_CONTRASTS:
+            raise ValueError(f"only {len(sentences)} of the sentences differ; write other ones, on other subjects")
+
+    return check
 
 
 def _put_into(plain: Contrast, sentence: str, at: int) -> Contrast:

@@ -194,6 +194,14 @@ def test_two_sentences_are_too_few_examples(tmp_path: Path) -> None:
     assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
 
 
+def test_an_llm_that_repeats_itself_is_asked_for_others(tmp_path: Path) -> None:
+    rounds = iter((["Rain again.", "What fog!"] * 3, ["What fog!", "Such wind!", "Snow at last.", "Hail, too."]))
+    stub = StubLlm({"contrast": lambda asked: {"sentences": next(rounds)}})
+    behaviour = write_contrasts(make_asker(tmp_path, stub), [ABOUT])["c"]
+    assert len(behaviour.pairs) == 5, "those of both rounds, each once"
+    assert len(stub.asked_for("contrast")) == 2
+
+
 def test_a_clause_that_nobody_could_name_gets_no_contrasts(tmp_path: Path) -> None:
     stub = StubLlm({"contrast": shown})
     assert write_contrasts(make_asker(tmp_path, stub), [ABOUT.model_copy(update={"about": ""})]) == {}
