@@ -119,6 +119,7 @@ class RowEditor:
             kind=edit.kind,
             side=edit.side or "",
             finding_id=edit.finding_id,
+            author=edit.author,
             reviewer=item.reviewer,
         )
 

@@ -34,6 +34,8 @@ class Provenance(Record):
     """The side whose text changed, or empty."""
     finding_id: str
     """The finding it answers."""
+    author: str
+    """See `Edit.author`."""
     reviewer: str
     """Who accepted or modified it; empty: nobody was asked."""
 

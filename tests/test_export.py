@@ -114,6 +114,7 @@ def test_every_kind_of_edit_arrives(tmp_path: Path) -> None:
             "kind": "neutralise",
             "side": "rejected",
             "finding_id": "f1",
+            "author": "built-in",
             "reviewer": "ada",
         }
     ]
