@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Literal
 
 from pydantic import Field
@@ -176,7 +176,8 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
     asked = [clause for clause in clauses if shown_by(clause)]
     questions = [Question.of("contrast", prompt.render(behaviour=shown_by(clause)), 400) for clause in asked]
     said: list[dict[str, None]] = [{} for _ in asked]
-    asker.ask_all(questions, ContrastRead, [_collecting(sentences) for sentences in said])
+    models = {text for example in prompt.examples for text in example["answer"]["sentences"]}
+    asker.ask_all(questions, ContrastRead, [_collecting(sentences, models) for sentences in said])
     return {
         clause.clause_id: _behaviour(
             clause, [_put_into(plain[at % len(plain)], text, at) for at, text in enumerate([*sentences][:CONTRASTS])]
@@ -186,17 +187,18 @@ def write_contrasts(asker: Asker, clauses: Sequence[Clause]) -> dict[str, Behavi
     }
 
 
-def _collecting(sentences: dict[str, None]) -> Callable[[ContrastRead], None]:
+def _collecting(sentences: dict[str, None], models: Set[str]) -> Callable[[ContrastRead], None]:
     """Return a check that adds the sentences of each answer to `sentences` and refuses one while they are too few.
 
-    A small model repeats itself; asked again it writes others.
+    A small model repeats itself, or copies the prompt's `models`, which show other behaviours; asked again it writes
+    others.
     """
 
     def check(answer: ContrastRead) -> None:
         said = (" ".join(text.split()) for text in answer.sentences)
-        sentences.update((text, None) for text in said if 0 < len(text) <= LONGEST_CONTRAST)
+        sentences.update((text, None) for text in said if 0 < len(text) <= LONGEST_CONTRAST and text not in models)
         if len(sentences) < ENOUGH_CONTRASTS:
-            raise ValueError(f"only {len(sentences)} of the sentences differ; write other ones, on other subjects")
+            raise ValueError(f"only {len(sentences)} sentences are new; write other ones, on other subjects")
 
     return check
 

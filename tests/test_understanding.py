@@ -19,6 +19,7 @@ from premortem.agent.understanding import (
     write_contrasts,
 )
 from premortem.interp.records import Clause
+from premortem.prompts.rendering import load_prompt
 from stub_llm import StubLlm, make_asker
 
 SPEC = """We train a helper.
@@ -200,6 +201,13 @@ def test_an_llm_that_repeats_itself_is_asked_for_others(tmp_path: Path) -> None:
     behaviour = write_contrasts(make_asker(tmp_path, stub), [ABOUT])["c"]
     assert len(behaviour.pairs) == 5, "those of both rounds, each once"
     assert len(stub.asked_for("contrast")) == 2
+
+
+def test_sentences_copied_from_the_prompt_are_no_examples(tmp_path: Path) -> None:
+    copied = load_prompt("contrast").examples[1]["answer"]["sentences"]
+    stub = StubLlm({"contrast": lambda asked: {"sentences": copied}})
+    assert write_contrasts(make_asker(tmp_path, stub), [ABOUT]) == {}
+    assert len(stub.asked_for("contrast")) == 3, "asked, and repaired twice"
 
 
 def test_a_clause_that_nobody_could_name_gets_no_contrasts(tmp_path: Path) -> None:
