@@ -195,10 +195,11 @@ def _collecting(sentences: dict[str, None], models: Set[str]) -> Callable[[Contr
     """
 
     def check(answer: ContrastRead) -> None:
-        said = (" ".join(text.split()) for text in answer.sentences)
+        said = [" ".join(text.split()) for text in answer.sentences]
         sentences.update((text, None) for text in said if 0 < len(text) <= LONGEST_CONTRAST and text not in models)
         if len(sentences) < ENOUGH_CONTRASTS:
-            raise ValueError(f"only {len(sentences)} sentences are new; write other ones, on other subjects")
+            what = "is yours" if models & {*said} else "of the sentences differ"
+            raise ValueError(f"only {len(sentences)} {what}; write other ones, on other subjects")
 
     return check
 
