@@ -23,6 +23,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from premortem.interp import addressed_shapes as marks
 from premortem.interp.addressed_learned import sounds_addressed
@@ -75,9 +76,18 @@ def addressed(text: str) -> str:
 
 def addressed_all(texts: Sequence[str]) -> list[str]:
     """Return `addressed` of each text; much quicker than one by one."""
-    found = [_judge(text, DEPTH, unseen=False) for text in texts]
-    passages = [(at, passage) for at, text in enumerate(texts) if not found[at] for passage in _passages(text, DEPTH)]
-    for (at, _), sounds in zip(passages, sounds_addressed([folded for _, folded in passages]), strict=True):
+    found = [""] * len(texts)
+    unknown: list[tuple[int, str]] = []
+    for at, text in enumerate(texts):
+        passages = []
+        for passage in _passages(text, DEPTH):
+            if reason := _reason(passage.text, unseen=passage.unseen):
+                found[at] = passage.hidden or reason
+                break
+            passages.append((at, passage.text))
+        else:
+            unknown += passages
+    for (at, _), sounds in zip(unknown, sounds_addressed([passage for _, passage in unknown]), strict=True):
         if sounds:
             found[at] = _SOUNDS
     return found
@@ -88,27 +98,24 @@ def _texts(pair: Pair) -> Iterator[str]:
         yield from [part] if isinstance(part, str) else map(plain, part)
 
 
-def _passages(text: str, depth: int) -> Iterator[str]:
-    """Yield the ways to read a text, folded, and what it hides."""
+class _Passage(NamedTuple):
+    text: str
+    """A way to read a text or a part of it, folded."""
+    unseen: bool
+    """Whether people would not see it."""
+    hidden: str
+    """What it is called when it speaks to an auditor because of where it stands; empty: in the open."""
+
+
+def _passages(text: str, depth: int, hidden: str = "") -> Iterator[_Passage]:
+    """Yield the ways to read a text, and what it hides; `hidden` says where the text itself was found."""
     folded = fold(text)
-    yield folded
-    yield from (reading for reading, _ in _readings(folded))
     if markup := "\n\n".join(_markup(folded)):
-        yield markup
+        yield _Passage(markup, True, hidden or "hides instructions in markup")
+    yield _Passage(folded, bool(hidden), hidden)
+    yield from (_Passage(reading, masked, hidden) for reading, masked in _readings(folded))
     if depth and (decoded := "\n\n".join(_decoded(text))):
-        yield from _passages(decoded, depth - 1)
-
-
-def _judge(text: str, depth: int, *, unseen: bool) -> str:
-    folded = fold(text)
-    if (markup := "\n\n".join(_markup(folded))) and _reason(markup, unseen=True):
-        return "hides instructions in markup"
-    for reading, masked in ((folded, unseen), *_readings(folded)):
-        if reason := _reason(reading, unseen=masked):
-            return reason
-    if depth and (decoded := "\n\n".join(_decoded(text))) and _judge(decoded, depth - 1, unseen=True):
-        return "hides instructions in base64"
-    return ""
+        yield from _passages(decoded, depth - 1, "hides instructions in base64")
 
 
 def _readings(folded: str) -> Iterator[tuple[str, bool]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,7 @@ class TextModel:
 @lru_cache
 def shipped(name: str) -> TextModel:
     """Return the model `name` of this package."""
-    return TextModel.read(Path(str(files("premortem.interp") / "texts" / f"{name}.safetensors")).read_bytes())
+    return TextModel.read((files("premortem.interp") / "texts" / f"{name}.safetensors").read_bytes())
 
 
 def _hashed(features: Sequence[Iterable[str]], buckets: int) -> sparse.csr_matrix:
