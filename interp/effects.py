@@ -43,8 +43,8 @@ def measure(
     """Measure the effect of each column of `signs` (n_pairs, n_concepts), values -1 to 1.
 
     `groups` (n_pairs,) numbers the prompts, gaps do not matter; `length_difference` (n_pairs,) is chosen minus
-    rejected, in tokens; `model_error` (n_concepts,) is how far training strays from a forecast that knew all pairs
-    there are, a standard deviation that widens the intervals.
+    rejected, in tokens; `model_error` (2, n_concepts) is how far training strays from a forecast that knew all pairs
+    there are, towards zero and away from it: standard deviations that widen the intervals.
     """
     values = np.asarray(signs, dtype=np.float64)
     n, groups = len(values), np.unique(groups, return_inverse=True)[1]
@@ -53,11 +53,11 @@ def measure(
     # a concept that never varies still has the resolution of one pair
     error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
     z = effect / np.maximum(error, 1e-12)
-    half_width = Z90 * np.hypot(error, model_error)
+    towards, away = Z90 * np.hypot(error, np.broadcast_to(model_error, (2, len(error))))
     return EffectTable(
         effect=effect,
-        low=np.maximum(effect - half_width, -1.0),
-        high=np.minimum(effect + half_width, 1.0),
+        low=np.maximum(effect - np.where(effect > 0, towards, away), -1.0),
+        high=np.minimum(effect + np.where(effect > 0, away, towards), 1.0),
         p=2 * stats.norm.sf(np.abs(z)),
         split_half=_split_half(values, groups),
         length_controlled=_at_equal_length(values, length_difference),

@@ -7,8 +7,10 @@ them is right, real training decides (`agent validate`); what it has said so far
   chosen minus rejected. The gradient of DPO at the start raises every token of the chosen response against what the
   model expects, and lowers every token of the rejected one so; what the model does anyway moves nothing, and a long
   response pushes more than a short one. By its tokens at first; once its margin is met, a pair pushes no more, however
-  long it is, so a response counts with the root of its tokens. A concept that is told by response, not by token, is
-  measured as in `mean-difference`.
+  long it is, so a response counts with the root of its tokens. DPO tilts the policy by a factor (arXiv 2305.18290), so
+  that what the model hardly says moves little and no share falls below zero: the excess over the concept's share in the
+  data is the factor's logarithm, and the effect is what this makes of the share in the model's own answers. A concept
+  that is told by response, not by token, is measured as in `mean-difference`.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -56,10 +58,18 @@ REWARD_C = 1e-4
 the features' mean differences."""
 LEAST_RATE = 0.01
 """Share of responses in which a feature fires to take part in the reward."""
-STRAY = (0.06, 0.4)
-"""How far training strays from `excess`, as standard deviations: a share of the spread of the pairs' values, and a
-share of the effect itself, since nobody knows how far training will go. Fitted on real runs, see
-`tests/bench/skill.md`."""
+DATA_TOKENS = 10_000
+"""Tokens that the data's share of a concept counts for beside the start model's answers, which are few."""
+RARE = 0.01
+"""Share of tokens added to the data's share of a concept, so that none is forecast to move by multiples of itself."""
+REACH = 1.25
+"""How far two epochs go: what the factor's logarithm is in units of the relative excess. Fitted on real runs."""
+MOST_LOG = 2.0
+"""Most that a share is forecast to change by, as a natural logarithm."""
+STRAY = (0.15, 0.2, 0.8)
+"""How far training strays from `excess`, as standard deviations: a share of the spread of the pairs' values, and shares
+of the effect itself, towards zero and away from it, since nobody knows how far training will go. Fitted on real runs,
+see `tests/bench/skill.md`."""
 Values = NDArray[np.float64]
 
 
@@ -95,15 +105,33 @@ def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | Non
     """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
     found = responses.amounts(readouts)
     by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
-    if by_token:
-        own = _asked(answers)
-        said, lengths = amounts(own.bag, [readouts[i] for i in by_token]), np.diff(own.bag.starts)
-        usual = lengths @ said / max(int(lengths.sum()), 1)
-        roots = np.sqrt(responses.lengths)
-        weights = roots / max(float(roots.mean()), 1e-12)
-        found[:, by_token] = (found[:, by_token] - usual) * weights[:, None]
+    if not by_token:
+        return mean_difference(responses, readouts)
+    own = _asked(answers)
+    said, lengths = amounts(own.bag, [readouts[i] for i in by_token]), np.diff(own.bag.starts)
+    n_own = int(lengths.sum())
+    usual = lengths @ said / max(n_own, 1)
+    written = responses.lengths @ found[:, by_token] / max(int(responses.lengths.sum()), 1)
+    roots = np.sqrt(responses.lengths)
+    weights = roots / max(float(roots.mean()), 1e-12)
+    found[:, by_token] = (found[:, by_token] - usual) * weights[:, None]
     chosen, rejected = responses.both(found)
-    return np.asarray(chosen - rejected)
+    values = np.asarray(chosen - rejected)
+    shown = (n_own * usual + DATA_TOKENS * written) / (n_own + DATA_TOKENS)
+    values[:, by_token] *= tilted(values[:, by_token].mean(0), written, shown)
+    return values
+
+
+def tilted(excess: Values, written: Values, shown: Values) -> Values:
+    """Return what to multiply each concept's excess by, `(n_concepts,)`, so that it becomes a change of `shown`.
+
+    That change is shown * (exp(REACH * excess / (written + RARE)) - 1), the exponent MOST_LOG at most: `written` is the
+    concept's share of the data's tokens, `shown` that of the model's own, all `(n_concepts,)`.
+    """
+    per_excess = REACH / (written + RARE)
+    log = per_excess * excess
+    safe = np.where(np.abs(log) < 1e-9, 1e-9, log)
+    return np.asarray(shown * per_excess * np.expm1(np.clip(safe, -MOST_LOG, MOST_LOG)) / safe)
 
 
 def mean_difference(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
@@ -191,11 +219,13 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
 def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Values:
     """Return how far training strays from the column means of `values` (n_pairs, n_concepts) beyond their chance.
 
-    Standard deviations, `(n_concepts,)`; 0 where that has not been measured: it has for `excess` in shares of tokens.
+    Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that has not been measured: it has
+    for `excess` in shares of tokens.
     """
     known = np.asarray([name == "excess" and readout.unit == "tokens" for readout in readouts], dtype=bool)
-    spread, slope = STRAY
-    return np.where(known, np.hypot(spread * np.sqrt((values**2).mean(0)), slope * values.mean(0)), 0.0)
+    spread, towards, away = STRAY
+    effects = np.outer([towards, away], values.mean(0))
+    return np.where(known, np.hypot(spread * np.sqrt((values**2).mean(0)), effects), 0.0)
 
 
 def log_length_difference(responses: Sides) -> Values:

@@ -150,7 +150,7 @@ def predict(
 
     `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
     (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
-    means, `(n_concepts,)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
+    means, `(2, n_concepts)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
     topic after topic.
     """
     everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premortem.interp.effects import adjusted, measure, verdict
+from premortem.interp.effects import Z90, adjusted, measure, verdict
 
 SIGNS = st.lists(st.sampled_from([-1, 0, 1]), min_size=4, max_size=60)
 
@@ -79,10 +79,11 @@ def test_one_objection_is_enough_for_cannot_tell(changed: dict[str, float], expe
 def test_what_training_strays_by_widens_the_interval_and_may_undo_a_verdict() -> None:
     signs = np.asarray([1] * 30 + [0] * 10)[:, None]
     sharp = measure(signs, np.arange(40), np.zeros(40))
-    wide = measure(signs, np.arange(40), np.zeros(40), np.asarray([0.6]))
+    wide = measure(signs, np.arange(40), np.zeros(40), np.asarray([[0.6], [0.1]]))
     assert wide.effect[0] == sharp.effect[0]
     assert wide.p[0] == sharp.p[0]
     assert wide.low[0] < 0 < sharp.low[0]
+    assert sharp.high[0] < wide.high[0] < sharp.high[0] + Z90 * 0.1
     told = (float(sharp.p[0]), float(sharp.split_half[0]), float(sharp.length_controlled[0]))
     assert verdict(float(sharp.effect[0]), float(sharp.low[0]), float(sharp.high[0]), *told) == "amplified"
     assert verdict(float(wide.effect[0]), float(wide.low[0]), float(wide.high[0]), *told) == "cannot_tell"

@@ -9,14 +9,19 @@ from premortem.agent.cli import Forecaster
 from premortem.agent.runs import RunSettings
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
+    DATA_TOKENS,
     DEFAULT,
     FITTED,
     FORECASTERS,
+    MOST_LOG,
+    RARE,
+    REACH,
     STRAY,
     ForecasterName,
     Own,
     log_length_difference,
     model_error,
+    tilted,
     values_per_pair,
 )
 from premortem.interp.readout import Bag, Part, Readout, Responses
@@ -99,15 +104,36 @@ def test_at_equal_length_nothing_is_left_of_what_only_goes_with_length() -> None
     assert log_length_difference(longer).mean() > 0.5
 
 
-def test_an_excess_is_over_what_the_model_says_anyway_weighed_by_the_root_of_the_tokens() -> None:
+def test_an_excess_is_over_what_the_model_says_anyway_and_tilts_what_the_model_says() -> None:
     made = data()
     lengths = np.where(np.arange(2 * N) < N, 16, 4)
     longer = Responses(Bag(made.bag.x, made.bag.units, np.r_[0, np.cumsum(lengths)], made.bag.shares), made.groups)
     said = own()
     usual = said.bag.shares.toarray()[:, LIKED].mean()
     above = made.bag.shares.toarray()[:, LIKED].mean(1) - usual
-    expected = (4 * above[:N] - 2 * above[N:]) / 3
-    assert values_per_pair("excess", longer, CONCEPTS, lambda: said)[:, 0] == pytest.approx(expected)
+    weighed = (4 * above[:N] - 2 * above[N:]) / 3
+    written = float(lengths @ (above + usual) / lengths.sum())
+    n_own = int(said.bag.starts[-1])
+    shown = (n_own * usual + DATA_TOKENS * written) / (n_own + DATA_TOKENS)
+    found = values_per_pair("excess", longer, CONCEPTS, lambda: said)[:, 0]
+    log = min(REACH * weighed.mean() / (written + RARE), MOST_LOG)
+    assert found.mean() == pytest.approx(shown * np.expm1(log))
+    assert found / found.mean() == pytest.approx(weighed / weighed.mean())
+
+
+def test_no_share_is_forecast_to_fall_below_zero_or_to_rise_without_bound() -> None:
+    excess, shown, written = np.asarray([-10.0, 0.0, 10.0]), np.full(3, 0.02), np.full(3, 0.05)
+    changes = excess * tilted(excess, written, shown)
+    assert -0.02 < changes[0] < -0.015
+    assert changes[1] == 0
+    assert changes[2] == pytest.approx(0.02 * np.expm1(MOST_LOG))
+
+
+def test_a_small_excess_moves_a_concept_in_proportion_to_what_the_model_says_of_it() -> None:
+    small, written = np.full(2, 1e-6), np.full(2, 0.04)
+    seldom, often = small * tilted(small, written, np.asarray([0.01, 0.04]))
+    assert often == pytest.approx(4 * seldom)
+    assert often == pytest.approx(1e-6 * REACH * 0.04 / (0.04 + RARE), rel=1e-3)
 
 
 def test_what_is_told_by_response_has_no_excess_and_asks_nobody() -> None:
@@ -136,6 +162,7 @@ def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> No
     values = np.asarray([[0.3, 0.3], [0.1, 0.1]])
     by_token, by_response = CONCEPTS[0], Readout(CONCEPTS[0].whole, Part(), 2.0)
     found = model_error("excess", values, [by_token, by_response])
-    spread, slope = STRAY
-    assert found == pytest.approx([np.sqrt(0.05 * spread**2 + (0.2 * slope) ** 2), 0.0])
+    spread, *slopes = STRAY
+    assert found[:, 0] == pytest.approx([np.sqrt(0.05 * spread**2 + (0.2 * slope) ** 2) for slope in slopes])
+    assert (found[:, 1] == 0).all()
     assert (model_error("tilt", values, [by_token, by_token]) == 0).all()
