@@ -55,6 +55,9 @@ def validate(
         int | None, typer.Option("--groups", min=3, help="Groups of features. Default: as a forecast has, 100 at most.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the training and the samples.")] = 0,
+    trainings: Annotated[
+        int, typer.Option("--trainings", min=1, help="Trainings with further seeds; the mean is held against.")
+    ] = 1,
     offline: Offline = False,
     db: Db = None,
     runs_dir: RunsDir = Path("runs"),
@@ -64,8 +67,9 @@ def validate(
 
     On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models
     answer them. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it
-    was interrupted. The outcome is added to the database, and every report tells it from then on. Needs the extra
-    `validate` (TRL and peft).
+    was interrupted. One training is a draw that no forecast can know: `--trainings 3` holds the forecast against the
+    mean of three, and tells how much they have in common. The outcome is added to the database, and every report tells
+    it from then on. Needs the extra `validate` (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
     from premortem.agent.progress import TerminalProgress
@@ -80,7 +84,14 @@ def validate(
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         settings = settings_without_spec(_of_run(store, data) | {k: v for k, v in asked.items() if v is not None})
         document = run_validation(
-            settings, training, TerminalProgress(), per_prompt=per_prompt, tokens=tokens, layer=layer, n_groups=groups
+            settings,
+            training,
+            TerminalProgress(),
+            per_prompt=per_prompt,
+            tokens=tokens,
+            layer=layer,
+            n_groups=groups,
+            trainings=trainings,
         )
         store.save_validation(document)
     if as_json:

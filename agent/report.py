@@ -145,6 +145,7 @@ def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any
     rows = [
         {
             "path": one["dataset"]["path"],
+            "times": len(one.get("trainings", ())) or 1,
             "kl": one["movement"]["kl_per_token"],
             "skill": [skill for skill in one["skill"] if skill["level"] == "groups"],
         }

@@ -192,16 +192,18 @@ def lens_fit(fit: Document) -> RenderableType:
 def validation_view(document: Document, limit: int = 10) -> RenderableType:
     """Return what real training says of the forecast: how far it went, the skill, and what moved most."""
     moved, runs, training = document["movement"], document["rollouts"], document["training"]
+    times = len(document.get("trainings", ())) or 1
+    often = f", {times} times" if times > 1 else ""
+    common = ["in common"] if times > 1 else []
     lines = [
-        f"{training['pairs']} pairs trained on in {training['steps']} steps; "
+        f"{training['pairs']} pairs trained on in {training['steps']} steps{often}; "
         f"{runs['prompts']} other prompts answered {runs['per_prompt']} times by both models",
         f"held-out pairs: margin {moved['margin']:+.2f}, right {moved['held_out_accuracy']:.0%}; "
         f"KL {moved['kl_per_token']:.3f} nats a token; "
         f"answers of {moved['length_before']:.0f} tokens before, {moved['length_after']:.0f} after",
     ]
-    skill = _figures_table(
-        "forecaster", "of", "concepts", "R²", "90% interval", "ceiling", "slope", "signs right", "covered", "swapped"
-    )
+    heads = ("of", "concepts", "R²", "90% interval", "ceiling", *common, "slope", "signs right", "covered", "swapped")
+    skill = _figures_table("forecaster", *heads)
     for row in document["skill"]:
         skill.add_row(
             Text(row["forecaster"], style="bold" if row["default"] else ""),
@@ -210,6 +212,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
             _figure(row["r2"]),
             f"{_figure(row['low'])} {_figure(row['high'])}",
             _figure(row["ceiling"]),
+            *(_figure(row["training_ceiling"]) for _ in common),
             _figure(row["slope"]),
             f"{_figure(row['sign_accuracy'])} of {row['n_called']}",
             _figure(row["coverage"]),
@@ -228,9 +231,8 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     still = Text("The model has hardly moved: no R² is told. Train longer, or at a higher rate.", style="yellow")
     notes = [] if moved["enough"] else [still, Text("")]
     notes += [Text(f"note: {excerpt(str(text), 200)}", style="yellow") for text in document["notes"]]
-    told = Text(
-        "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers", style="dim"
-    )
+    why = "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers"
+    told = Text(why + "; in common is what trainings with other seeds share" * bool(common), style="dim")
     return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units("tokens"))
 
 

@@ -1,4 +1,7 @@
-"""`agent validate`: forecast, train for real, sample both models, and hold the forecast against what was learned."""
+"""`agent validate`: forecast, train for real, sample all models, and hold the forecast against what was learned.
+
+Trainings differ in their seed alone. Each trained model is loaded once, asked all that it is asked, and let go of.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
+    Trained,
     TrainingSettings,
     pair_log_likelihood,
     reference_log_likelihood,
@@ -33,6 +37,7 @@ from premortem.interp.training import (
 from premortem.interp.validation import (
     Movement,
     SharedTopics,
+    mean_movement,
     movement,
     observe,
     predict,
@@ -74,21 +79,51 @@ class Rollouts(NamedTuple):
     """As the start model's lens reads them."""
 
 
-class Answers(NamedTuple):
-    """What both models answer to the same prompts, each as often."""
+class Asked(NamedTuple):
+    """Prompts that all models answer, each as often."""
 
-    asked: list[Any]
-    """`(n_answers,)` prompts, all of them once and then again."""
+    prompts: list[Any]
+    """`(n_answers,)`, all of them once and then again."""
     numbers: NDArray[np.int64]
     """`(n_answers,)`: which prompt each is."""
-    before: Rollouts
-    after: Rollouts
+
+    @classmethod
+    def of(cls, prompts: Sequence[Any], times: int) -> Asked:
+        """Ask each of `prompts` so many `times`."""
+        return cls(list(prompts) * times, np.tile(np.arange(len(prompts)), times))
 
     @property
     def size(self) -> dict[str, int]:
         """How many prompts, and answers to each."""
         prompts = int(self.numbers.max()) + 1
-        return {"prompts": prompts, "per_prompt": len(self.asked) // prompts}
+        return {"prompts": prompts, "per_prompt": len(self.prompts) // prompts}
+
+
+class Answers(NamedTuple):
+    """What the start model and each trained one say to the same prompts."""
+
+    asked: Asked
+    before: Rollouts
+    after: Sequence[Rollouts]
+
+
+class Probe(NamedTuple):
+    """What each trained model is asked."""
+
+    held_out: Sequence[Pair]
+    asked: tuple[Asked, ...]
+    start: Rollouts
+    """What the start model says to the first of `asked`."""
+    tokens: int
+    """Tokens of an answer, at most."""
+
+
+class Replicate(NamedTuple):
+    """What came of one training."""
+
+    answers: tuple[Rollouts, ...]
+    """To each set of prompts that was asked."""
+    movement: Movement
 
 
 def validate(
@@ -100,11 +135,13 @@ def validate(
     tokens: int = 64,
     layer: int | None = None,
     n_groups: int | None = None,
+    trainings: int = 1,
 ) -> dict[str, Any]:
     """Return the document of a validation over `n_groups` groups of features, or as many as a forecast has.
 
-    Each step is kept, so an interrupted validation goes on. Raises NoPairs where the prompts are too few to put some
-    aside, ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
+    The forecast is held against the mean over `trainings`, which have the seeds from that of `training` on. Each step
+    is kept, so an interrupted validation goes on. Raises NoPairs where the prompts are too few to put some aside,
+    ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
     """
     require_trl()
     dataset, main = data_and_lens(settings, progress, layer)
@@ -120,34 +157,37 @@ def validate(
             "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
         }
         fine = _forecasts(finer, bench, likelihood, training.seed)
-    trained = train_dpo(settings.model, split.train, cache_home() / "trained", training, progress)
-    after_model = StartModel(load_model(str(trained.folder)), training.seed, cache_home() / "start_model")
     distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
-    models = (bench.start_model, after_model)
-    aside = _answers(bench, models, list(distinct.values()), per_prompt, tokens)
-    elsewhere = _answers(bench, models, _elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE), tokens)
+    elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
+    asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
+    start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
+    probe = Probe(split.held_out, asked, start[0], tokens)
+    each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
+    trained = [train_dpo(settings.model, split.train, cache_home() / "trained", one, progress) for one in each_training]
+    replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
+    aside, elsewhere = (Answers(each, start[i], [one.answers[i] for one in replicates]) for i, each in enumerate(asked))
     topics = shared_topics([pair.prompt_text() for pair in bench.readable], list(distinct))
     features = _measured("features", kinds["features"], bench, aside)
     within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
     measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
+    folders = [one.folder.name for one in trained]
     ran = Ran(
-        run_id=content_id(
-            "validation", dataset.sha256, trained.folder.name, per_prompt, tokens, main.lens_id, n_groups
-        ),
+        run_id=content_id("validation", dataset.sha256, *folders, per_prompt, tokens, main.lens_id, n_groups),
         dataset=dataset,
         lens=bench.lens_summary(),
         training=training,
         trained=trained,
         n_pairs=len(split.train),
-        rollouts={**aside.size, "tokens": tokens},
-        movement=_movement(bench, after_model, split.held_out, aside),
+        rollouts={**asked[0].size, "tokens": tokens},
+        movements=[one.movement for one in replicates],
+        movement=mean_movement([one.movement for one in replicates]),
         forecaster=bench.settings.forecaster,
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
         **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"])),
         "features": _features(kinds["features"], features, bench.settings.forecaster),
-        "elsewhere": {**elsewhere.size, "skill": skill_rows(ran, there)[0]},
+        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
     }
 
@@ -186,8 +226,8 @@ def _measured(
 ) -> Measured:
     """Hold forecasts against answers, everywhere or within topics."""
     responses, seed = bench.reading.responses, bench.settings.seed
-    before, after = (amounts(each.bag, forecasts.readouts) for each in (answers.before, answers.after))
-    outcome = observe(before, after, answers.numbers, topics.aside if topics else None)
+    before, *after = (amounts(each.bag, forecasts.readouts) for each in (answers.before, *answers.after))
+    outcome = observe(before, after, answers.asked.numbers, topics.aside if topics else None)
     predicted = {
         name: predict(
             values,
@@ -210,32 +250,30 @@ def _elsewhere(example: Pair) -> list[Any]:
     return [[{"role": "user", "content": prompt}] for prompt in elsewhere_prompts()]
 
 
-def _answers(
-    bench: Workbench, models: tuple[StartModel, StartModel], prompts: Sequence[Any], per_prompt: int, tokens: int
-) -> Answers:
-    """Let both models answer each of `prompts`."""
-    asked = list(prompts) * per_prompt
-    before, after = (_rollouts(bench, model, asked, tokens) for model in models)
-    return Answers(asked, np.tile(np.arange(len(prompts)), per_prompt), before, after)
+def _replicate(bench: Workbench, trained: Trained, seed: int, probe: Probe) -> Replicate:
+    """Ask a trained model what it is asked; `seed` is that of its samples."""
+    model = StartModel(load_model(str(trained.folder)), seed, cache_home() / "start_model")
+    answers = tuple(_rollouts(bench, model, each, probe.tokens) for each in probe.asked)
+    return Replicate(answers, _movement(bench, model, probe, answers[0]))
 
 
-def _rollouts(bench: Workbench, model: StartModel, asked: list[Any], tokens: int) -> Rollouts:
-    texts = model.sample(asked, max_new_tokens=tokens, progress=bench.progress)
-    return Rollouts(texts, bench.heard(asked, texts, bench.progress))
+def _rollouts(bench: Workbench, model: StartModel, asked: Asked, tokens: int) -> Rollouts:
+    texts = model.sample(asked.prompts, max_new_tokens=tokens, progress=bench.progress)
+    return Rollouts(texts, bench.heard(asked.prompts, texts, bench.progress))
 
 
-def _movement(bench: Workbench, trained: StartModel, held_out: Sequence[Pair], answers: Answers) -> Movement:
+def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollouts) -> Movement:
     """Return how far training went, on the pairs held out and in the trained model's own answers."""
     start, end = (
-        pair_log_likelihood(model, held_out, MAX_LENGTH, bench.progress) for model in (bench.start_model, trained)
+        pair_log_likelihood(model, probe.held_out, MAX_LENGTH, bench.progress) for model in (bench.start_model, trained)
     )
     own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))
-        for prompt, text in list(zip(answers.asked, answers.after.texts, strict=True))[:KL_ANSWERS]
+        for prompt, text in list(zip(probe.asked[0].prompts, after.texts, strict=True))[:KL_ANSWERS]
     ]
     said = [(prompt, answer) for prompt, answer in own_words if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
     own, other = (model.log_likelihood(said, bench.progress) for model in (trained, bench.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
-    before, after = (float(np.diff(each.bag.starts).mean()) for each in (answers.before, answers.after))
-    return movement(start, end, kl, (before, after))
+    lengths = [float(np.diff(each.bag.starts).mean()) for each in (probe.start, after)]
+    return movement(start, end, kl, (lengths[0], lengths[1]))

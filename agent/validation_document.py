@@ -37,11 +37,15 @@ class Ran(NamedTuple):
     dataset: Dataset
     lens: LensSummary
     training: TrainingSettings
-    trained: Trained
+    trained: Sequence[Trained]
+    """One for each training."""
     n_pairs: int
     """Pairs trained on."""
     rollouts: dict[str, int]
+    movements: Sequence[Movement]
+    """How far each training went."""
     movement: Movement
+    """How far they went on the average."""
     forecaster: str
     """The default one."""
 
@@ -71,6 +75,10 @@ def document_of(
         "dataset": {"path": ran.dataset.path, "pairs": len(ran.dataset.pairs), "sha256": ran.dataset.sha256},
         "lens": ran.lens.model_dump(mode="json"),
         "training": _training(ran),
+        "trainings": [
+            {"seed": ran.training.seed + i, "seconds": trained.seconds, "loss": trained.loss, **moved.model_dump()}
+            for i, (trained, moved) in enumerate(zip(ran.trained, ran.movements, strict=True))
+        ],
         "rollouts": ran.rollouts,
         "movement": ran.movement.model_dump(mode="json"),
         "skill": skills,
@@ -113,7 +121,8 @@ def _baselines(measured: Measured, ran: Ran) -> list[dict[str, Any]]:
 
 
 def _training(ran: Ran) -> dict[str, Any]:
-    done = ran.trained.model_dump(mode="json")
+    """Return how was trained; `seconds` over all trainings, the rest of the first."""
+    done = ran.trained[0].model_dump(mode="json") | {"seconds": round(sum(one.seconds for one in ran.trained), 1)}
     settings = ran.training.model_dump(mode="json")
     return {**settings, **done, "folder": Path(done["folder"]).name, "pairs": ran.n_pairs}
 

@@ -6,11 +6,15 @@ often enough, never over the strongest alone, which would flatter it. Rollouts a
 themselves: what a perfect forecast would reach is the reliability of the shifts, estimated from random halves of the
 prompts and stepped up to all of them (Spearman 1910, Brown 1910). An R2 means nothing without that ceiling beside it,
 nor without what a forecast from pairs with randomly swapped sides reaches.
+
+One training is a draw itself: another seed shifts other concepts, and no forecast from the pairs alone knows which.
+Where several trainings were run the learned shift is their mean, and `training_ceiling` tells how much of it a further
+training on the same pairs would show as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +45,8 @@ class Outcome:
     1."""
     rates: Floats
     """`(n_concepts,)`: share of all rollouts, of both models, in which the concept is seen, 0 to 1."""
+    each: tuple[Floats, ...] = ()
+    """The shifts of each training, `(n_prompts, n_concepts)`, whose mean are `shifts`; none where there was one."""
 
     @property
     def learned(self) -> Floats:
@@ -103,6 +109,9 @@ class Skill:
     stepped up to all of them. Like `ceiling`, a factor of the R2 within reach."""
     null: float
     """R2 that one in twenty forecasts from randomly swapped sides exceeds."""
+    training_ceiling: float
+    """R2 within reach of a forecast that knows what training does on average over seeds, 0 to 1; NaN for one training.
+    """
 
 
 def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> Skill:
@@ -137,6 +146,7 @@ def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float =
         coverage=float(inside.mean()),
         reliability=float("nan") if predicted.by_prompt is None else ceiling(predicted.by_prompt[:, kept], rng),
         null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
+        training_ceiling=training_ceiling([each[:, kept] for each in outcome.each], rng),
     )
 
 
@@ -152,8 +162,31 @@ def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
     For two halves that correlate by r it is 2 r / (1 + r); r is the mean over SPLITS random halves. The squared
     correlation of the true shifts with the measured ones is this reliability, so no forecast does better but by chance.
     """
-    r = float(np.mean([_correlation(a, b) for a, b in _halves(shifts, rng)]))
+    halves = _halves(len(shifts), rng)
+    r = float(np.mean([_correlation(shifts[one].mean(0), shifts[other].mean(0)) for one, other in halves]))
     return max(2 * r / (1 + r), 0.0) if r > -1 else 0.0
+
+
+def training_ceiling(each: Sequence[Floats], rng: np.random.Generator) -> float:
+    """Return the share of the variance over concepts of the mean shift that all trainings have in common, 0 to 1.
+
+    `each` holds the shifts of every training, `(n_prompts, n_concepts)`. What they have in common is the covariance of
+    one training on one half of the prompts with another training on the other half, so that neither the draw of a
+    training nor that of the answers, some of which trainings share, is in it twice (the universe score variance of
+    generalizability theory; Cronbach et al. 1972). NaN for fewer than two trainings.
+    """
+    if len(each) < 2:
+        return float("nan")
+    whole = np.mean(each, 0).mean(0)
+    common = [
+        _covariance(a[first].mean(0), b[second].mean(0))
+        for first, second in _halves(len(each[0]), rng)
+        for i, a in enumerate(each)
+        for j, b in enumerate(each)
+        if i != j
+    ]
+    variance = _covariance(whole, whole)
+    return float(np.clip(np.mean(common) / variance, 0.0, 1.0)) if variance > 0 else 0.0
 
 
 def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
@@ -164,11 +197,14 @@ def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
     return prompt_sums(values, prompts) / np.bincount(prompts).mean()
 
 
-def _halves(shifts: Floats, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
-    n = len(shifts)
+def _halves(n: int, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     for _ in range(SPLITS):
         order = rng.permutation(n)
-        yield shifts[order[: n // 2]].mean(0), shifts[order[n // 2 :]].mean(0)
+        yield order[: n // 2], order[n // 2 :]
+
+
+def _covariance(a: Floats, b: Floats) -> float:
+    return float((a - a.mean()) @ (b - b.mean())) / len(a)
 
 
 def _interval(effect: Floats, shifts: Floats, rng: np.random.Generator) -> tuple[float, float]:

@@ -106,6 +106,13 @@ def movement(
     )
 
 
+def mean_movement(movements: Sequence[Movement]) -> Movement:
+    """Return how far some trainings went on the average; enough where each of them did."""
+    figures = ("margin", "held_out_accuracy", "kl_per_token", "length_before", "length_after")
+    means = {name: float(np.mean([getattr(one, name) for one in movements])) for name in figures}
+    return Movement(**means, enough=all(one.enough for one in movements))
+
+
 def shared_topics(trained_on: Sequence[str], aside: Sequence[str]) -> SharedTopics:
     """Group the prompts of the pairs `trained_on`, as they come, and the distinct ones put `aside`, together.
 
@@ -122,18 +129,20 @@ def shared_topics(trained_on: Sequence[str], aside: Sequence[str]) -> SharedTopi
 
 
 def observe(
-    before: Floats, after: Floats, prompts: NDArray[np.int64], topics: NDArray[np.bool_] | None = None
+    before: Floats, after: Sequence[Floats], prompts: NDArray[np.int64], topics: NDArray[np.bool_] | None = None
 ) -> Outcome:
-    """Return what answers show of some concepts, the amounts `before` and `after` training, `(n_answers, n_concepts)`.
+    """Return what answers show of some concepts, the amounts `before` and `after` each training, on the average.
 
-    `prompts` (n_answers,) numbers the prompt of each answer, the same in both, without gaps, and as often each. With
-    `topics` (n_topics, n_prompts) the outcome has a column for each concept within each topic, topic after topic.
+    Amounts are `(n_answers, n_concepts)`. `prompts` (n_answers,) numbers the prompt of each answer, the same in all,
+    without gaps, and as often each. With `topics` (n_topics, n_prompts) the outcome has a column for each concept
+    within each topic, topic after topic.
     """
-    shifts = by_prompt(after - before, prompts)
-    shown = by_prompt(((before > 0) + (after > 0).astype(np.float64)) / 2, prompts)
+    each = [by_prompt(one - before, prompts) for one in after]
+    seen = np.mean([one > 0 for one in after], 0)
+    shown = by_prompt(((before > 0) + seen) / 2, prompts)
     if topics is not None:
-        shifts, shown = _within(shifts, topics), _within(shown, topics)
-    return Outcome(shifts, shown.mean(0))
+        each, shown = [_within(one, topics) for one in each], _within(shown, topics)
+    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else ())
 
 
 def predict(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from premortem.interp.errors import DataError
-from premortem.interp.skill import Outcome, Predicted, Skill, ceiling, measure_skill
+from premortem.interp.skill import Outcome, Predicted, Skill, ceiling, measure_skill, training_ceiling
 
 PROMPTS, CONCEPTS = 200, 80
 
@@ -49,6 +49,38 @@ def test_a_perfect_forecast_of_noisy_shifts_reaches_the_ceiling_and_no_more(trut
     runs = [skill(predicted(truth), outcome(truth, noise, seed)) for seed in range(12)]
     assert np.mean([run.ceiling for run in runs]) == pytest.approx(reliability, abs=0.08)
     assert np.mean([run.r2 for run in runs]) == pytest.approx(np.mean([run.ceiling for run in runs]), abs=0.08)
+
+
+def trainings(truth: np.ndarray, stray: float, n: int, noise: float, shared: float, seed: int) -> list[np.ndarray]:
+    """Shifts of `n` trainings: the truth, where each strays, the start model's noise that all share, their own."""
+    rng = np.random.default_rng(seed)
+    start = rng.normal(scale=shared, size=(PROMPTS, len(truth)))
+    strays = rng.normal(scale=stray, size=(n, 1, len(truth)))
+    return list(truth + strays + start + rng.normal(scale=noise, size=(n, PROMPTS, len(truth))))
+
+
+def test_trainings_have_in_common_what_is_neither_their_draw_nor_the_noise_of_shared_answers(truth: np.ndarray) -> None:
+    stray, noise, shared = 0.08, 0.7, 0.7
+    found = []
+    for seed in range(12):
+        each = trainings(truth, stray, 2, noise, shared, seed)
+        found.append(training_ceiling(each, np.random.default_rng(0)))
+    variance = 0.1**2 + stray**2 / 2 + shared**2 / PROMPTS + noise**2 / 2 / PROMPTS
+    assert np.mean(found) == pytest.approx(0.1**2 / variance, abs=0.08)
+
+
+def test_what_trainings_have_in_common_grows_with_their_number_and_needs_two(truth: np.ndarray) -> None:
+    few, many = (
+        np.mean([training_ceiling(trainings(truth, 0.15, n, 0.3, 0.3, s), np.random.default_rng(0)) for s in range(8)])
+        for n in (2, 6)
+    )
+    assert few + 0.1 < many < 1
+    assert np.isnan(training_ceiling(trainings(truth, 0.1, 1, 0.3, 0.3, 0), np.random.default_rng(0)))
+    each = trainings(truth, 0.0, 2, 0.0, 0.0, 0)
+    assert training_ceiling(each, np.random.default_rng(0)) == pytest.approx(1.0)
+    assert np.isnan(skill(predicted(truth), outcome(truth, 0.1)).training_ceiling)
+    several = Outcome(np.mean(each, 0), np.full(CONCEPTS, 0.5), tuple(each))
+    assert skill(predicted(truth), several).training_ceiling == pytest.approx(1.0)
 
 
 def test_the_slope_tells_how_far_a_forecast_overstates(truth: np.ndarray) -> None:

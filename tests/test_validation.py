@@ -16,7 +16,15 @@ from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.training import TrainingSettings
-from premortem.interp.validation import LEAST_KL, movement, observe, predict, shared_topics, split_by_prompt
+from premortem.interp.validation import (
+    LEAST_KL,
+    mean_movement,
+    movement,
+    observe,
+    predict,
+    shared_topics,
+    split_by_prompt,
+)
 from tiny import chat_pair, write_model, write_sae
 
 WORDS = ["otters", "ferns", "clouds", "bread", "trains", "chairs", "rivers", "lamps", "socks", "maps"]
@@ -49,17 +57,35 @@ def test_too_few_prompts_are_told() -> None:
 def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:
     before = np.asarray([[1.0, 0], [0, 0], [0, 0], [1, 0]])
     after = np.asarray([[1.0, 1], [1, 0], [0, 1], [1, 1]])
-    found = observe(before, after, np.asarray([0, 1, 0, 1]))
+    found = observe(before, [after], np.asarray([0, 1, 0, 1]))
     assert found.shifts.tolist() == [[0.0, 1.0], [0.5, 0.5]]
     assert found.learned.tolist() == [0.25, 0.75]
     assert found.rates.tolist() == [0.625, 0.375]
+    assert found.each == ()
+
+
+def test_over_several_trainings_the_learned_shift_is_their_mean_and_each_is_kept() -> None:
+    before, numbers = np.zeros((4, 1)), np.asarray([0, 1, 0, 1])
+    after = [np.asarray([[1.0], [0], [1], [0]]), np.asarray([[0.0], [1], [0], [1]])]
+    found = observe(before, after, numbers)
+    assert found.shifts.tolist() == [[0.5], [0.5]]
+    assert found.rates.tolist() == [0.25]
+    assert [one.tolist() for one in found.each] == [[[1.0], [0.0]], [[0.0], [1.0]]]
+
+
+def test_movement_over_trainings_is_the_mean_and_enough_where_each_is() -> None:
+    scores = np.zeros((2, 2))
+    far, near = (movement(scores, scores + np.asarray([1.0, 0.0]), kl, (10.0, 20.0)) for kl in (0.2, 0.001))
+    assert mean_movement([far, far]) == far
+    assert mean_movement([far, near]).kl_per_token == pytest.approx(0.1005)
+    assert not mean_movement([far, near]).enough
 
 
 def test_within_topics_there_is_a_shift_and_a_rate_for_each_concept_in_each() -> None:
     before = np.zeros((4, 2))
     after = np.asarray([[1.0, 0], [0, 1], [0, 0], [1, 1]])
     topics = np.asarray([[True, True, False, False], [False, False, False, True]])
-    found = observe(before, after, np.arange(4), topics)
+    found = observe(before, [after], np.arange(4), topics)
     assert found.learned == pytest.approx([0.5, 0.5, 1.0, 1.0])
     assert found.rates == pytest.approx([0.25, 0.25, 0.5, 0.5])
 
@@ -158,6 +184,17 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     with Store(Path("runs/premortem.db")) as store:
         assert list(store.validations()) == [found]
     assert "held-out pairs: margin" in again.stdout
+    assert [one["seed"] for one in found["trainings"]] == [0]
+    assert {row["training_ceiling"] for row in found["skill"]} == {None}
+    twice = CliRunner().invoke(app, [*words, "--trainings", "2", "--json"])
+    assert twice.exit_code == 0, twice.output
+    several = json.loads(twice.stdout)
+    assert several["run_id"] != found["run_id"]
+    assert [one["seed"] for one in several["trainings"]] == [0, 1]
+    assert several["trainings"][0] == found["trainings"][0]
+    assert several["trainings"][1]["loss"] != found["trainings"][0]["loss"]
+    assert several["movement"]["margin"] == pytest.approx(np.mean([one["margin"] for one in several["trainings"]]))
+    assert all(0 <= row["training_ceiling"] <= 1 for row in several["skill"])
 
 
 def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
