@@ -149,6 +149,7 @@ def _concepts(
             "high": round(float(low_high[1][i]), 6),
             "rate": round(float(outcome.rates[i]), 6),
             "rows": list(rows[i]) if topic is None else [],
+            "features": groups[i].readout.speaking(len(groups[i].readout.whole.features)) if topic is None else [],
         }
         for i, (concept, topic) in enumerate(of)
     ]

@@ -1,7 +1,8 @@
 """Does real DPO do what the forecast says? `make bench-skill PAIRS=FOLDER`
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl. Each run below is one `agent validate`
-on one of the sets of `skill_data.py`; its document goes to `results/skill/`. Some 12 minutes a run on two cores. What a
+on one of the sets of `skill_data.py`; its document goes to `results/skill/`, where `earlier/` holds those on which the
+default forecaster was settled. Some 12 minutes a run on two cores. What a
 run has trained and sampled is kept, so the same command goes on where it was interrupted, and measures again within
 minutes after a change to a forecaster.
 """
@@ -42,6 +43,12 @@ RUNS = (
     Run("pandalm", 0, 14),
     Run("hh-harmless", 1, 8),
     Run("alpacaeval", 1, 10),
+    Run("pandalm", 2, 14),
+    Run("alpacaeval", 2, 10),
+    Run("hh-harmless", 2, 8),
+    Run("planted-pandalm", 2, 14),
+    Run("planted-hh", 2, 8),
+    Run("xstest", 2, 14),
 )
 
 

@@ -21,6 +21,7 @@ from premortem.agent.validation_document import LEAST_RATE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
+EARLIER = RESULTS / "earlier"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 STYLE = """
 svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
@@ -35,9 +36,9 @@ RIDGE = 10.0
 Document = dict[str, Any]
 
 
-def read() -> dict[str, Document]:
-    """Return the documents by run."""
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+def read(folder: Path = RESULTS) -> dict[str, Document]:
+    """Return the documents in `folder` by run."""
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -171,17 +172,48 @@ def source(run: str) -> str:
     return run.removeprefix("planted-").split("-")[0]
 
 
-def agreement(documents: dict[str, Document]) -> str:
-    """Return how far two trainings on other parts of the same pairs, with another seed, learned the same."""
+def averaged(documents: dict[str, Document]) -> str:
+    """Return how the forecast of each run does against its own training and against the mean over all of its set.
+
+    Trainings of a set differ in seed and split. Shifts of a group are the means of those of its features, so that other
+    trainings tell them too, whatever groups they had.
+    """
+    everything = {**read(EARLIER), **documents}
     lines = []
-    for first, second in combinations(documents, 2):
-        if documents[first]["dataset"]["sha256"] != documents[second]["dataset"]["sha256"]:
-            continue
-        tables = [documents[run]["features"] for run in (first, second)]
-        shared = sorted(set(tables[0]) & set(tables[1]), key=int)
-        a, b = (np.asarray([each[feature]["learned"] for feature in shared]) for each in tables)
-        lines.append([first, second, str(len(shared)), figure(float(np.corrcoef(a, b)[0, 1]) ** 2)])
-    return table(["training", "other seed", "features", "R² of one by the other"], lines)
+    for run, document in documents.items():
+        groups = [each for each in document["concepts"] if each["topic"] is None and each["rate"] >= LEAST_RATE]
+        trainings = [other for other, each in everything.items() if set_of(other) == set_of(run)]
+        learned = np.asarray([[shift(everything[other], group["features"]) for group in groups] for other in trainings])
+        forecast = np.asarray([group["forecast"] for group in groups])
+        own = learned[trainings.index(run)]
+        agreement = [explained(a, b) for a, b in combinations(learned, 2)]
+        lines.append(
+            [
+                run,
+                str(len(trainings)),
+                figure(explained(forecast, own)),
+                figure(statistics.mean(agreement)) if agreement else "–",
+                figure(explained(forecast, learned.mean(0))),
+            ]
+        )
+    head = ["forecast", "trainings of the set", "R² on its own training", "of one training by another", "on their mean"]
+    return table(head, lines)
+
+
+def shift(document: Document, features: Sequence[int]) -> float:
+    """Return the learned shift of a group of features: the mean over those that the document tells of."""
+    told = [document["features"][str(one)]["learned"] for one in features if str(one) in document["features"]]
+    return float(np.mean(told)) if told else 0.0
+
+
+def explained(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the R2 of one by the other, 0 where they correlate negatively."""
+    return max(float(np.corrcoef(a, b)[0, 1]), 0.0) ** 2
+
+
+def set_of(run: str) -> str:
+    """Return the set that a run trains on."""
+    return run.rpartition("-seed")[0]
 
 
 def planted(documents: dict[str, Document]) -> str:
@@ -238,7 +270,7 @@ def main() -> None:
         ("Single features", forecasters(documents, "features")),
         ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
         ("A regression over all forecasters: R² at groups", calibrated(documents)),
-        ("Two trainings on the same data set", agreement(documents)),
+        ("The same set trained several times: R² over groups", averaged(documents)),
         ("Planted behaviours", planted(documents)),
     ]
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
