@@ -103,11 +103,10 @@ Answers = Callable[[], Own]
 
 def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
-    found = responses.amounts(readouts)
     by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
     if not by_token:
         return mean_difference(responses, readouts)
-    own = _asked(answers)
+    found, own = responses.amounts(readouts), _asked(answers)
     said, lengths = amounts(own.bag, [readouts[i] for i in by_token]), np.diff(own.bag.starts)
     n_own = int(lengths.sum())
     usual = lengths @ said / max(n_own, 1)

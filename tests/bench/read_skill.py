@@ -147,7 +147,7 @@ def calibrated(documents: dict[str, Document]) -> str:
         )
         said = fit.predict(x)
         default = x[:, names.index(default_of(documents[run]))]
-        lines.append([run, *(figure(max(np.corrcoef(each, y)[0, 1], 0.0) ** 2) for each in (default, said))])
+        lines.append([run, *(figure(explained(each, y)) for each in (default, said))])
     return table(["run", "default", "calibrated on the other sources"], lines)
 
 
