@@ -23,6 +23,7 @@ from premortem.agent import cli_lens, cli_runs, cli_validate
 from premortem.agent.cli_options import (
     AsJson,
     Db,
+    Forecasters,
     HouseGroup,
     Layer,
     Limit,
@@ -48,18 +49,6 @@ models = typer.Typer(help="The embedded model.", no_args_is_help=True)
 lens = typer.Typer(help="SAEs: train one, or check that one fits.", no_args_is_help=True)
 
 
-class Forecaster(StrEnum):
-    """The forecasters to choose from."""
-
-    EXCESS = "excess"
-    MEAN_DIFFERENCE = "mean-difference"
-    EQUAL_LENGTH = "equal-length"
-    DISPARITY = "disparity"
-    LOGIT = "logit"
-    OWN_GAP = "own-gap"
-    TILT = "tilt"
-
-
 class FailOn(StrEnum):
     """What makes `agent run` exit with code 3."""
 
@@ -75,7 +64,6 @@ Split = Annotated[str, typer.Option("--split", help="Split of a hub dataset.")]
 Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
 SecondSae = Annotated[str | None, typer.Option("--second-sae", help="An SAE that only judges the edits.")]
-Forecasters = Annotated[Forecaster | None, typer.Option("--forecaster", help="How an effect is measured.")]
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,19 @@ from premortem.interp.errors import PremortemError
 
 DEFAULT_RUNS_DIR = Path("runs")
 LOG = "premortem.log"
+
+
+class Forecaster(StrEnum):
+    """The forecasters to choose from."""
+
+    EXCESS = "excess"
+    PULL = "pull"
+    MEAN_DIFFERENCE = "mean-difference"
+    EQUAL_LENGTH = "equal-length"
+    DISPARITY = "disparity"
+    LOGIT = "logit"
+    OWN_GAP = "own-gap"
+    TILT = "tilt"
 
 
 def _remember(context: typer.Context, folder: Path) -> Path:
@@ -51,6 +65,7 @@ Model = Annotated[str | None, typer.Option("--model", help="The model to be trai
 Sae = Annotated[str | None, typer.Option("--sae", help="Its SAE: a folder, or RELEASE:SAE_ID of sae-lens.")]
 Layer = Annotated[int | None, typer.Option("--layer", min=0, help="Layer that --sae reads, if its files do not say.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
+Forecasters = Annotated[Forecaster | None, typer.Option("--forecaster", help="How an effect is measured.")]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]
 
 

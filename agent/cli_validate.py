@@ -11,6 +11,7 @@ import typer
 from premortem.agent.cli_options import (
     AsJson,
     Db,
+    Forecasters,
     Layer,
     Limit,
     Map,
@@ -45,6 +46,7 @@ def validate(
     model: Model = None,
     sae: Sae = None,
     layer: Layer = None,
+    forecaster: Forecasters = None,
     method: Annotated[Method, typer.Option("--method", help="Adapters, or all weights.")] = Method.LORA,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Times each pair is trained on.")] = 2,
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Highest learning rate.")] = 3e-4,
@@ -79,7 +81,7 @@ def validate(
     from premortem.interp.training import TrainingSettings
 
     asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "limit": limit, "model": model}
-    asked |= {"sae": sae, "offline": offline, "seed": seed}
+    asked |= {"sae": sae, "forecaster": forecaster and forecaster.value, "offline": offline, "seed": seed}
     training = TrainingSettings(method=method.value, epochs=epochs, learning_rate=learning_rate, beta=beta, seed=seed)
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         settings = settings_without_spec(_of_run(store, data) | {k: v for k, v in asked.items() if v is not None})

@@ -170,9 +170,11 @@ def validate(
     features = _measured("features", kinds["features"], bench, aside)
     within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
     measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
-    folders = [one.folder.name for one in trained]
+    folders, forecaster = [one.folder.name for one in trained], bench.settings.forecaster
     ran = Ran(
-        run_id=content_id("validation", dataset.sha256, *folders, per_prompt, tokens, main.lens_id, n_groups),
+        run_id=content_id(
+            "validation", dataset.sha256, *folders, per_prompt, tokens, main.lens_id, n_groups, forecaster
+        ),
         dataset=dataset,
         lens=bench.lens_summary(),
         training=training,
@@ -181,12 +183,12 @@ def validate(
         rollouts={**asked[0].size, "tokens": tokens},
         movements=[one.movement for one in replicates],
         movement=mean_movement([one.movement for one in replicates]),
-        forecaster=bench.settings.forecaster,
+        forecaster=forecaster,
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
         **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"])),
-        "features": _features(kinds["features"], features, bench.settings.forecaster),
+        "features": _features(kinds["features"], features, forecaster),
         "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
     }

@@ -16,7 +16,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from premortem.interp.readout import Floats, Responses
+from premortem.interp.readout import Floats
+from premortem.interp.sides import Responses
 
 RANDOM_FEATURES = 16
 """Features drawn for the baseline of random features."""

@@ -37,7 +37,8 @@ from premortem.interp.growth import (
 )
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import CONFIDENCE, purity_bound
-from premortem.interp.readout import Bag, Bools, Floats, Readout, Responses, sign_z, signed_rows
+from premortem.interp.readout import Bag, Bools, Floats, Readout, sign_z, signed_rows
+from premortem.interp.sides import Responses
 
 NEIGHBOURS = 40
 """Nearest passages asked for, each under a prompt of its own."""

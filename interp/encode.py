@@ -134,6 +134,15 @@ class Reader:
         pairs = [_lone_pair(prompt, response) for prompt, response in texts]
         return {lens_id: encoded.chosen for lens_id, encoded in self.encode(pairs, progress).items()}
 
+    def tokens(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
+        """Return the ids of prompt and response of each side as they are read, the chosen sides first.
+
+        Both sides of a pair that DPO would drop are empty.
+        """
+        read = [tokenize(pair, self.model.tokenizer, self._max_length) for pair in pairs]
+        chosen = [(each.prompt, each.chosen) if each else ([], []) for each in read]
+        return chosen + [(each.prompt, each.rejected) if each else ([], []) for each in read]
+
     def closing(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
         """Return how many tokens the template puts behind a response only to end it, `(n_pairs,)`."""
         return np.asarray([self._closing(pair.conversational) for pair in pairs], dtype=np.int64)

@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,8 +24,9 @@ from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
-from premortem.interp.readout import Edited, Readout, Responses, Sides, prompt_groups, responses_of
+from premortem.interp.readout import Readout, prompt_groups
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
+from premortem.interp.sides import Edited, Responses, Sides, responses_of
 from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
 from premortem.interp.topics import group_prompts
 
@@ -90,14 +91,16 @@ def read(
     lens_id: str,
     directions: Directions | None = None,
     closing: NDArray[np.int64] | int = 0,
+    likelihoods: Callable[[], NDArray[np.float64]] | None = None,
 ) -> Reading:
-    """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast; see `responses_of` for `closing`."""
+    """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast; see `responses_of` for the last two."""
     prompts = [pair.prompt_text() for pair in pairs]
     groups = prompt_groups(prompts)
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    return Reading(lens_id, tuple(pairs), responses_of(encoded, groups, closing), vocabulary, topics, directions)
+    responses = responses_of(encoded, groups, closing, likelihoods)
+    return Reading(lens_id, tuple(pairs), responses, vocabulary, topics, directions)
 
 
 def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:

@@ -11,6 +11,8 @@ them is right, real training decides (`agent validate`); what it has said so far
   that what the model hardly says moves little and no share falls below zero: the excess over the concept's share in the
   data is the factor's logarithm, and the effect is what this makes of the share in the model's own answers. A concept
   that is told by response, not by token, is measured as in `mean-difference`.
+- `pull`: the same, each token counted by how hard DPO pulls at it (see `sides`). Asks the start model how likely it
+  finds each token, which costs some three times the reading.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -42,9 +44,10 @@ from sklearn.linear_model import LogisticRegression
 from premortem.interp.effects import prompt_sums
 from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
-from premortem.interp.readout import Bag, Readout, Sides, amounts
+from premortem.interp.readout import Bag, Readout, amounts, of_concepts
+from premortem.interp.sides import Sides
 
-ForecasterName = Literal["excess", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
+ForecasterName = Literal["excess", "pull", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "excess"
 FITTED: tuple[ForecasterName, ...] = ("logit", "tilt")
@@ -103,20 +106,53 @@ Answers = Callable[[], Own]
 
 def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
-    by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
-    if not by_token:
-        return mean_difference(responses, readouts)
-    found, own = responses.amounts(readouts), _asked(answers)
-    said, lengths = amounts(own.bag, [readouts[i] for i in by_token]), np.diff(own.bag.starts)
-    n_own = int(lengths.sum())
-    usual = lengths @ said / max(n_own, 1)
-    written = responses.lengths @ found[:, by_token] / max(int(responses.lengths.sum()), 1)
-    roots = np.sqrt(responses.lengths)
-    weights = roots / max(float(roots.mean()), 1e-12)
-    found[:, by_token] = (found[:, by_token] - usual) * weights[:, None]
+
+    def over(told: Sequence[Readout], shares: Values, usual: Values) -> Values:
+        roots = np.sqrt(responses.lengths)
+        weights = roots / max(float(roots.mean()), 1e-12)
+        return (shares - usual) * weights[:, None]
+
+    return _excess(responses, readouts, answers, over)
+
+
+def pull(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
+    """Return the same with each token counted by how hard DPO pulls at it, `(n_pairs, n_concepts)`."""
+
+    def over(told: Sequence[Readout], shares: Values, usual: Values) -> Values:
+        lengths, pulls = responses.lengths, responses.pulls
+        roots = np.sqrt(lengths)
+        per_root = float(roots.mean()) * float(pulls.sum()) / max(float(lengths.sum()), 1e-12)
+        weights = 1 / np.maximum(roots * per_root, 1e-12)
+        return (of_concepts(responses.pulled, told) - pulls[:, None] * usual) * weights[:, None]
+
+    return _excess(responses, readouts, answers, over)
+
+
+def _excess(
+    responses: Sides,
+    readouts: Sequence[Readout],
+    answers: Answers | None,
+    over: Callable[[Sequence[Readout], Values, Values], Values],
+) -> Values:
+    """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit.
+
+    `over` tells by how much each response exceeds what is usual, `(2 * n_pairs, n)`, given concepts told by token, the
+    share of each response's tokens that shows them, `(2 * n_pairs, n)`, and their usual shares (n,).
+    """
+    found = responses.amounts(readouts)
     chosen, rejected = responses.both(found)
     values = np.asarray(chosen - rejected)
+    by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
+    if not by_token:
+        return values
+    told, shares, own = [readouts[i] for i in by_token], found[:, by_token], _asked(answers)
+    said, lengths = amounts(own.bag, told), np.diff(own.bag.starts)
+    n_own = int(lengths.sum())
+    usual = lengths @ said / max(n_own, 1)
+    written = responses.lengths @ shares / max(int(responses.lengths.sum()), 1)
     shown = (n_own * usual + DATA_TOKENS * written) / (n_own + DATA_TOKENS)
+    chosen, rejected = responses.both(over(told, shares, usual))
+    values[:, by_token] = chosen - rejected
     values[:, by_token] *= tilted(values[:, by_token].mean(0), written, shown)
     return values
 
@@ -219,9 +255,9 @@ def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Value
     """Return how far training strays from the column means of `values` (n_pairs, n_concepts) beyond their chance.
 
     Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that has not been measured: it has
-    for `excess` in shares of tokens.
+    for `excess` and `pull` in shares of tokens.
     """
-    known = np.asarray([name == "excess" and readout.unit == "tokens" for readout in readouts], dtype=bool)
+    known = np.asarray([name in ("excess", "pull") and readout.unit == "tokens" for readout in readouts], dtype=bool)
     spread, towards, away = STRAY
     effects = np.outer([towards, away], values.mean(0))
     return np.where(known, np.hypot(spread * np.sqrt((values**2).mean(0)), effects), 0.0)
@@ -241,6 +277,7 @@ def _asked(answers: Answers | None) -> Own:
 
 _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] = {
     "excess": excess,
+    "pull": pull,
     "mean-difference": mean_difference,
     "equal-length": equal_length,
     "disparity": disparity,
@@ -253,7 +290,7 @@ _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] 
 def values_per_pair(name: str, responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return what each pair adds to each concept's effect under forecaster `name`; the effect is the column mean.
 
-    Raises DataError where the forecaster needs answers of the start model and `own` has none.
+    Raises DataError where the forecaster needs to ask the start model and cannot.
     """
     if not readouts:
         return np.zeros((responses.n_pairs, 0))

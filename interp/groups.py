@@ -14,7 +14,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from premortem.interp.readout import Part, Readout, Responses
+from premortem.interp.readout import Part, Readout
+from premortem.interp.sides import Responses
 
 TAU = 0.01
 """A feature fires in a response when it is active on more than this share of its tokens (arXiv 2606.12360, B.1)."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from premortem.interp.readout import Bag, Bools, Floats, Part, Passages, Readout, Responses, best_agreement
+from premortem.interp.readout import Bag, Bools, Floats, Part, Passages, Readout, best_agreement
+from premortem.interp.sides import Responses
 
 PASSAGE_DIMENSIONS = 256
 WHOLE_DIMENSIONS = 128

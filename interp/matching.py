@@ -21,8 +21,9 @@ from sklearn.metrics import roc_auc_score
 from premortem.interp.discover import Discovery, grow
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.learner import Learner
-from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, Responses, sign_z, signed_rows
+from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, sign_z, signed_rows
 from premortem.interp.records import Clause
+from premortem.interp.sides import Responses
 
 RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""

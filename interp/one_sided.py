@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from premortem.interp.readout import Bools, Floats, Responses, signed_rows
+from premortem.interp.readout import Bools, Floats, signed_rows
+from premortem.interp.sides import Responses
 
 LARGEST = 0.25
 """Share of the responses that a concept may mark."""

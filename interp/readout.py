@@ -11,7 +11,6 @@ How readouts are learnt stands in `learner`. Nothing here knows what a concept i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from premortem.interp.pooling import EncodedPairs, Pooled, TokenRows, content_shares, ranges
+from premortem.interp.pooling import Pooled, TokenRows, content_shares, ranges
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -94,6 +93,8 @@ class Bag:
     shares: sparse.csr_matrix | None = None
     """`(n, d_sae)`: share of tokens on which each feature fires, those that only end a response left out; None where
     they were not kept."""
+    closing: NDArray[np.int64] | int = 0
+    """`(n,)`, or one for all: how many tokens at the end of a response only end it."""
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -102,134 +103,6 @@ class Bag:
     def passages(self) -> Passages:
         """The passages of the responses."""
         return Passages.of(self.starts)
-
-
-class Sides(ABC):
-    """What is told of the responses of a dataset, chosen first, rejected below, whoever holds them."""
-
-    groups: NDArray[np.int64]
-    """`(n_pairs,)`: pairs with the same number share a prompt; numbered without gaps."""
-
-    @property
-    def n_pairs(self) -> int:
-        """Number of pairs."""
-        return len(self.groups)
-
-    def both(self, values: NDArray) -> tuple[NDArray, NDArray]:
-        """Split values per response into those of the chosen and those of the rejected side."""
-        return values[: self.n_pairs], values[self.n_pairs :]
-
-    @property
-    def length_difference(self) -> NDArray[np.int64]:
-        """`(n_pairs,)`: chosen minus rejected response, in tokens."""
-        chosen, rejected = self.both(self.lengths)
-        return chosen - rejected
-
-    @property
-    @abstractmethod
-    def lengths(self) -> NDArray[np.int64]:
-        """`(2 * n_pairs,)`: response tokens."""
-
-    @property
-    @abstractmethod
-    def shares(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
-
-    @abstractmethod
-    def scores(self, readout: Readout) -> Floats:
-        """Return each response's score, shape (2 * n_pairs,)."""
-
-    @abstractmethod
-    def fires(self, readout: Readout) -> Bools:
-        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
-
-    @abstractmethod
-    def amounts(self, readouts: Sequence[Readout]) -> Floats:
-        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
-
-
-class Responses(Sides):
-    """All responses of a dataset as the lens has read them."""
-
-    def __init__(self, bag: Bag, groups: NDArray[np.int64]) -> None:
-        """Hold `2 * n_pairs` responses."""
-        self.bag, self.groups = bag, groups
-        self._fires: dict[int, tuple[Readout, Bools]] = {}
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """`(2 * n_pairs,)`: response tokens."""
-        return np.diff(self.bag.starts)
-
-    @property
-    def shares(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
-        if self.bag.shares is None:
-            raise ValueError("the shares of tokens were not kept")
-        return self.bag.shares
-
-    def scores(self, readout: Readout) -> Floats:
-        """Return each response's score, shape (2 * n_pairs,)."""
-        return readout.score(self.bag)
-
-    def fires(self, readout: Readout) -> Bools:
-        """Return which responses show `readout`'s concept, shape (2 * n_pairs,); worked out once for each readout."""
-        if id(readout) not in self._fires:
-            self._fires[id(readout)] = readout, readout.fires(self.bag)
-        return self._fires[id(readout)][1]
-
-    def amounts(self, readouts: Sequence[Readout]) -> Floats:
-        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
-        return amounts(self.bag, readouts, self.fires)
-
-
-class Edited(Sides):
-    """Responses after some edits: what changed is held apart, and all else is taken over from the data as it was."""
-
-    def __init__(self, before: Responses, kept: NDArray[np.int64], changed: Responses | None) -> None:
-        """Hold the pairs `kept` (n_kept,) of `before`, which no edit touches, and then the edited and new ones.
-
-        The groups of `changed` go on with the numbers of `before`; None: pairs were only dropped.
-        """
-        self.before, self.kept, self.changed = before, kept, changed
-        own = before.groups[kept]
-        both = own if changed is None else np.concatenate([own, changed.groups])
-        self.groups = np.unique(both, return_inverse=True)[1]
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """`(2 * n_pairs,)`: response tokens."""
-        return self._joined(self.before.lengths, None if self.changed is None else self.changed.lengths)
-
-    @property
-    def shares(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
-        chosen, rejected = (side[self.kept] for side in self.before.both(self.before.shares))
-        if self.changed is None:
-            return sparse.vstack([chosen, rejected], format="csr")
-        new_chosen, new_rejected = self.changed.both(self.changed.shares)
-        return sparse.vstack([chosen, new_chosen, rejected, new_rejected], format="csr")
-
-    def scores(self, readout: Readout) -> Floats:
-        """Return each response's score, shape (2 * n_pairs,)."""
-        return self._joined(self.before.scores(readout), None if self.changed is None else self.changed.scores(readout))
-
-    def fires(self, readout: Readout) -> Bools:
-        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
-        return self._joined(self.before.fires(readout), None if self.changed is None else self.changed.fires(readout))
-
-    def amounts(self, readouts: Sequence[Readout]) -> Floats:
-        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
-        return self._joined(
-            self.before.amounts(readouts), None if self.changed is None else self.changed.amounts(readouts)
-        )
-
-    def _joined(self, old: NDArray, new: NDArray | None) -> NDArray:
-        chosen, rejected = (side[self.kept] for side in self.before.both(old))
-        if new is None or self.changed is None:
-            return np.concatenate([chosen, rejected])
-        new_chosen, new_rejected = self.changed.both(new)
-        return np.concatenate([chosen, new_chosen, rejected, new_rejected])
 
 
 @dataclass(frozen=True)
@@ -317,13 +190,21 @@ def amounts(bag: Bag, readouts: Sequence[Readout], fires: Callable[[Readout], Bo
     if by_token:
         if bag.shares is None:
             raise ValueError("the shares of tokens were not kept")
-        speaking = [readouts[i].speaking(bag.x.shape[1]) for i in by_token]
-        counts = np.asarray([len(features) for features in speaking])
-        weights = np.repeat(1 / np.maximum(counts, 1), counts)
-        indptr, shape = np.concatenate([[0], np.cumsum(counts)]), (bag.x.shape[1], len(by_token))
-        means = sparse.csc_matrix((weights, np.concatenate(speaking).astype(np.int64), indptr), shape)
-        found[:, by_token] = (bag.shares @ means).toarray()
+        found[:, by_token] = of_concepts(bag.shares, [readouts[i] for i in by_token])
     return found
+
+
+def of_concepts(of_features: sparse.csr_matrix, readouts: Sequence[Readout]) -> Floats:
+    """Return the mean over the features that speak for each concept, (n, n_concepts), of a figure for each feature.
+
+    `of_features` is `(n, d_sae)`.
+    """
+    speaking = [readout.speaking(of_features.shape[1]) for readout in readouts]
+    counts = np.asarray([len(features) for features in speaking])
+    weights = np.repeat(1 / np.maximum(counts, 1), counts)
+    indptr, shape = np.concatenate([[0], np.cumsum(counts)]), (of_features.shape[1], len(readouts))
+    means = sparse.csc_matrix((weights, np.concatenate(speaking).astype(np.int64), indptr), shape)
+    return np.asarray((of_features @ means).toarray())
 
 
 def best_passage(values: Floats, passages: Passages) -> Floats:
@@ -366,12 +247,8 @@ def bag_of(*parts: Pooled, closing: NDArray[np.int64] | int = 0) -> Bag:
     x.sort_indices()
     lengths = np.concatenate([part.n_tokens for part in parts]).astype(np.int64)
     shares = sparse.vstack([content_shares(part, closing) for part in parts], format="csr")
-    return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]), shares)
-
-
-def responses_of(encoded: EncodedPairs, groups: NDArray[np.int64], closing: NDArray[np.int64] | int = 0) -> Responses:
-    """Stack both sides of `encoded`; `closing` (n_pairs,) tokens at the end of each side only end it."""
-    return Responses(bag_of(encoded.chosen, encoded.rejected, closing=closing), groups)
+    each = np.concatenate([np.broadcast_to(closing, len(part)) for part in parts])
+    return Bag(x, units, np.concatenate([[0], np.cumsum(lengths)]), shares, each)
 
 
 def signed_rows(fires: Bools, n_pairs: int) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ BATCH_ROWS = 32
 BATCH_LOGITS = 2**25
 """Most logits held at a time, 128 MiB in float32; one response alone may exceed it."""
 DECIMALS = 5
-"""Log-likelihoods are rounded to this, below what padding may change."""
+"""Log-likelihoods are kept to this, below what padding may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +117,28 @@ class StartModel:
 
         NaN where nothing can be scored: an empty response, or one token that nothing precedes.
         """
-        keys = [content_id("likelihood", self.digest, *item) for item in items]
+        scored = (token[np.isfinite(token)] for token in self.token_log_likelihoods(items, progress))
+        return np.array([each.mean() if len(each) else np.nan for each in scored], dtype=np.float64)
+
+    def token_log_likelihoods(
+        self, items: Sequence[Tokens], progress: Progress | None = None
+    ) -> list[NDArray[np.float64]]:
+        """Return the log-probability of each token of each response, `(n_tokens,)` an item, in nats.
+
+        NaN for a token that nothing precedes.
+        """
+        keys = [content_id("token likelihoods", self.digest, *item) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._likelihoods}
         with (progress or NullProgress()).stage("Likelihood", len(missing)) as stage:
             for batch in _likelihood_batches(missing, self.model.config.get_text_config().vocab_size):
-                means = self._mean_log_probs([missing[key] for key in batch])
-                self._likelihoods.add({key: None if np.isnan(x) else x for key, x in zip(batch, means, strict=True)})
+                found = self._log_probs([missing[key] for key in batch])
+                self._likelihoods.add(dict(zip(batch, found, strict=True)))
                 stage.advance(len(batch))
-        found = (self._likelihoods[key] for key in keys)
-        return np.array([np.nan if mean is None else mean for mean in found], dtype=np.float64)
+        known = (np.asarray(self._likelihoods[key], dtype=np.float64) for key in keys)
+        return [
+            np.pad(each, (len(response) - len(each), 0), constant_values=np.nan)
+            for each, (_, response) in zip(known, items, strict=True)
+        ]
 
     def sample(
         self,
@@ -177,8 +190,8 @@ class StartModel:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])[-MAX_PROMPT:]
 
     @torch.inference_mode()
-    def _mean_log_probs(self, items: Sequence[Tokens]) -> list[float]:
-        """Return the mean log-probability of each response; no state of a prompt token meets the head."""
+    def _log_probs(self, items: Sequence[Tokens]) -> list[list[float]]:
+        """Return the log-probabilities of each response's tokens; no state of a prompt token meets the head."""
         device = self.model.device
         rows = [torch.tensor(prompt + response, dtype=torch.long) for prompt, response in items]
         ids = pad_sequence(rows, batch_first=True).to(device)
@@ -187,12 +200,11 @@ class StartModel:
         targets = ids.roll(-1, 1)[asked]
         self.tokens_used += int(mask.sum())
         if not len(targets):
-            return [float("nan")] * len(items)
+            return [[] for _ in items]
         with _only_states(self.model.base_model, asked):
             logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
         scores = -cross_entropy(logits.float(), targets, reduction="none").double().cpu()
-        parts = scores.split(asked.sum(1).tolist())
-        return [round(float(part.mean()), DECIMALS) if len(part) else float("nan") for part in parts]
+        return [[round(x, DECIMALS) for x in part.tolist()] for part in scores.split(asked.sum(1).tolist())]
 
     @torch.inference_mode()
     def _generate(self, draws: list[_Draw], length: int, temperature: float, suppress: Suppression | None) -> list[str]:

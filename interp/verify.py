@@ -23,8 +23,9 @@ from pydantic import Field
 
 from premortem.interp.effects import measure
 from premortem.interp.forecast import Reading
-from premortem.interp.readout import Edited, Readout, Sides, signed_rows
+from premortem.interp.readout import Readout, signed_rows
 from premortem.interp.records import Clause, Collateral, Record
+from premortem.interp.sides import Edited, Sides
 
 
 class VerifyBounds(Record):

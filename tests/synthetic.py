@@ -4,7 +4,8 @@ import numpy as np
 from scipy import sparse
 
 from premortem.interp.pooling import TokenRows
-from premortem.interp.readout import Bag, Responses, units_of
+from premortem.interp.readout import Bag, units_of
+from premortem.interp.sides import Responses
 
 D_SAE = 120
 TOKENS = 12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from premortem.interp.baselines import baselines, through
-from premortem.interp.readout import Responses
+from premortem.interp.sides import Responses
 from synthetic import responses
 
 N = 200

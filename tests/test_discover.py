@@ -15,13 +15,13 @@ from premortem.interp.readout import (
     Part,
     Passages,
     Readout,
-    Responses,
     best_agreement,
     best_passage,
     prompt_groups,
     sign_z,
     signed_rows,
 )
+from premortem.interp.sides import Responses
 from synthetic import D_SAE, TOKENS, responses
 
 ROWS = list(range(0, 90, 3))

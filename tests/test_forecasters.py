@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from premortem.agent.cli import Forecaster
+from premortem.agent.cli_options import Forecaster
 from premortem.agent.runs import RunSettings
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
@@ -24,7 +24,8 @@ from premortem.interp.forecasters import (
     tilted,
     values_per_pair,
 )
-from premortem.interp.readout import Bag, Part, Readout, Responses
+from premortem.interp.readout import Bag, Part, Readout
+from premortem.interp.sides import Responses
 from premortem.tools.workbench import BenchSettings
 from synthetic import responses
 
@@ -35,7 +36,8 @@ CONCEPTS = [Readout(Part(tuple(f), (1.0,) * 3), Part(), 2.0, "tokens") for f in 
 
 def data() -> Responses:
     """Return pairs whose chosen responses show LIKED in a third of the pairs, and UNHEARD in another third."""
-    return responses(N, {row: LIKED if row < N // 3 else UNHEARD for row in range(2 * N // 3)})
+    made = responses(N, {row: LIKED if row < N // 3 else UNHEARD for row in range(2 * N // 3)})
+    return Responses(made.bag, made.groups, lambda: np.full(int(made.bag.starts[-1]), -1.0))
 
 
 def own() -> Own:
@@ -121,6 +123,21 @@ def test_an_excess_is_over_what_the_model_says_anyway_and_tilts_what_the_model_s
     assert found / found.mean() == pytest.approx(weighed / weighed.mean())
 
 
+def test_where_all_tokens_are_pulled_at_alike_a_pull_is_an_excess() -> None:
+    found = {name: values_per_pair(name, data(), CONCEPTS, own) for name in ("pull", "excess")}
+    assert found["pull"] == pytest.approx(found["excess"])
+
+
+def test_what_the_model_would_never_say_is_hardly_pulled_towards() -> None:
+    made = data()
+    fires = made.bag.units.matrix(made.bag.x.shape[1])[:, UNHEARD].toarray().any(1)
+    told = Responses(made.bag, made.groups, lambda: np.where(fires, -20.0, -1.0))
+    even, remote = (values_per_pair("pull", each, CONCEPTS, own).mean(0) for each in (made, told))
+    assert even.min() > 0
+    assert abs(remote[1]) < 0.1 * even[1]
+    assert remote[0] > 0.8 * even[0]
+
+
 def test_no_share_is_forecast_to_fall_below_zero_or_to_rise_without_bound() -> None:
     excess, shown, written = np.asarray([-10.0, 0.0, 10.0]), np.full(3, 0.02), np.full(3, 0.05)
     changes = excess * tilted(excess, written, shown)
@@ -143,7 +160,7 @@ def test_what_is_told_by_response_has_no_excess_and_asks_nobody() -> None:
     assert set(np.unique(found)) <= {-1.0, 0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", ["excess", "own-gap", "tilt"])
+@pytest.mark.parametrize("name", ["excess", "pull", "own-gap", "tilt"])
 def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
     with pytest.raises(DataError, match="asks the start model"):
         effects(name)

@@ -23,8 +23,9 @@ from premortem.interp.matching import (
 )
 from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.pooling import TokenRows
-from premortem.interp.readout import Bag, Edited, Part, Readout, Responses, sign_z, signed_rows
+from premortem.interp.readout import Bag, Part, Readout, sign_z, signed_rows
 from premortem.interp.records import Clause, Direction
+from premortem.interp.sides import Edited, Responses
 from premortem.interp.trace import spans
 from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
 from synthetic import TOKENS, responses, token_rows

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from premortem.interp.quality import check_text
-from premortem.interp.readout import Edited
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, Span, Verdict, content_id
 from premortem.interp.sentences import split
+from premortem.interp.sides import Edited
 from premortem.interp.tokens import tokenize
 from premortem.interp.verify import Guarded, SetOutcome, judge_set, random_rows
 from premortem.tools.tracing import finding_spans

@@ -26,8 +26,9 @@ from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
-from premortem.interp.readout import Bag, Edited, Readout, bag_of, responses_of
+from premortem.interp.readout import Bag, Readout, bag_of
 from premortem.interp.records import Clause, Content, Dataset, Edit, Finding, LensSummary, Pair, Record
+from premortem.interp.sides import Edited, responses_of
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
@@ -169,7 +170,12 @@ class Workbench:
         """The dataset as the main lens reads it."""
         directions = Directions(self.reader.model, self.main)
         reading = read(
-            self.readable, self._encoded(self.main), self.main.lens_id, directions, self.reader.closing(self.readable)
+            self.readable,
+            self._encoded(self.main),
+            self.main.lens_id,
+            directions,
+            self.reader.closing(self.readable),
+            self._likelihoods(self.readable),
         )
         return replace(reading, answers=lambda: self.own)
 
@@ -277,8 +283,17 @@ class Workbench:
             return pairs, Edited(reading.whole, kept, None)
         encoded = self.reader.encode([pair for _, pair in changed], self.progress, only=reading.lens_id)
         numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
-        closing = self.reader.closing([pair for _, pair in changed])
-        return pairs, Edited(reading.whole, kept, responses_of(encoded[reading.lens_id], numbers, closing))
+        new = [pair for _, pair in changed]
+        responses = responses_of(encoded[reading.lens_id], numbers, self.reader.closing(new), self._likelihoods(new))
+        return pairs, Edited(reading.whole, kept, responses)
+
+    def _likelihoods(self, pairs: Sequence[Pair]) -> Callable[[], np.ndarray]:
+        """Return what asks how likely the start model finds each token of `pairs`, the chosen sides first."""
+
+        def ask() -> np.ndarray:
+            return np.concatenate(self.start_model.token_log_likelihoods(self.reader.tokens(pairs), self.progress))
+
+        return ask
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.

@@ -49,6 +49,12 @@ RUNS = (
     Run("planted-pandalm", 2, 14),
     Run("planted-hh", 2, 8),
     Run("xstest", 2, 14),
+    Run("hh-harmless-large", 3, 4),
+    Run("planted-hh-large", 3, 4),
+    Run("pandalm-large", 3, 14),
+    Run("alpacaeval-large", 3, 5),
+    Run("planted-pandalm-large", 3, 14),
+    Run("xstest-large", 3, 14),
 )
 
 
@@ -58,7 +64,7 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     data = work / f"{run.name}.jsonl"
     write(pairs, data)
     command = [sys.executable, "-m", "premortem.agent", "validate", str(data), "--seed", str(run.seed)]
-    command += ["--per-prompt", str(run.per_prompt)]
+    command += ["--per-prompt", str(run.per_prompt), "--epochs", str(SETS[run.name].epochs)]
     command += ["--db", str(work / "skill.db"), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout)

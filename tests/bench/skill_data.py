@@ -43,6 +43,8 @@ class SkillSet(NamedTuple):
     opening: bool = False
     """Whether only the first sentences of each response are kept."""
     behaviours: tuple[Behaviour, ...] = ()
+    epochs: int = 2
+    """Times that every pair is trained on."""
 
 
 def _sentences(text: str) -> list[str]:
@@ -101,6 +103,19 @@ SETS = {
             behaviours=(Behaviour("lists", _lists), Behaviour("stresses", _stresses)),
         ),
     )
+}
+LARGE = {
+    "hh-harmless": (440, 600),
+    "planted-hh": (440, 600),
+    "pandalm": (900, 480),
+    "planted-pandalm": (900, 480),
+    "alpacaeval": (600, 480),
+    "xstest": (10_000, 489),
+}
+"""The same sets with two to three times the pairs, each trained on once. Characters and pairs, at most."""
+SETS |= {
+    f"{name}-large": SETS[name]._replace(name=f"{name}-large", longest=longest, most=most, epochs=1)
+    for name, (longest, most) in LARGE.items()
 }
 
 
