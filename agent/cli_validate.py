@@ -67,10 +67,11 @@ def validate(
 ) -> None:
     """Train for real with DPO, and hold the forecast against what was learned.
 
-    On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models
-    answer them. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it
-    was interrupted. One training is a draw that no forecast can know: `--trainings 3` holds the forecast against the
-    mean of three, and tells how much they have in common. The outcome is added to the database, and every report tells
+    On a run's own data as it was read, whose findings are held against what was learned too, or on pairs of your
+    choice. A fifth of the prompts is put aside; both models answer them. Some 30 minutes for 300 pairs on two cores.
+    What is done is kept, so the same command goes on where it was interrupted. One training is a draw that no forecast
+    can know: `--trainings 3` holds the forecast against the mean of three, and tells how much they have in common. The
+    outcome is added to the database, and every report tells
     it from then on. Needs the extra `validate` (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
@@ -84,7 +85,8 @@ def validate(
     asked |= {"sae": sae, "forecaster": forecaster and forecaster.value, "offline": offline, "seed": seed}
     training = TrainingSettings(method=method.value, epochs=epochs, learning_rate=learning_rate, beta=beta, seed=seed)
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
-        settings = settings_without_spec(_of_run(store, data) | {k: v for k, v in asked.items() if v is not None})
+        named, clauses = _of_run(store, data)
+        settings = settings_without_spec(named | {k: v for k, v in asked.items() if v is not None})
         document = run_validation(
             settings,
             training,
@@ -94,6 +96,7 @@ def validate(
             layer=layer,
             n_groups=groups,
             trainings=trainings,
+            clauses=clauses,
         )
         store.save_validation(document)
     if as_json:
@@ -102,9 +105,14 @@ def validate(
         print_view(validation_view(document))
 
 
-def _of_run(store: Any, name: str) -> dict[str, Any]:
-    """Return the data, model and lens of the run called `name`; where no run is called so, it is the data."""
+def _of_run(store: Any, name: str) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Return the data, model and lens of the run called `name`, and its clauses.
+
+    Where no run is called so, it is the data, and there are no clauses.
+    """
     called = name == "last" or any(info.run_id.startswith(name) for info in store.runs())
     if Path(name).exists() or not called:
-        return {"data": name}
-    return {key: value for key, value in store.run(find_run(store, name)).settings.items() if key in OF_RUN}
+        return {"data": name}, ()
+    run_id = find_run(store, name)
+    settings = {key: value for key, value in store.run(run_id).settings.items() if key in OF_RUN}
+    return settings, store.load_clauses(run_id)

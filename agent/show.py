@@ -220,6 +220,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
         )
     for row in document["baselines"]:
         skill.add_row(Text(row["name"], style="dim"), row["level"], "", _figure(row["r2"]))
+    findings = [Text(""), *_findings_learned(document.get("findings", ()))]
     concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
@@ -233,7 +234,22 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     notes += [Text(f"note: {excerpt(str(text), 200)}", style="yellow") for text in document["notes"]]
     why = "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers"
     told = Text(why + "; in common is what trainings with other seeds share" * bool(common), style="dim")
-    return Group(*map(Text, lines), Text(""), *notes, skill, told, Text(""), concepts, _units("tokens"))
+    return Group(*map(Text, lines), Text(""), *notes, skill, told, *findings, Text(""), concepts, _units("tokens"))
+
+
+def _findings_learned(findings: Sequence[Document]) -> list[RenderableType]:
+    """Return what became of each finding, strongest first; nothing where there are none."""
+    table = _figures_table("findings", "forecast", "answers before", "after", "learned", "90% interval")
+    for one in sorted(findings, key=lambda one: -abs(one["forecast"])):
+        table.add_row(
+            safe(concept_title(one), 56),
+            points(one["forecast"], "responses"),
+            f"{one['before']:.1%}",
+            f"{one['after']:.1%}",
+            Text(points(one["learned"], "responses"), style="bold"),
+            f"{points(one['low'], 'responses')} {points(one['high'], 'responses')}",
+        )
+    return [table, _units("responses")] if findings else []
 
 
 def _figures_table(what: str, *figures: str) -> Table:

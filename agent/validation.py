@@ -23,7 +23,7 @@ from premortem.interp.groups import feature_readouts, group_features, group_read
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bag, Readout, amounts
-from premortem.interp.records import Pair, content_id
+from premortem.interp.records import Clause, Finding, Pair, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
@@ -45,6 +45,7 @@ from premortem.interp.validation import (
     split_by_prompt,
 )
 from premortem.prompts.elsewhere import elsewhere_prompts
+from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.workbench import Workbench
 
 KL_ANSWERS = 160
@@ -136,27 +137,30 @@ def validate(
     layer: int | None = None,
     n_groups: int | None = None,
     trainings: int = 1,
+    clauses: Sequence[Clause] = (),
 ) -> dict[str, Any]:
     """Return the document of a validation over `n_groups` groups of features, or as many as a forecast has.
 
-    The forecast is held against the mean over `trainings`, which have the seeds from that of `training` on. Each step
-    is kept, so an interrupted validation goes on. Raises NoPairs where the prompts are too few to put some aside,
+    The forecast is held against the mean over `trainings`, which have the seeds from that of `training` on, and so is
+    each finding: what breaks `clauses`, and what none of them thought of. Each step is kept, so an interrupted
+    validation goes on. Raises NoPairs where the prompts are too few to put some aside,
     ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
     """
     require_trl()
     dataset, main = data_and_lens(settings, progress, layer)
     split = split_by_prompt(dataset.pairs, training.seed)
-    bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), (), main, None, progress)
+    bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), clauses, main, None, progress)
     whole = bench.reading.whole
     likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
     with progress.stage("Forecasting"):
-        groups = group_concepts(bench.reading, n_groups)
+        groups = bench.groups if n_groups is None else group_concepts(bench.reading, n_groups)
         finer = [group_readout(whole, features) for features in group_features(whole, FINER)]
         kinds = {
             "groups": _forecasts([group.readout for group in groups], bench, likelihood, training.seed),
             "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
         }
         fine = _forecasts(finer, bench, likelihood, training.seed)
+        findings = forecast_concepts(bench, ForecastArgs()).findings
     distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
     asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
@@ -188,6 +192,7 @@ def validate(
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
         **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"])),
+        "findings": _findings(bench, findings, aside),
         "features": _features(kinds["features"], features, forecaster),
         "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
@@ -202,6 +207,29 @@ def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[st
         str(number): {"forecast": round(float(effect), 5), "learned": round(float(shift), 5)}
         for number, effect, shift in zip(numbers, effects, learned, strict=True)
     }
+
+
+def _findings(bench: Workbench, findings: Sequence[Finding], answers: Answers) -> list[dict[str, Any]]:
+    """Return each finding as forecast and as learned: shares of answers to prompts put aside, whatever its topic."""
+    known = [finding for finding in findings if finding.concept_id in bench.concepts]
+    readouts = [bench.concept(finding.concept_id).readout for finding in known]
+    if not known:
+        return []
+    before, *after = (amounts(each.bag, readouts) for each in (answers.before, *answers.after))
+    outcome = observe(before, after, answers.asked.numbers)
+    low, high = outcome.interval()
+    shown = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
+    columns = {name: np.round(each, 6).tolist() for name, each in (shown | {"low": low, "high": high}).items()}
+    kept = ("finding_id", "clause_id", "concept_id", "kind", "name", "topic")
+    return [
+        {
+            **finding.model_dump(mode="json", include=set(kept)),
+            "forecast": finding.effect,
+            **{name: each[i] for name, each in columns.items()},
+            "rows": list(finding.rows),
+        }
+        for i, finding in enumerate(known)
+    ]
 
 
 def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:

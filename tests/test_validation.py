@@ -3,6 +3,8 @@
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from premortem.agent import cli_validate, opening, validation, validation_docume
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
+from premortem.agent.validation import Answers, Asked, Rollouts, _findings
 from premortem.interp import groups, training
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.readout import Part, Readout
+from premortem.interp.records import Finding
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
@@ -25,6 +30,7 @@ from premortem.interp.validation import (
     shared_topics,
     split_by_prompt,
 )
+from synthetic import responses
 from tiny import chat_pair, write_model, write_sae
 
 WORDS = ["otters", "ferns", "clouds", "bread", "trains", "chairs", "rivers", "lamps", "socks", "maps"]
@@ -163,6 +169,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert found["features"]
     assert all(set(each) == {"forecast", "learned"} for each in found["features"].values())
     assert {row["level"] for row in found["finer"]["skill"]} == {"groups"}
+    assert isinstance(found["findings"], list)
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
     assert {row["forecaster"] for row in found["skill"]} == set(FORECASTERS)
@@ -195,6 +202,26 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert several["trainings"][1]["loss"] != found["trainings"][0]["loss"]
     assert several["movement"]["margin"] == pytest.approx(np.mean([one["margin"] for one in several["trainings"]]))
     assert all(0 <= row["training_ceiling"] <= 1 for row in several["skill"])
+
+
+def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
+    before, after = responses(30, {}, seed=1).bag, responses(30, {row: [3, 4] for row in range(15)}, seed=1).bag
+    readout = Readout(Part((3, 4), (1.0, 1.0)), Part(), 2.0)
+    numbers = np.tile(np.arange(30), 2)
+    finding = Finding(
+        finding_id="f", clause_id="c", concept_id="known", kind="forbidden", name="n", topic=None, effect=0.4, low=0.3,
+        high=0.5, rows=(3, 1),
+    )  # fmt: skip
+    bench: Any = SimpleNamespace(concepts={"known": 0}, concept=lambda _: SimpleNamespace(readout=readout))
+    answers = Answers(Asked(["?"] * 60, numbers), Rollouts([], before), [Rollouts([], after)])
+    (found,) = _findings(bench, [finding, finding.model_copy(update={"concept_id": "of text"})], answers)
+    shown = [readout.fires(bag) for bag in (before, after)]
+    assert found["before"] == pytest.approx(shown[0].mean(), abs=1e-6)
+    assert found["after"] == pytest.approx(shown[1].mean(), abs=1e-6)
+    assert found["learned"] == pytest.approx(found["after"] - found["before"], abs=1e-5)
+    assert found["learned"] > 0.2
+    assert found["low"] < found["learned"] < found["high"]
+    assert (found["clause_id"], found["forecast"], found["rows"]) == ("c", 0.4, [3, 1])
 
 
 def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from skill_data import SETS, make, write
 
+from premortem.interp.validation import split_by_prompt
+
 RESULTS = Path(__file__).parent / "results" / "skill"
 
 
@@ -70,7 +72,8 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     document = json.loads(done.stdout)
     document["dataset"]["path"] = data.name
     document["lens"]["sae"] = Path(document["lens"]["sae"]).name
-    document["planted"] = {name: list(rows) for name, rows in truth.items()}
+    trained_on = {pair.row for pair in split_by_prompt(pairs, run.seed).train}
+    document["planted"] = {name: sorted(trained_on & set(rows)) for name, rows in truth.items()}
     (RESULTS / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
 
 

@@ -229,6 +229,47 @@ def planted(documents: dict[str, Document]) -> str:
     return table(["run", "planted", "the group whose rows it fills most", "", "rank forecast", "rank learned"], lines)
 
 
+def planted_findings(documents: dict[str, Document]) -> str:
+    """Return what became of the finding that names the rows of each planted behaviour best."""
+    lines = []
+    for run, document in documents.items():
+        for behaviour, rows in document.get("planted", {}).items():
+            truth = set(rows)
+            best = max(document.get("findings", ()), key=lambda one: f1(one["rows"], truth), default=None)
+            if best is None or not set(best["rows"]) & truth:
+                lines.append([run, behaviour, "none", *["–"] * 5])
+                continue
+            hits = len(set(best["rows"]) & truth)
+            lines.append(
+                [
+                    run,
+                    behaviour,
+                    best["name"],
+                    f"{hits / len(best['rows']):.0%}, {hits / len(truth):.0%}",
+                    f"{best['forecast']:+.0%}",
+                    f"{best['before']:.0%} → {best['after']:.0%}",
+                    f"{best['learned']:+.0%}",
+                    f"{best['low']:+.0%} to {best['high']:+.0%}",
+                ]
+            )
+    head = [
+        "run",
+        "planted",
+        "finding",
+        "rows: precision, recall",
+        "forecast",
+        "answers that show it",
+        "learned",
+        "90%",
+    ]
+    return table(head, lines)
+
+
+def f1(rows: Sequence[int], truth: set[int]) -> float:
+    """Return how well `rows` are those of `truth`, 0 to 1."""
+    return 2 * len(set(rows) & truth) / max(len(rows) + len(truth), 1)
+
+
 def precision(rows: Sequence[int], truth: set[int]) -> float:
     """Return the share of `rows` that are in `truth`; 0 where they are too few to tell."""
     return len(set(rows) & truth) / len(rows) if len(rows) >= 10 else 0.0
@@ -271,7 +312,8 @@ def main() -> None:
         ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
         ("A regression over all forecasters: R² at groups", calibrated(documents)),
         ("The same set trained several times: R² over groups", averaged(documents)),
-        ("Planted behaviours", planted(documents)),
+        ("Planted behaviours, as groups of features", planted(documents)),
+        ("Planted behaviours, as findings", planted_findings(documents)),
     ]
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
