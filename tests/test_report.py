@@ -181,6 +181,17 @@ def test_a_report_tells_how_forecasts_have_done():
     assert "<script>" not in html
 
 
+def test_a_report_tells_what_became_of_the_findings():
+    learned = {"name": HOSTILE, "topic": None, "forecast": 0.4, "before": 0.011, "after": 0.262, "learned": 0.251}
+    learned |= {"low": 0.2, "high": 0.302}
+    html = render_report(document(), pairs(), validations=[validation("other") | {"findings": [learned]}])
+    assert "What became of the findings" in html
+    for figure in ("+40.0", "1.1", "26.2", "+25.1", "+20.0 +30.2"):
+        assert f">{figure}<" in html
+    assert "<script>" not in html
+    assert "What became" not in render_report(document(), pairs(), validations=[validation("other")])
+
+
 def test_what_hardly_moved_is_not_held_against_the_forecast():
     html = render_report(document(), pairs(), validations=[validation("other", enough=False)])
     assert "Real DPO on other pairs" in html
