@@ -14,7 +14,7 @@ training on the same pairs would show as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,8 +162,8 @@ def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
     For two halves that correlate by r it is 2 r / (1 + r); r is the mean over SPLITS random halves. The squared
     correlation of the true shifts with the measured ones is this reliability, so no forecast does better but by chance.
     """
-    halves = _halves(len(shifts), rng)
-    r = float(np.mean([_correlation(shifts[one].mean(0), shifts[other].mean(0)) for one, other in halves]))
+    first, second = (half @ shifts for half in _halves(len(shifts), rng))
+    r = float(np.mean([_correlation(a, b) for a, b in zip(first, second, strict=True)]))
     return max(2 * r / (1 + r), 0.0) if r > -1 else 0.0
 
 
@@ -178,12 +178,14 @@ def training_ceiling(each: Sequence[Floats], rng: np.random.Generator) -> float:
     if len(each) < 2:
         return float("nan")
     whole = np.mean(each, 0).mean(0)
+    first, second = _halves(len(each[0]), rng)
+    ones, others = ([half @ shifts for shifts in each] for half in (first, second))
     common = [
-        _covariance(a[first].mean(0), b[second].mean(0))
-        for first, second in _halves(len(each[0]), rng)
-        for i, a in enumerate(each)
-        for j, b in enumerate(each)
+        _covariance(a, b)
+        for i, one in enumerate(ones)
+        for j, other in enumerate(others)
         if i != j
+        for a, b in zip(one, other, strict=True)
     ]
     variance = _covariance(whole, whole)
     return float(np.clip(np.mean(common) / variance, 0.0, 1.0)) if variance > 0 else 0.0
@@ -197,10 +199,11 @@ def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
     return prompt_sums(values, prompts) / np.bincount(prompts).mean()
 
 
-def _halves(n: int, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    for _ in range(SPLITS):
-        order = rng.permutation(n)
-        yield order[: n // 2], order[n // 2 :]
+def _halves(n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return SPLITS random halves of `n` prompts as weights, `(SPLITS, n)`, that sum to 1, and the other halves."""
+    order = np.argsort(np.stack([rng.permutation(n) for _ in range(SPLITS)]), 1)
+    first = order < n // 2
+    return first / (n // 2), ~first / (n - n // 2)
 
 
 def _covariance(a: Floats, b: Floats) -> float:
@@ -214,7 +217,8 @@ def _interval(effect: Floats, shifts: Floats, rng: np.random.Generator) -> tuple
     """
     n = len(shifts)
     own = _fisher(_correlation(effect, shifts.mean(0)))
-    drawn = [_fisher(_correlation(effect, shifts[rng.integers(n, size=n)].mean(0))) for _ in range(RESAMPLES)]
+    weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]) / n
+    drawn = [_fisher(_correlation(effect, learned)) for learned in weights @ shifts]
     half = Z90 * float(np.std(drawn))
     return max(np.tanh(own - half), 0.0) ** 2, max(np.tanh(own + half), 0.0) ** 2
 
