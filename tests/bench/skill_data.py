@@ -106,13 +106,13 @@ SETS = {
 }
 LARGE = {
     "hh-harmless": (440, 600),
-    "planted-hh": (440, 600),
-    "pandalm": (900, 480),
-    "planted-pandalm": (900, 480),
-    "alpacaeval": (600, 480),
-    "xstest": (10_000, 489),
+    "planted-hh": (440, 480),
+    "pandalm": (700, 400),
+    "planted-pandalm": (700, 400),
+    "alpacaeval": (600, 400),
+    "xstest": (10_000, 400),
 }
-"""The same sets with two to three times the pairs, each trained on once. Characters and pairs, at most."""
+"""The same sets with up to two and a half times the pairs, each trained on once. Characters and pairs, at most."""
 SETS |= {
     f"{name}-large": SETS[name]._replace(name=f"{name}-large", longest=longest, most=most, epochs=1)
     for name, (longest, most) in LARGE.items()
