@@ -293,6 +293,12 @@ def m005_llm_calls(db: Database) -> None:
     _add_cell(db, "clauses", "about", "", beside=("seq", "run_id"))
 
 
+@MIGRATIONS()
+def m006_told_apart(db: Database) -> None:
+    """Keep how well the sides of the pairs can be told apart."""
+    db.execute("ALTER TABLE forecasts ADD COLUMN told_apart REAL")
+
+
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
     """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
     rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))

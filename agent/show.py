@@ -19,7 +19,7 @@ from premortem.agent.summary import (
     FindingView,
     by_unit,
     concept_title,
-    doubt,
+    doubts,
     edit_decision,
     finding_views,
     headline,
@@ -144,8 +144,7 @@ def forecast_view(document: Document, limit: int = 12) -> RenderableType:
     parts: list[RenderableType] = [data_and_lens(document), Text("")]
     for unit, own in units.items():
         parts += [_effects(own[:limit], unit), _units(unit), Text("")]
-    if warning := doubt(document):
-        parts.append(Text(f"note: {warning}", style="yellow"))
+    parts += [Text(f"note: {warning}", style="yellow") for warning in doubts(document["forecast"])]
     hidden = sum(max(len(own) - limit, 0) for own in units.values())
     parts.append(Text("? a name that did not hold on held-out texts: a hint and no more", style="dim"))
     if hidden:

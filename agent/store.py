@@ -41,6 +41,9 @@ from premortem.interp.records import (
 
 R = TypeVar("R", bound=Record)
 
+_OF_FORECAST = ("n_pairs", "reliability", "told_apart")
+"""What a forecast says as a whole."""
+
 
 class Store:
     """All runs of one database file."""
@@ -154,7 +157,7 @@ class Store:
         """
         keys = {"run_id": run_id, "stage": stage, "forecaster": forecast.forecaster}
         left = to_json([finding.model_dump() for finding in remaining])
-        row = {**keys, "n_pairs": forecast.n_pairs, "remaining": left, "reliability": forecast.reliability}
+        row = {**keys, "remaining": left, **{name: getattr(forecast, name) for name in _OF_FORECAST}}
         effects = [
             {**keys, "position": position, **to_cells(effect)} for position, effect in enumerate(forecast.concepts)
         ]
@@ -173,8 +176,8 @@ class Store:
         if not rows:
             return None
         effects = self._load(ConceptEffect, f"SELECT * FROM effects {where} ORDER BY position", keys)
-        told = {name: rows[0][name] for name in ("forecaster", "n_pairs", "reliability")}
-        return Forecast(**told, concepts=effects)
+        told = {name: rows[0][name] for name in _OF_FORECAST}
+        return Forecast(forecaster=rows[0]["forecaster"], **told, concepts=effects)
 
     def load_remaining(self, run_id: str) -> tuple[Finding, ...]:
         """Return the findings that the edited data still give; empty until the run is done."""

@@ -160,7 +160,7 @@ def validate(
             "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
         }
         fine = _forecasts(finer, bench, likelihood, training.seed)
-        findings = forecast_concepts(bench, ForecastArgs()).findings
+        report = forecast_concepts(bench, ForecastArgs())
     distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
     asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
@@ -191,8 +191,8 @@ def validate(
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     return {
-        **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"])),
-        "findings": _findings(bench, findings, aside),
+        **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart),
+        "findings": _findings(bench, report.findings, aside),
         "features": _features(kinds["features"], features, forecaster),
         "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from premortem.agent.summary import LEAST_RELIABLE, unreliable
+from premortem.agent.summary import LEAST_RELIABLE, doubts, unreliable
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout
 from premortem.interp.records import Dataset, LensSummary
@@ -56,11 +56,12 @@ def document_of(
     groups: Sequence[NamedReadout],
     topics: Sequence[str],
     rows: Sequence[tuple[int, ...]],
+    apart: float | None,
 ) -> dict[str, Any]:
     """Return the document.
 
-    `groups` are the concepts of the levels `groups` and, within each of `topics`, `topics`; `rows` those that carry
-    each group's effect everywhere.
+    `apart` is the share of the pairs whose sides can be told apart, `groups` are the concepts of the levels `groups`
+    and, within each of `topics`, `topics`; `rows` those that carry each group's effect everywhere.
     """
     skills, notes = skill_rows(ran, measured)
     told = {row["level"] for row in skills}
@@ -69,6 +70,7 @@ def document_of(
         for row in skills
         if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
     ]
+    notes += doubts({"told_apart": apart})
     names: dict[str, list[str | None]] = {"groups": [None], "topics": list(topics)}
     return {
         "run_id": ran.run_id,
@@ -83,6 +85,7 @@ def document_of(
         "movement": ran.movement.model_dump(mode="json"),
         "skill": skills,
         "notes": notes,
+        "told_apart": apart,
         "baselines": [row for each in measured if each.level in told for row in _baselines(each, ran)],
         "concepts": [
             concept

@@ -247,6 +247,8 @@ class Forecast(Record):
     reliability: float | None = None
     """How far forecasts from random halves of the prompts agree over the groups of features, stepped up to all prompts,
     0 to 1; no forecast can explain more of what training does. Null: not worked out."""
+    told_apart: float | None = None
+    """Share of the pairs whose sides a linear probe tells apart under prompts it has not seen. Null: not worked out."""
 
 
 class Span(Record):

@@ -369,6 +369,8 @@ def test_a_forecast_keeps_its_reliability(store: Store) -> None:
     fill(store)
     forecast = store.load_forecast(RUN)
     assert forecast is not None and forecast.reliability is None
-    store.save_forecast(RUN, forecast.model_copy(update={"reliability": 0.25}))
+    assert forecast.told_apart is None
+    store.save_forecast(RUN, forecast.model_copy(update={"reliability": 0.25, "told_apart": 0.97}))
     assert store.load_forecast(RUN).reliability == 0.25
+    assert store.load_forecast(RUN).told_apart == 0.97
     assert store.document(RUN)["forecast"]["reliability"] == 0.25

@@ -13,6 +13,7 @@ from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
+from premortem.interp.told_apart import told_apart
 from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
@@ -64,8 +65,9 @@ def forecast_concepts(bench: Workbench, args: ForecastArgs) -> ForecastReport:
 
 def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
     named = list(bench.concepts.values())
+    consistency = {"told_apart": told_apart(reading.responses)}
     return ForecastReport(
-        forecast=forecast(reading, named, forecaster),
+        forecast=forecast(reading, named, forecaster).model_copy(update=consistency),
         concepts=tuple(item.concept for item in named),
         clauses=bench.clauses,
         findings=(*findings, *injections(bench)),
