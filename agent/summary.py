@@ -204,7 +204,7 @@ def unreliable(reliability: float) -> str:
     """Return the warning for a forecast that is mostly chance."""
     return (
         f"forecasts from two halves of these pairs hardly agree ({reliability:.2f} of 1 when stepped up to all pairs), "
-        "so most of what differs between groups is chance"
+        "so most of what differs between groups is chance; more pairs would tell more"
     )
 
 

@@ -65,14 +65,14 @@ DATA_TOKENS = 10_000
 """Tokens that the data's share of a concept counts for beside the start model's answers, which are few."""
 RARE = 0.01
 """Share of tokens added to the data's share of a concept, so that none is forecast to move by multiples of itself."""
-REACH = 1.25
-"""How far two epochs go: what the factor's logarithm is in units of the relative excess. Fitted on real runs."""
-MOST_LOG = 2.0
-"""Most that a share is forecast to change by, as a natural logarithm."""
-STRAY = (0.15, 0.2, 0.8)
-"""How far training strays from `excess`, as standard deviations: a share of the spread of the pairs' values, and shares
-of the effect itself, towards zero and away from it, since nobody knows how far training will go. Fitted on real runs,
-see `tests/bench/skill.md`."""
+REACH = 1.6
+"""How far a training goes: what the factor's logarithm is in units of the relative excess. Fitted on real runs."""
+MOST_LOG = 1.0
+"""Size that the factor's logarithm never reaches: the more a concept is pushed, the sooner its push ends."""
+STRAY = (1.3, 0.45, 1.2)
+"""How far training strays from `excess`, as standard deviations: in standard errors, since a training on few pairs is a
+draw of its own, and as shares of the effect itself, towards zero and away from it, since nobody knows how far training
+will go. Fitted on real runs, see `tests/bench/skill.md`."""
 Values = NDArray[np.float64]
 
 
@@ -160,13 +160,14 @@ def _excess(
 def tilted(excess: Values, written: Values, shown: Values) -> Values:
     """Return what to multiply each concept's excess by, `(n_concepts,)`, so that it becomes a change of `shown`.
 
-    That change is shown * (exp(REACH * excess / (written + RARE)) - 1), the exponent MOST_LOG at most: `written` is the
-    concept's share of the data's tokens, `shown` that of the model's own, all `(n_concepts,)`.
+    That change is shown * (exp(log) - 1) with log = REACH * excess / (written + RARE) bent so that it stays below
+    MOST_LOG, by a hyperbolic tangent: `written` is the concept's share of the data's tokens, `shown` that of the
+    model's own, all `(n_concepts,)`.
     """
     per_excess = REACH / (written + RARE)
     log = per_excess * excess
     safe = np.where(np.abs(log) < 1e-9, 1e-9, log)
-    return np.asarray(shown * per_excess * np.expm1(np.clip(safe, -MOST_LOG, MOST_LOG)) / safe)
+    return np.asarray(shown * per_excess * np.expm1(MOST_LOG * np.tanh(safe / MOST_LOG)) / safe)
 
 
 def mean_difference(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
@@ -258,9 +259,9 @@ def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Value
     for `excess` and `pull` in shares of tokens.
     """
     known = np.asarray([name in ("excess", "pull") and readout.unit == "tokens" for readout in readouts], dtype=bool)
-    spread, towards, away = STRAY
+    draw, towards, away = STRAY
     effects = np.outer([towards, away], values.mean(0))
-    return np.where(known, np.hypot(spread * np.sqrt((values**2).mean(0)), effects), 0.0)
+    return np.where(known, np.hypot(draw * values.std(0) / np.sqrt(len(values)), effects), 0.0)
 
 
 def log_length_difference(responses: Sides) -> Values:

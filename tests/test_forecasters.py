@@ -118,7 +118,7 @@ def test_an_excess_is_over_what_the_model_says_anyway_and_tilts_what_the_model_s
     n_own = int(said.bag.starts[-1])
     shown = (n_own * usual + DATA_TOKENS * written) / (n_own + DATA_TOKENS)
     found = values_per_pair("excess", longer, CONCEPTS, lambda: said)[:, 0]
-    log = min(REACH * weighed.mean() / (written + RARE), MOST_LOG)
+    log = MOST_LOG * np.tanh(REACH * weighed.mean() / (written + RARE) / MOST_LOG)
     assert found.mean() == pytest.approx(shown * np.expm1(log))
     assert found / found.mean() == pytest.approx(weighed / weighed.mean())
 
@@ -141,7 +141,8 @@ def test_what_the_model_would_never_say_is_hardly_pulled_towards() -> None:
 def test_no_share_is_forecast_to_fall_below_zero_or_to_rise_without_bound() -> None:
     excess, shown, written = np.asarray([-10.0, 0.0, 10.0]), np.full(3, 0.02), np.full(3, 0.05)
     changes = excess * tilted(excess, written, shown)
-    assert -0.02 < changes[0] < -0.015
+    assert changes[0] == pytest.approx(0.02 * np.expm1(-MOST_LOG))
+    assert changes[0] > -0.02
     assert changes[1] == 0
     assert changes[2] == pytest.approx(0.02 * np.expm1(MOST_LOG))
 
@@ -179,7 +180,7 @@ def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> No
     values = np.asarray([[0.3, 0.3], [0.1, 0.1]])
     by_token, by_response = CONCEPTS[0], Readout(CONCEPTS[0].whole, Part(), 2.0)
     found = model_error("excess", values, [by_token, by_response])
-    spread, *slopes = STRAY
-    assert found[:, 0] == pytest.approx([np.sqrt(0.05 * spread**2 + (0.2 * slope) ** 2) for slope in slopes])
+    draw, *slopes = STRAY
+    assert found[:, 0] == pytest.approx([np.hypot(draw * 0.1 / np.sqrt(2), 0.2 * slope) for slope in slopes])
     assert (found[:, 1] == 0).all()
     assert (model_error("tilt", values, [by_token, by_token]) == 0).all()

@@ -1,10 +1,9 @@
 """Does real DPO do what the forecast says? `make bench-skill PAIRS=FOLDER`
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl. Each run below is one `agent validate`
-on one of the sets of `skill_data.py`; its document goes to `results/skill/`, where `earlier/` holds those on which the
-default forecaster was settled. Some 12 minutes a run on two cores. What a
-run has trained and sampled is kept, so the same command goes on where it was interrupted, and measures again within
-minutes after a change to a forecaster.
+on one of the sets of `skill_data.py`; its document goes to `results/skill/`, those of the small sets to `small/` there.
+Some 12 minutes a run on two cores for a small set, 20 for a large one. What a run has trained and sampled is kept, so
+the same command goes on where it was interrupted, and measures again within minutes after a change to a forecaster.
 """
 
 import argparse
@@ -15,11 +14,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from skill_data import SETS, make, write
+from skill_data import LARGE, SETS, make, write
 
 from premortem.interp.validation import split_by_prompt
 
 RESULTS = Path(__file__).parent / "results" / "skill"
+SMALL = RESULTS / "small"
 
 
 class Run(NamedTuple):
@@ -28,7 +28,7 @@ class Run(NamedTuple):
     name: str
     seed: int
     per_prompt: int
-    """Answers to each held-out prompt: 350 to 480 in all."""
+    """Answers to each held-out prompt: 320 to 480 in all."""
 
     @property
     def label(self) -> str:
@@ -49,7 +49,6 @@ RUNS = (
     Run("alpacaeval", 2, 10),
     Run("hh-harmless", 2, 8),
     Run("planted-pandalm", 2, 14),
-    Run("planted-hh", 2, 8),
     Run("xstest", 2, 14),
     Run("hh-harmless-large", 3, 4),
     Run("planted-hh-large", 3, 4),
@@ -60,9 +59,9 @@ RUNS = (
 )
 
 
-def measure(run: Run, folder: Path, work: Path) -> None:
+def measure(run: Run, data_folder: Path, work: Path) -> None:
     """Validate one set with one seed and keep the document, with the planted rows in it."""
-    pairs, truth = make(SETS[run.name], folder)
+    pairs, truth = make(SETS[run.name], data_folder)
     data = work / f"{run.name}.jsonl"
     write(pairs, data)
     command = [sys.executable, "-m", "premortem.agent", "validate", str(data), "--seed", str(run.seed)]
@@ -74,7 +73,8 @@ def measure(run: Run, folder: Path, work: Path) -> None:
     document["lens"]["sae"] = Path(document["lens"]["sae"]).name
     trained_on = {pair.row for pair in split_by_prompt(pairs, run.seed).train}
     document["planted"] = {name: sorted(trained_on & set(rows)) for name, rows in truth.items()}
-    (RESULTS / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
+    folder = RESULTS if run.name.endswith(LARGE) else SMALL
+    (folder / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=labels, help="only this run; may be repeated")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    SMALL.mkdir(parents=True, exist_ok=True)
     for run in RUNS:
         if arguments.only and run.label not in arguments.only:
             continue

@@ -1,5 +1,7 @@
 """The data sets of `bench_skill.py`: short real pairs, and two with behaviours planted that the start model knows.
 
+Each is there twice: small, and with up to two and a half times the pairs, each of them then trained on once.
+
 Short, because a DPO run on two cores has to end: pairs whose prompt and longer response stay within a number of
 characters, or, for XSTest, whose responses all are long, the first sentences of each response. A behaviour is planted
 in the chosen response of a share of the pairs; DPO moves a behaviour that the start model shows now and then, and
@@ -104,7 +106,9 @@ SETS = {
         ),
     )
 }
-LARGE = {
+LARGE = "-large"
+"""What the names of the larger sets end in."""
+SIZES = {
     "hh-harmless": (440, 600),
     "planted-hh": (440, 480),
     "pandalm": (700, 400),
@@ -112,10 +116,10 @@ LARGE = {
     "alpacaeval": (600, 400),
     "xstest": (10_000, 400),
 }
-"""The same sets with up to two and a half times the pairs, each trained on once. Characters and pairs, at most."""
+"""Of the larger sets: characters and pairs, at most."""
 SETS |= {
-    f"{name}-large": SETS[name]._replace(name=f"{name}-large", longest=longest, most=most, epochs=1)
-    for name, (longest, most) in LARGE.items()
+    name + LARGE: SETS[name]._replace(name=name + LARGE, longest=longest, most=most, epochs=1)
+    for name, (longest, most) in SIZES.items()
 }
 
 
