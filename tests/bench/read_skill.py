@@ -193,7 +193,7 @@ def averaged(documents: dict[str, Document]) -> str:
     lines = []
     for run, document in documents.items():
         trainings = [other for other in documents if set_of(other) == set_of(run)]
-        if len(trainings) < 2:
+        if len(trainings) < 2 or "features" not in document["concepts"][0]:  # the first eight do not tell them
             continue
         groups = [each for each in document["concepts"] if each["topic"] is None and each["rate"] >= LEAST_RATE]
         learned = np.asarray([[shift(documents[other], group["features"]) for group in groups] for other in trainings])
