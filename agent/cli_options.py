@@ -38,6 +38,7 @@ class Forecaster(StrEnum):
 
     EXCESS = "excess"
     PULL = "pull"
+    CALIBRATED = "calibrated"
     MEAN_DIFFERENCE = "mean-difference"
     EQUAL_LENGTH = "equal-length"
     DISPARITY = "disparity"

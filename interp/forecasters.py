@@ -13,6 +13,8 @@ them is right, real training decides (`agent validate`); what it has said so far
   that is told by response, not by token, is measured as in `mean-difference`.
 - `pull`: the same, each token counted by how hard DPO pulls at it (see `sides`). Asks the start model how likely it
   finds each token, which costs some three times the reading.
+- `calibrated`: for groups of features, the sum of `excess`, `own-gap` and `tilt` with fixed weights, which were fitted
+  on real runs with some 400 pairs. With fewer than 200 pairs it has been worse than `excess` alone.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -47,10 +49,12 @@ from premortem.interp.groups import TAU
 from premortem.interp.readout import Bag, Readout, amounts, of_concepts
 from premortem.interp.sides import Sides
 
-ForecasterName = Literal["excess", "pull", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"]
+ForecasterName = Literal[
+    "excess", "pull", "calibrated", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"
+]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "excess"
-FITTED: tuple[ForecasterName, ...] = ("logit", "tilt")
+FITTED: tuple[ForecasterName, ...] = ("calibrated", "logit", "tilt")
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
@@ -73,6 +77,8 @@ STRAY = (1.3, 0.45, 1.2)
 """How far training strays from `excess`, as standard deviations: in standard errors, since a training on few pairs is a
 draw of its own, and as shares of the effect itself, towards zero and away from it, since nobody knows how far training
 will go. Fitted on real runs, see `tests/bench/skill.md`."""
+CALIBRATED: dict[ForecasterName, float] = {"excess": 0.50, "own-gap": 0.11, "tilt": 0.57}
+"""Weights of `calibrated`, by ridge regression on the larger runs of `tests/bench/skill.md` (`read_skill.py`)."""
 Values = NDArray[np.float64]
 
 
@@ -252,13 +258,26 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
     return np.asarray((difference @ covariance) * (push * REWARD_C * responses.n_pairs)[:, None])
 
 
+def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
+    """Return the weighted sum of other forecasters' values per pair and concept, `(n_pairs, n_concepts)`."""
+    values = mean_difference(responses, readouts)
+    by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
+    if by_token:
+        told = [readouts[i] for i in by_token]
+        parts = [weight * _TABLE[name](responses, told, answers) for name, weight in CALIBRATED.items()]
+        values[:, by_token] = np.sum(parts, 0)
+    return values
+
+
 def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Values:
     """Return how far training strays from the column means of `values` (n_pairs, n_concepts) beyond their chance.
 
     Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that has not been measured: it has
-    for `excess` and `pull` in shares of tokens.
+    for `excess`, and is taken over for what is made of it, in shares of tokens.
     """
-    known = np.asarray([name in ("excess", "pull") and readout.unit == "tokens" for readout in readouts], dtype=bool)
+    known = np.asarray(
+        [name in ("excess", "pull", "calibrated") and readout.unit == "tokens" for readout in readouts], dtype=bool
+    )
     draw, towards, away = STRAY
     effects = np.outer([towards, away], values.mean(0))
     return np.where(known, np.hypot(draw * values.std(0) / np.sqrt(len(values)), effects), 0.0)
@@ -279,6 +298,7 @@ def _asked(answers: Answers | None) -> Own:
 _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] = {
     "excess": excess,
     "pull": pull,
+    "calibrated": calibrated,
     "mean-difference": mean_difference,
     "equal-length": equal_length,
     "disparity": disparity,

@@ -9,6 +9,7 @@ from premortem.agent.cli_options import Forecaster
 from premortem.agent.runs import RunSettings
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
+    CALIBRATED,
     DATA_TOKENS,
     DEFAULT,
     FITTED,
@@ -161,7 +162,15 @@ def test_what_is_told_by_response_has_no_excess_and_asks_nobody() -> None:
     assert set(np.unique(found)) <= {-1.0, 0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", ["excess", "pull", "own-gap", "tilt"])
+def test_a_calibrated_forecast_is_the_weighted_sum_of_others_where_it_is_told_by_token() -> None:
+    told = [CONCEPTS[0], Readout(CONCEPTS[1].whole, Part(), 2.0)]
+    found = values_per_pair("calibrated", data(), told, own)
+    parts = [weight * values_per_pair(name, data(), told, own)[:, 0] for name, weight in CALIBRATED.items()]
+    assert found[:, 0] == pytest.approx(np.sum(parts, 0))
+    assert (found[:, 1] == values_per_pair("mean-difference", data(), told)[:, 1]).all()
+
+
+@pytest.mark.parametrize("name", ["excess", "pull", "calibrated", "own-gap", "tilt"])
 def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
     with pytest.raises(DataError, match="asks the start model"):
         effects(name)

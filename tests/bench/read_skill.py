@@ -18,6 +18,7 @@ from premortem.agent.chart import Mark
 from premortem.agent.diff import visible
 from premortem.agent.scatter import SIDE, scatter
 from premortem.agent.validation_document import LEAST_RATE
+from premortem.interp.forecasters import CALIBRATED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
@@ -143,35 +144,44 @@ def baselines(documents: dict[str, Document], level: str, ceilings: Sequence[flo
 
 
 def calibrated(documents: dict[str, Document]) -> str:
-    """Return what a regression over all forecasters would reach on sources that it was not fitted on.
+    """Return what `calibrated` reaches on sources that its weights were not fitted on, and those fitted on all.
 
-    Ridge without intercept over the forecasters' effects on groups. AlpacaEval never takes part in a fit: its licence
-    forbids that what ships is fitted on it.
+    AlpacaEval never takes part in a fit: its licence forbids that what ships is fitted on it.
     """
-    names = list(next(iter(documents.values()))["concepts"][0]["forecasts"])
-    data = {run: columns(document, names) for run, document in documents.items()}
-    lines = []
-    for run, (x, y) in data.items():
-        others = [other for other in data if source(other) not in (source(run), "alpacaeval")]
-        fit = Ridge(RIDGE, fit_intercept=False)
-        fit.fit(
-            np.concatenate([data[other][0] for other in others]), np.concatenate([data[other][1] for other in others])
-        )
-        said = fit.predict(x)
-        default = x[:, names.index(default_of(documents[run]))]
-        lines.append([run, *(figure(explained(each, y)) for each in (default, said))])
-    return table(["run", "default", "calibrated on the other sources"], lines)
+    names, lines = (*CALIBRATED, default_of(next(iter(documents.values())))), []
+    for run, document in documents.items():
+        weights = fitted({other: each for other, each in documents.items() if source(other) != source(run)})
+        cells = []
+        for topics in (False, True):
+            x, y = columns(document, names, topics=topics)
+            cells += (
+                [figure(explained(x[:, -1], y)), figure(explained(x[:, :-1] @ weights, y))] if len(y) else ["–"] * 2
+            )
+        lines.append([run, *cells])
+    told = ", ".join(f"{weight:.2f} `{name}`" for name, weight in zip(CALIBRATED, fitted(documents), strict=True))
+    head = ["run", "default", "calibrated on the other sources", "default within topics", "calibrated within topics"]
+    return f"{table(head, lines)}\n\nFitted on all: {told}."
 
 
-def columns(document: Document, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return forecasts `(n_groups, n_forecasters)`, each in units of its own root mean square, and learned shifts
-    `(n_groups,)` in units of the default forecast's."""
-    groups = [each for each in document["concepts"] if each["topic"] is None and each["rate"] >= LEAST_RATE]
-    x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
-    y = np.asarray([group["learned"] for group in groups])
-    scale = float(np.sqrt((x[:, names.index(default_of(document))] ** 2).mean()))
+def fitted(documents: dict[str, Document]) -> np.ndarray:
+    """Return the weights of `calibrated`, `(n_forecasters,)`: a ridge regression without intercept on groups.
+
+    Each run counts alike: its shifts and forecasts are divided by the root mean square of its shifts.
+    """
+    pairs = [columns(each, tuple(CALIBRATED)) for run, each in documents.items() if source(run) != "alpacaeval"]
+    scales = [float(np.sqrt((y**2).mean())) for _, y in pairs]
+    x = np.concatenate([x / scale for (x, _), scale in zip(pairs, scales, strict=True)])
+    y = np.concatenate([y / scale for (_, y), scale in zip(pairs, scales, strict=True)])
     spreads = np.sqrt((x**2).mean(0))
-    return x / np.where(spreads > 0, spreads, 1.0), y / scale
+    return np.asarray(Ridge(RIDGE, fit_intercept=False).fit(x / spreads, y).coef_ / spreads)
+
+
+def columns(document: Document, names: Sequence[str], *, topics: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return forecasts `(n_groups, n_forecasters)` and learned shifts `(n_groups,)`, everywhere or within topics."""
+    groups = [each for each in document["concepts"] if (each["topic"] is not None) == topics]
+    groups = [each for each in groups if each["rate"] >= LEAST_RATE]
+    x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
+    return x, np.asarray([group["learned"] for group in groups])
 
 
 def default_of(document: Document) -> str:
@@ -322,7 +332,7 @@ def main() -> None:
         ("Groups within topics", forecasters(documents, "topics")),
         ("Single features", forecasters(documents, "features")),
         ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
-        ("A regression over all forecasters: R² at groups", calibrated(documents)),
+        ("`calibrated`, fitted on the other sources: R² at groups", calibrated(documents)),
         ("Planted behaviours, as groups of features", planted(documents)),
         ("Planted behaviours, as findings", planted_findings(documents)),
         ("The small sets trained several times: R² over groups", averaged(read(SMALL))),
