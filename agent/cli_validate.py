@@ -71,8 +71,7 @@ def validate(
     choice. A fifth of the prompts is put aside; both models answer them. Some 30 minutes for 300 pairs on two cores.
     What is done is kept, so the same command goes on where it was interrupted. One training is a draw that no forecast
     can know: `--trainings 3` holds the forecast against the mean of three, and tells how much they have in common. The
-    outcome is added to the database, and every report tells
-    it from then on. Needs the extra `validate` (TRL and peft).
+    outcome is added to the database, and every report tells it from then on. Needs the extra `validate` (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
     from premortem.agent.progress import TerminalProgress

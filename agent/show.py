@@ -219,7 +219,7 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
         )
     for row in document["baselines"]:
         skill.add_row(Text(row["name"], style="dim"), row["level"], "", _figure(row["r2"]))
-    findings = [Text(""), *_findings_learned(document.get("findings", ()))]
+    findings = _findings_learned(document.get("findings", ()))
     concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
     for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
@@ -248,7 +248,7 @@ def _findings_learned(findings: Sequence[Document]) -> list[RenderableType]:
             Text(points(one["learned"], "responses"), style="bold"),
             f"{points(one['low'], 'responses')} {points(one['high'], 'responses')}",
         )
-    return [table, _units("responses")] if findings else []
+    return [Text(""), table, _units("responses")] if findings else []
 
 
 def _figures_table(what: str, *figures: str) -> Table:

@@ -4,7 +4,7 @@ Nothing here knows what a concept is or how it was found; whoever asks brings re
 
 How hard DPO pulls at a token is told from the start model's probability p of it. The gradient of the token's
 log-probability by its logit is 1 - p: what is certain already teaches nothing. What the model would hardly say does
-not come of raising it a little either; real runs are told best by a pull of sqrt(p) (1 - p), see
+not come of raising it a little either, so the pull is sqrt(p) (1 - p); what real runs say of it stands in
 `tests/bench/skill.md`.
 """
 

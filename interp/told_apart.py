@@ -30,14 +30,16 @@ def told_apart(responses: Sides) -> float | None:
     """
     pairs = np.sort(np.random.default_rng(0).permutation(responses.n_pairs)[:MOST_PAIRS])
     prompts = responses.groups[pairs]
+    if len(np.unique(prompts)) < FOLDS:
+        return None
     chosen, rejected = responses.both(responses.shares)
     difference = (chosen[pairs] - rejected[pairs]).tocsr()
     squares = np.asarray(difference.multiply(difference).mean(0)).ravel()
     scale = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
     scaled = difference @ sparse.diags(scale)
     similar = (scaled @ scaled.T).toarray()
-    size = float(np.trace(similar)) / max(len(pairs), 1)
-    if len(np.unique(prompts)) < FOLDS or size == 0:
+    size = float(np.trace(similar)) / len(pairs)
+    if size == 0:
         return None
     probe = KernelRidge(alpha=PENALTY, kernel="precomputed")
     said = cross_val_predict(probe, similar / size, np.ones(len(pairs)), groups=prompts, cv=GroupKFold(FOLDS))
