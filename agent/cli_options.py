@@ -36,9 +36,9 @@ LOG = "premortem.log"
 class Forecaster(StrEnum):
     """The forecasters to choose from."""
 
+    CALIBRATED = "calibrated"
     EXCESS = "excess"
     PULL = "pull"
-    CALIBRATED = "calibrated"
     MEAN_DIFFERENCE = "mean-difference"
     EQUAL_LENGTH = "equal-length"
     DISPARITY = "disparity"

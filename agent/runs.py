@@ -65,7 +65,7 @@ class RunSettings(Record):
     """The SAE it is read through; null: the embedded one."""
     second_sae: str | None = None
     """The SAE that only the verifier reads through; null: the embedded one, or none for another model."""
-    forecaster: str = "excess"
+    forecaster: str = "calibrated"
     """Its name, as `agent forecast --forecaster` takes it."""
     fix_surprises: bool = False
     """Whether to propose edits for what no clause mentions."""

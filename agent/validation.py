@@ -6,7 +6,6 @@ Trainings differ in their seed alone. Each trained model is loaded once, asked a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -264,7 +263,7 @@ def _measured(
             responses.groups,
             responses.length_difference,
             topics=topics.inside if topics else None,
-            error=partial(model_error, name, readouts=forecasts.readouts),
+            error=model_error(name, forecasts.readouts, bench.reading.answers),
             fitted=name in FITTED,
             seed=seed,
         )

@@ -153,11 +153,8 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
-    readouts = [named.readout for named in concepts]
-    measured = [
-        (topic, inside, _measure(reading, values, inside, model_error(forecaster, values[inside], readouts)))
-        for topic, inside in tables
-    ]
+    error = model_error(forecaster, [named.readout for named in concepts], reading.answers)
+    measured = [(topic, inside, _measure(reading, values, inside, error(values[inside]))) for topic, inside in tables]
     q = adjusted(np.concatenate([table.p for _, _, table in measured])) if concepts else np.zeros(0)
     effects: list[ConceptEffect] = []
     for number, (topic, inside, table) in enumerate(measured):

@@ -3,18 +3,19 @@
 Each says what every pair adds to a concept's effect; the effect is the mean over pairs, in the concept's unit. Which of
 them is right, real training decides (`agent validate`); what it has said so far stands in `tests/bench/skill.md`.
 
+- `calibrated`: the weighted sum of `excess` and `tilt`. The first knows what the pairs show, also of what the model
+  hardly says; the second knows what comes with it in the model's own answers. A concept that is told by response, not
+  by token, is measured as in `mean-difference`. Weights fitted on real runs.
 - `excess`: on how many more tokens a response shows a concept than the start model's own answers of that length would,
   chosen minus rejected. The gradient of DPO at the start raises every token of the chosen response against what the
   model expects, and lowers every token of the rejected one so; what the model does anyway moves nothing, and a long
   response pushes more than a short one. By its tokens at first; once its margin is met, a pair pushes no more, however
   long it is, so a response counts with the root of its tokens. DPO tilts the policy by a factor (arXiv 2305.18290), so
   that what the model hardly says moves little and no share falls below zero: the excess over the concept's share in the
-  data is the factor's logarithm, and the effect is what this makes of the share in the model's own answers. A concept
-  that is told by response, not by token, is measured as in `mean-difference`.
+  data is the factor's logarithm, and the effect is what this makes of the share in the model's own answers. What is
+  told by response is measured as in `mean-difference`.
 - `pull`: the same, each token counted by how hard DPO pulls at it (see `sides`). Asks the start model how likely it
   finds each token, which costs some three times the reading.
-- `calibrated`: for groups of features, the sum of `excess`, `own-gap` and `tilt` with fixed weights, which were fitted
-  on real runs with some 400 pairs. With fewer than 200 pairs it has been worse than `excess` alone.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -26,22 +27,21 @@ them is right, real training decides (`agent validate`); what it has said so far
 - `own-gap`: how much chosen responses show of a concept minus how much the start model's own answers do. The gap that
   supervised fine-tuning closes (the projection difference of arXiv 2507.21509).
 - `tilt`: DPO's optimum is the start policy tilted by exp(reward / beta) (arXiv 2305.18290), so to first order an effect
-  is the covariance of the concept with the reward over the start model's own answers to the same prompt. The reward is
-  a Bradley-Terry fit on which features fire, strongly regularised.
+  is the covariance of the concept with the reward over the start model's own answers. The reward is where a
+  Bradley-Terry fit on the shares of common features begins: strongly regularised, so that it stays a sum over pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from premortem.interp.effects import prompt_sums
 from premortem.interp.errors import DataError
@@ -50,21 +50,21 @@ from premortem.interp.readout import Bag, Readout, amounts, of_concepts
 from premortem.interp.sides import Sides
 
 ForecasterName = Literal[
-    "excess", "pull", "calibrated", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"
+    "calibrated", "excess", "pull", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"
 ]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
-DEFAULT: ForecasterName = "excess"
-FITTED: tuple[ForecasterName, ...] = ("calibrated", "logit", "tilt")
+DEFAULT: ForecasterName = "calibrated"
+FITTED: tuple[ForecasterName, ...] = ("logit",)
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
 RIDGE = 1.0
 """Penalty per unit of beta squared in `logit`, in pairs."""
-REWARD_C = 1e-4
-"""Inverse penalty on the reward of `tilt`, per pair, on standardised features: so strong that the reward stays close to
-the features' mean differences."""
-LEAST_RATE = 0.01
-"""Share of responses in which a feature fires to take part in the reward."""
+COMMON = 0.25
+"""Share of responses in which a feature fires to take part in the reward: how the own answers vary in a seldom one says
+little, they are few."""
+TILT = 0.025
+"""How far training goes along the reward. Fitted on real runs."""
 DATA_TOKENS = 10_000
 """Tokens that the data's share of a concept counts for beside the start model's answers, which are few."""
 RARE = 0.01
@@ -73,11 +73,12 @@ REACH = 1.6
 """How far a training goes: what the factor's logarithm is in units of the relative excess. Fitted on real runs."""
 MOST_LOG = 1.0
 """Size that the factor's logarithm never reaches: the more a concept is pushed, the sooner its push ends."""
-STRAY = (1.3, 0.45, 1.2)
-"""How far training strays from `excess`, as standard deviations: in standard errors, since a training on few pairs is a
-draw of its own, and as shares of the effect itself, towards zero and away from it, since nobody knows how far training
-will go. Fitted on real runs, see `tests/bench/skill.md`."""
-CALIBRATED: dict[ForecasterName, float] = {"excess": 0.50, "own-gap": 0.11, "tilt": 0.57}
+STRAY = (1.3, 0.1, 0.45, 2.0)
+"""How far training strays from a forecast, as standard deviations: in standard errors, since a training on few pairs is
+a draw of its own; in deviations of the concept's amount over own answers, since it also goes where no pair points; and
+as shares of the effect itself, towards zero and away from it, since nobody knows how far training will go. Fitted on
+real runs, see `tests/bench/skill.md`."""
+CALIBRATED: dict[ForecasterName, float] = {"excess": 0.49, "tilt": 0.63}
 """Weights of `calibrated`, by ridge regression on the larger runs of `tests/bench/skill.md` (`read_skill.py`)."""
 Values = NDArray[np.float64]
 
@@ -89,21 +90,14 @@ class Own:
     bag: Bag
     """As the lens reads them."""
     prompts: NDArray[np.int64]
-    """`(n_answers,)`: the number of each answer's prompt, as in `Sides.groups`; at least two answers to each."""
-
-    def within(self, values: Values) -> Values:
-        """Return `values` (n_answers, k) minus the mean over all answers to the same prompt."""
-        return values - self._means(values)[self.prompts]
+    """`(n_answers,)`: the number of each answer's prompt, as in `Sides.groups`."""
 
     def expected(self, values: Values, prompts: NDArray[np.int64]) -> Values:
         """Return the mean of `values` (n_answers, k) for each of `prompts` (n,), and over all where none was asked."""
         asked = np.isin(prompts, self.prompts)
-        means = self._means(values)
+        means = prompt_sums(values, self.prompts) / np.maximum(np.bincount(self.prompts), 1)[:, None]
         known = np.where(asked, prompts, self.prompts[0])
         return np.where(asked[:, None], means[known], values.mean(0))
-
-    def _means(self, values: Values) -> Values:
-        return prompt_sums(values, self.prompts) / np.maximum(np.bincount(self.prompts), 1)[:, None]
 
 
 Answers = Callable[[], Own]
@@ -236,51 +230,49 @@ def own_gap(responses: Sides, readouts: Sequence[Readout], answers: Answers | No
 def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return what each pair adds to the covariance of amount and reward over own answers, `(n_pairs, n_concepts)`.
 
-    At the optimum of the fit the reward's weights are C sum_i sigma(-margin_i) d_i over the pairs' feature differences
-    d_i, so the covariance is a sum over pairs: what is learnt from each is told apart.
+    The reward of a response is its features' shares weighed by w, the mean over pairs of their differences in units of
+    variance, as a Bradley-Terry fit begins; it is a sum over pairs, and so is the covariance.
     """
     own = _asked(answers)
-    fires = (responses.shares > 0).tocsc().astype(np.float64)
-    rate = np.asarray(fires.mean(0)).ravel()
-    kept = np.flatnonzero((rate >= LEAST_RATE) & (rate < 1))
-    scale = 1 / np.sqrt(rate[kept] * (1 - rate[kept]))
-    chosen, rejected = responses.both((fires[:, kept] @ sparse.diags(scale)).tocsr())
-    difference = chosen - rejected
-    # the fit wants both classes; a flip changes nothing
-    flipped = np.where(np.arange(responses.n_pairs) % 2, 1.0, -1.0)
-    fit = LogisticRegression(C=REWARD_C, fit_intercept=False, max_iter=1000)
-    fit.fit(sparse.diags(flipped) @ difference, flipped)
-    push = expit(-np.asarray(difference @ fit.coef_.ravel()))
     assert own.bag.shares is not None
-    heard = (own.bag.shares > 0).tocsc()[:, kept].astype(np.float64) @ sparse.diags(scale)
-    said = own.within(amounts(own.bag, readouts))
-    covariance = heard.T @ said / len(said)
-    return np.asarray((difference @ covariance) * (push * REWARD_C * responses.n_pairs)[:, None])
+    fires = np.asarray((responses.shares > 0).mean(0)).ravel()
+    kept = np.flatnonzero(fires >= COMMON)
+    shares, heard = (each.tocsc()[:, kept] for each in (responses.shares, own.bag.shares))
+    variance = np.asarray(shares.multiply(shares).mean(0) - np.square(shares.mean(0))).ravel()
+    said = amounts(own.bag, readouts)
+    covariance = heard.T @ (said - said.mean(0)) / max(len(said), 1)
+    chosen, rejected = responses.both(shares.tocsr())
+    return np.asarray((chosen - rejected) @ (TILT * covariance / np.maximum(variance, 1e-12)[:, None]))
 
 
 def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the weighted sum of other forecasters' values per pair and concept, `(n_pairs, n_concepts)`."""
-    values = mean_difference(responses, readouts)
+    values = excess(responses, readouts, answers)
     by_token = [i for i, readout in enumerate(readouts) if readout.unit == "tokens"]
     if by_token:
-        told = [readouts[i] for i in by_token]
-        parts = [weight * _TABLE[name](responses, told, answers) for name, weight in CALIBRATED.items()]
-        values[:, by_token] = np.sum(parts, 0)
+        tilted_to = tilt(responses, [readouts[i] for i in by_token], answers)
+        values[:, by_token] = CALIBRATED["excess"] * values[:, by_token] + CALIBRATED["tilt"] * tilted_to
     return values
 
 
-def model_error(name: str, values: Values, readouts: Sequence[Readout]) -> Values:
-    """Return how far training strays from the column means of `values` (n_pairs, n_concepts) beyond their chance.
+def model_error(name: str, readouts: Sequence[Readout], answers: Answers | None) -> Callable[[Values], Values]:
+    """Return what tells how far training strays from the column means of values (n_pairs, n_concepts) beyond chance.
 
     Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that has not been measured: it has
-    for `excess`, and is taken over for what is made of it, in shares of tokens.
+    for `calibrated`, and is taken over for what it is made of, in shares of tokens.
     """
-    known = np.asarray(
-        [name in ("excess", "pull", "calibrated") and readout.unit == "tokens" for readout in readouts], dtype=bool
-    )
-    draw, towards, away = STRAY
-    effects = np.outer([towards, away], values.mean(0))
-    return np.where(known, np.hypot(draw * values.std(0) / np.sqrt(len(values)), effects), 0.0)
+    known = [name in ("calibrated", "excess", "pull") and readout.unit == "tokens" for readout in readouts]
+    measured, spreads = np.asarray(known, dtype=bool), np.zeros(len(readouts))
+    if measured.any():
+        spreads[measured] = amounts(_asked(answers).bag, list(compress(readouts, known))).std(0)
+    draw, drift, towards, away = STRAY
+
+    def error(values: Values) -> Values:
+        least = np.hypot(draw * values.std(0) / np.sqrt(len(values)), drift * spreads)
+        effects = np.outer([towards, away], values.mean(0))
+        return np.where(measured, np.hypot(least, effects), 0.0)
+
+    return error
 
 
 def log_length_difference(responses: Sides) -> Values:
@@ -296,9 +288,9 @@ def _asked(answers: Answers | None) -> Own:
 
 
 _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] = {
+    "calibrated": calibrated,
     "excess": excess,
     "pull": pull,
-    "calibrated": calibrated,
     "mean-difference": mean_difference,
     "equal-length": equal_length,
     "disparity": disparity,

@@ -186,10 +186,14 @@ def test_runs_and_benches_take_the_same_forecaster() -> None:
 
 
 def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> None:
-    values = np.asarray([[0.3, 0.3], [0.1, 0.1]])
-    by_token, by_response = CONCEPTS[0], Readout(CONCEPTS[0].whole, Part(), 2.0)
-    found = model_error("excess", values, [by_token, by_response])
-    draw, *slopes = STRAY
-    assert found[:, 0] == pytest.approx([np.hypot(draw * 0.1 / np.sqrt(2), 0.2 * slope) for slope in slopes])
+    values = np.asarray([[0.3, 0.3, 0.3], [0.1, 0.1, 0.1]])
+    told = [CONCEPTS[0], Readout(CONCEPTS[0].whole, Part(), 2.0), CONCEPTS[1]]
+    found = model_error("calibrated", told, own)(values)
+    draw, drift, *slopes = STRAY
+    spread = own().bag.shares.toarray()[:, LIKED].mean(1).std()
+    chance = draw * 0.1 / np.sqrt(2)
+    assert spread > 0
+    assert found[:, 0] == pytest.approx([np.hypot(np.hypot(chance, drift * spread), 0.2 * slope) for slope in slopes])
     assert (found[:, 1] == 0).all()
-    assert (model_error("tilt", values, [by_token, by_token]) == 0).all()
+    assert found[:, 2] == pytest.approx([np.hypot(chance, 0.2 * slope) for slope in slopes])  # the model never says it
+    assert (model_error("tilt", told, None)(values) == 0).all()

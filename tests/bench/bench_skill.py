@@ -56,6 +56,12 @@ RUNS = (
     Run("alpacaeval-large", 3, 5),
     Run("planted-pandalm-large", 3, 14),
     Run("xstest-large", 3, 14),
+    Run("pandalm-large", 4, 14),
+    Run("alpacaeval-large", 4, 5),
+    Run("hh-harmless-large", 4, 4),
+    Run("planted-hh-large", 4, 4),
+    Run("xstest-large", 4, 14),
+    Run("planted-pandalm-large", 4, 14),
 )
 
 
