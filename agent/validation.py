@@ -17,7 +17,7 @@ from premortem.agent.validation_document import Measured, Ran, document_of, skil
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS, model_error
+from premortem.interp.forecasters import FITTED, FORECASTERS, model_error, tested
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
@@ -264,6 +264,7 @@ def _measured(
             responses.length_difference,
             topics=topics.inside if topics else None,
             error=model_error(name, forecasts.readouts, bench.reading.answers),
+            shared=tested(name, forecasts.readouts),
             fitted=name in FITTED,
             seed=seed,
         )

@@ -9,7 +9,8 @@ length).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from premortem.interp.records import EffectVerdict
 Z90 = 1.6448536269514722
 """Half-width of a 90% normal interval in standard errors."""
 FALSE_DISCOVERY_RATE = 0.05
+INSIDE = 0.1
+"""Weight of a topic's own pairs in what training is expected to do inside it; the rest has the effect of all pairs.
+What a model learns from some prompts it does on others too: see `tests/bench/skill.md`, from whose runs this is."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,40 @@ def measure(
         split_half=_split_half(values, groups),
         length_controlled=_at_equal_length(values, length_difference),
     )
+
+
+def measure_inside(
+    values: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    length_difference: NDArray,
+    inside: NDArray[np.bool_],
+    *,
+    model_error: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    shared: NDArray[np.bool_],
+) -> EffectTable:
+    """Measure effects as `measure` does, for the pairs marked in `inside` (n_pairs,).
+
+    Those of the concepts marked in `shared` (n_concepts,) are what to expect inside, most of it taught by all pairs;
+    the others are what the pairs inside show themselves. `model_error` tells that of `measure` from values.
+    """
+    tables = []
+    if inside.all() or not shared.any() or not shared.all():
+        own = values[inside]
+        tables.append(measure(own, groups[inside], length_difference[inside], model_error(own)))
+    if shared.any() and not inside.all():
+        expected = shared_inside(values, inside)
+        tables.append(measure(expected, groups, length_difference, model_error(expected)))
+    names = [field.name for field in fields(EffectTable)]
+    return EffectTable(*(np.where(shared, getattr(tables[-1], name), getattr(tables[0], name)) for name in names))
+
+
+def shared_inside(values: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return `values` (n, k) so weighted that their means are those expected inside: of all, and INSIDE of the marked.
+
+    `inside` (n,) marks at least one.
+    """
+    weights = 1 - INSIDE + INSIDE * inside * len(inside) / inside.sum()
+    return np.asarray(values * weights[:, None])
 
 
 def _prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
-from premortem.interp.effects import EffectTable, adjusted, measure, verdict
-from premortem.interp.forecasters import FITTED, Answers, model_error, values_per_pair
+from premortem.interp.effects import EffectTable, adjusted, measure_inside, verdict
+from premortem.interp.forecasters import FITTED, Answers, model_error, tested, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
@@ -153,13 +153,18 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
     tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
-    error = model_error(forecaster, [named.readout for named in concepts], reading.answers)
-    measured = [(topic, inside, _measure(reading, values, inside, error(values[inside]))) for topic, inside in tables]
-    q = adjusted(np.concatenate([table.p for _, _, table in measured])) if concepts else np.zeros(0)
+    readouts = [named.readout for named in concepts]
+    shared, error = tested(forecaster, readouts), model_error(forecaster, readouts, reading.answers)
+    groups, difference = reading.responses.groups, reading.responses.length_difference
+    tabled = [
+        (topic, inside, measure_inside(values, groups, difference, inside, model_error=error, shared=shared))
+        for topic, inside in tables
+    ]
+    q = adjusted(np.concatenate([table.p for _, _, table in tabled])) if concepts else np.zeros(0)
     effects: list[ConceptEffect] = []
-    for number, (topic, inside, table) in enumerate(measured):
+    for number, (topic, inside, table) in enumerate(tabled):
         own_q = q[number * len(concepts) : (number + 1) * len(concepts)]
-        keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, inside, table, own_q)
+        keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, inside, own_q)
         effects += [
             _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside)
             for i in map(int, np.flatnonzero(keep))
@@ -184,19 +189,14 @@ def reliability(values: NDArray[np.float64], prompts: NDArray[np.int64]) -> floa
     return round(ceiling(by_prompt(values, prompts), np.random.default_rng(0)), 4)
 
 
-def _measure(reading: Reading, values: NDArray, inside: NDArray[np.bool_], error: NDArray) -> EffectTable:
-    responses = reading.responses
-    return measure(values[inside], responses.groups[inside], responses.length_difference[inside], error)
-
-
-def _stands_out(values: NDArray, inside: NDArray[np.bool_], table: EffectTable, q: NDArray) -> NDArray[np.bool_]:
+def _stands_out(values: NDArray, inside: NDArray[np.bool_], q: NDArray) -> NDArray[np.bool_]:
     """Whether each effect inside a topic is certain and differs from the effect outside by more than chance."""
-    outside = values[~inside]
+    within, outside = values[inside], values[~inside]
     if not len(outside):
         return np.zeros(values.shape[1], dtype=bool)
-    error = np.sqrt(values[inside].var(0) / max(inside.sum(), 1) + outside.var(0) / len(outside)) + 1e-9
-    welch = (table.effect - outside.mean(0)) / error
-    return (q < 0.05) & (np.abs(welch) > 3) & (np.abs(table.effect) > np.abs(outside.mean(0)))
+    error = np.sqrt(within.var(0) / max(len(within), 1) + outside.var(0) / len(outside)) + 1e-9
+    welch = (within.mean(0) - outside.mean(0)) / error
+    return (q < 0.05) & (np.abs(welch) > 3) & (np.abs(within.mean(0)) > np.abs(outside.mean(0)))
 
 
 def _effect(

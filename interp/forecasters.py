@@ -56,6 +56,8 @@ FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "calibrated"
 FITTED: tuple[ForecasterName, ...] = ("logit",)
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
+TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull")
+"""Forecasters that real runs have been compared with closely."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
 RIDGE = 1.0
@@ -255,22 +257,28 @@ def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers |
     return values
 
 
+def tested(name: str, readouts: Sequence[Readout]) -> NDArray[np.bool_]:
+    """Return for which concepts real runs have told what training makes of a forecast, `(n_concepts,)`.
+
+    Those told by token, of `calibrated` and of what it is made of or much the same.
+    """
+    return np.asarray([name in TESTED and readout.unit == "tokens" for readout in readouts], dtype=bool)
+
+
 def model_error(name: str, readouts: Sequence[Readout], answers: Answers | None) -> Callable[[Values], Values]:
     """Return what tells how far training strays from the column means of values (n_pairs, n_concepts) beyond chance.
 
-    Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that has not been measured: it has
-    for `calibrated`, and is taken over for what it is made of, in shares of tokens.
+    Standard deviations, `(2, n_concepts)`, towards zero and away from it; 0 where that is not `tested`.
     """
-    known = [name in ("calibrated", "excess", "pull") and readout.unit == "tokens" for readout in readouts]
-    measured, spreads = np.asarray(known, dtype=bool), np.zeros(len(readouts))
-    if measured.any():
-        spreads[measured] = amounts(_asked(answers).bag, list(compress(readouts, known))).std(0)
+    known, spreads = tested(name, readouts), np.zeros(len(readouts))
+    if known.any():
+        spreads[known] = amounts(_asked(answers).bag, list(compress(readouts, known))).std(0)
     draw, drift, towards, away = STRAY
 
     def error(values: Values) -> Values:
         least = np.hypot(draw * values.std(0) / np.sqrt(len(values)), drift * spreads)
         effects = np.outer([towards, away], values.mean(0))
-        return np.where(measured, np.hypot(least, effects), 0.0)
+        return np.where(known, np.hypot(least, effects), 0.0)
 
     return error
 

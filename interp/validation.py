@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.interp.effects import adjusted, measure, verdict
+from premortem.interp.effects import INSIDE, adjusted, measure_inside, verdict
 from premortem.interp.errors import NoPairs
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
@@ -152,6 +152,7 @@ def predict(
     *,
     topics: NDArray[np.bool_] | None = None,
     error: Callable[[Floats], Floats] | None = None,
+    shared: NDArray[np.bool_] | None = None,
     fitted: bool = False,
     seed: int = 0,
 ) -> Predicted:
@@ -160,14 +161,15 @@ def predict(
     `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
     (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
     means, `(2, n_concepts)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
-    topic after topic.
+    topic after topic; `shared` (n_concepts,) marks the concepts of which a topic learns most from all pairs.
     """
     everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)
-    tables = []
-    for topic in everywhere if topics is None else topics:
-        inside = topic[prompts]
-        stray = error(values[inside]) if error else 0.0
-        tables.append(measure(values[inside], prompts[inside], length_difference[inside], stray))
+    taught = np.zeros(values.shape[1], dtype=bool) if shared is None else shared
+    stray = error or (lambda some: np.zeros((2, some.shape[1])))
+    tables = [
+        measure_inside(values, prompts, length_difference, topic[prompts], model_error=stray, shared=taught)
+        for topic in (everywhere if topics is None else topics)
+    ]
     effect, low, high, p, split_half, controlled = (
         np.concatenate([getattr(table, name) for table in tables])
         for name in ("effect", "low", "high", "p", "split_half", "length_controlled")
@@ -178,7 +180,9 @@ def predict(
     weights = counts / counts.mean()
     apart = by_prompt(values, prompts)
     if topics is not None:
-        apart = _within(apart, topics, weights)
+        whole = np.tile(apart, len(topics))
+        own = _within(apart, topics, weights)
+        apart = np.where(np.tile(taught, len(topics)), (1 - INSIDE) * whole + INSIDE * own, own)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(counts)))
     return Predicted(
         effect,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premortem.interp.effects import Z90, adjusted, measure, verdict
+from premortem.interp.effects import INSIDE, Z90, adjusted, measure, measure_inside, verdict
 
 SIGNS = st.lists(st.sampled_from([-1, 0, 1]), min_size=4, max_size=60)
 
@@ -87,3 +87,25 @@ def test_what_training_strays_by_widens_the_interval_and_may_undo_a_verdict() ->
     told = (float(sharp.p[0]), float(sharp.split_half[0]), float(sharp.length_controlled[0]))
     assert verdict(float(sharp.effect[0]), float(sharp.low[0]), float(sharp.high[0]), *told) == "amplified"
     assert verdict(float(wide.effect[0]), float(wide.low[0]), float(wide.high[0]), *told) == "cannot_tell"
+
+
+def test_what_a_topic_learns_comes_mostly_from_all_pairs_where_real_runs_have_shown_that() -> None:
+    rng = np.random.default_rng(0)
+    values, lengths = rng.normal(0.1, 0.3, (60, 2)), rng.integers(-5, 6, 60)
+    inside = np.arange(60) < 15
+
+    def stray(some: np.ndarray) -> np.ndarray:
+        return np.full((2, some.shape[1]), 0.01)
+
+    shared = np.asarray([False, True])
+    found = measure_inside(values, np.arange(60), lengths, inside, model_error=stray, shared=shared)
+    own = measure(values[inside], np.arange(15), lengths[inside], stray(values))
+    assert found.effect[0] == own.effect[0]
+    assert found.length_controlled[0] == own.length_controlled[0]
+    assert found.effect[1] == pytest.approx((1 - INSIDE) * values[:, 1].mean() + INSIDE * values[inside, 1].mean())
+    assert found.high[1] - found.low[1] < own.high[1] - own.low[1]  # all pairs tell more than the topic's own
+    for nothing in (np.zeros(2, dtype=bool), np.ones(2, dtype=bool)):
+        every = measure_inside(values, np.arange(60), lengths, inside | True, model_error=stray, shared=nothing)
+        assert (every.effect == values.mean(0)).all()
+    none = measure_inside(values[:, :0], np.arange(60), lengths, inside, model_error=stray, shared=shared[:0])
+    assert none.effect.shape == (0,)

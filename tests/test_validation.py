@@ -16,6 +16,7 @@ from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
 from premortem.agent.validation import Answers, Asked, Rollouts, _findings
 from premortem.interp import groups, training
+from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.readout import Part, Readout
@@ -120,6 +121,17 @@ def test_within_topics_there_is_a_forecast_for_each_concept_in_each() -> None:
     assert found.called.tolist() == [1, 1, 0, 0]
     assert found.by_prompt is not None
     assert found.by_prompt.mean(0) == pytest.approx(found.effect)
+
+
+def test_a_topic_is_forecast_mostly_by_all_pairs_where_real_runs_have_shown_that() -> None:
+    topics = np.asarray([np.arange(60) < 15, np.arange(60) >= 40])
+    own, shared = (
+        predict(SIGNS, PROMPTS, NO_LENGTHS, topics=topics, shared=np.asarray([known, False])) for known in (False, True)
+    )
+    assert shared.effect[1::2] == pytest.approx(own.effect[1::2])
+    assert shared.effect[0::2] == pytest.approx((1 - INSIDE) / 3 + INSIDE * own.effect[0::2])
+    assert shared.by_prompt is not None
+    assert shared.by_prompt.mean(0) == pytest.approx(shared.effect)
 
 
 def test_topics_are_told_where_both_parts_of_the_split_have_prompts_on_them() -> None:
