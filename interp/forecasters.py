@@ -56,7 +56,7 @@ FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "calibrated"
 FITTED: tuple[ForecasterName, ...] = ("logit",)
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
-TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull")
+TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull", "tilt")
 """Forecasters that real runs have been compared with closely."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import time
@@ -226,12 +227,15 @@ def _silent() -> Iterator[None]:
     """Keep the progress bars and warnings of transformers, datasets and TRL off the user's terminal."""
     import datasets
 
-    bars = datasets.is_progress_bar_enabled()
+    bars, trl = datasets.is_progress_bar_enabled(), logging.getLogger("trl")
+    level = trl.level
     datasets.disable_progress_bars()
+    trl.setLevel(logging.ERROR)
     try:
         with quiet():
             yield
     finally:
+        trl.setLevel(level)
         if bars:
             datasets.enable_progress_bars()
 

@@ -196,4 +196,4 @@ def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> No
     assert found[:, 0] == pytest.approx([np.hypot(np.hypot(chance, drift * spread), 0.2 * slope) for slope in slopes])
     assert (found[:, 1] == 0).all()
     assert found[:, 2] == pytest.approx([np.hypot(chance, 0.2 * slope) for slope in slopes])  # the model never says it
-    assert (model_error("tilt", told, None)(values) == 0).all()
+    assert (model_error("mean-difference", told, None)(values) == 0).all()

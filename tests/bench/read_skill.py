@@ -34,12 +34,19 @@ svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
 RIDGE = 10.0
 """Penalty of the regression over forecasters, in groups."""
 
+MOSTLY = 0.8
+"""Share of a group's first rows that a planted behaviour fills where the group is about little else."""
 Document = dict[str, Any]
 
 
 def read(folder: Path = RESULTS) -> dict[str, Document]:
     """Return the documents in `folder` by run."""
     return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def short(run: str) -> str:
+    """Return a run's name as the tables give it: its set without the size, and its seed."""
+    return run.replace("-large", "").replace("-seed", " ")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -71,7 +78,7 @@ def runs(documents: dict[str, Document]) -> str:
         head,
         (
             (
-                name,
+                short(name),
                 str(d["training"]["pairs"]),
                 figure(d["told_apart"]),
                 str(d["training"]["steps"]),
@@ -125,7 +132,14 @@ def forecasters(documents: dict[str, Document], level: str) -> str:
     if level in ("groups", "features"):
         lines += baselines(documents, level, ceilings)
     return table(
-        ["forecaster", *documents, "median share of the ceiling", "median slope", "signs right", "median coverage"],
+        [
+            "forecaster",
+            *map(short, documents),
+            "median share of the ceiling",
+            "median slope",
+            "signs right",
+            "median coverage",
+        ],
         lines,
     )
 
@@ -148,19 +162,18 @@ def calibrated(documents: dict[str, Document]) -> str:
 
     AlpacaEval never takes part in a fit: its licence forbids that what ships is fitted on it.
     """
-    names, lines = (*CALIBRATED, default_of(next(iter(documents.values())))), []
+    parts, lines = tuple(CALIBRATED), []
     for run, document in documents.items():
         weights = fitted({other: each for other, each in documents.items() if source(other) != source(run)})
-        cells = []
+        cells = [f"{weight:.2f}" for weight in weights]
         for topics in (False, True):
-            x, y = columns(document, names, topics=topics)
-            cells += (
-                [figure(explained(x[:, -1], y)), figure(explained(x[:, :-1] @ weights, y))] if len(y) else ["–"] * 2
-            )
-        lines.append([run, *cells])
-    told = ", ".join(f"{weight:.2f} `{name}`" for name, weight in zip(CALIBRATED, fitted(documents), strict=True))
-    head = ["run", "default", "calibrated on the other sources", "default within topics", "calibrated within topics"]
-    return f"{table(head, lines)}\n\nFitted on all: {told}."
+            x, y = columns(document, (*parts, "calibrated"), topics=topics)
+            forecasts = [*x.T, x[:, : len(parts)] @ weights]
+            cells += [figure(explained(each, y)) if len(y) else "–" for each in forecasts]
+        lines.append([short(run), *cells])
+    told = ", ".join(f"{weight:.2f} `{name}`" for name, weight in zip(parts, fitted(documents), strict=True))
+    levels = [f"{name}{place}" for place in ("", ", topics") for name in (*parts, "as it ships", "other sources")]
+    return f"{table(['run', *(f'weight of {name}' for name in parts), *levels], lines)}\n\nFitted on all: {told}."
 
 
 def fitted(documents: dict[str, Document]) -> np.ndarray:
@@ -182,11 +195,6 @@ def columns(document: Document, names: Sequence[str], *, topics: bool = False) -
     groups = [each for each in groups if each["rate"] >= LEAST_RATE]
     x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
     return x, np.asarray([group["learned"] for group in groups])
-
-
-def default_of(document: Document) -> str:
-    """Return the name of the default forecaster."""
-    return next(str(row["forecaster"]) for row in document["skill"] if row["default"])
 
 
 def source(run: str) -> str:
@@ -239,16 +247,28 @@ def set_of(run: str) -> str:
 
 
 def planted(documents: dict[str, Document]) -> str:
-    """Return where the group that goes with each planted behaviour ranks, among the forecasts and after training."""
+    """Return where groups that go with each planted behaviour rank, among the forecasts and after training.
+
+    The one whose first rows it fills most, and the one forecast strongest of those that it fills to MOSTLY.
+    """
     lines = []
     for run, document in documents.items():
         groups = [concept for concept in document["concepts"] if concept["topic"] is None]
         for behaviour, rows in document.get("planted", {}).items():
-            carrier = max(groups, key=lambda group: precision(group["rows"], set(rows)))
-            ranks = [rank(groups, carrier, key) for key in ("forecast", "learned")]
-            told = f"{precision(carrier['rows'], set(rows)):.0%} of its {len(carrier['rows'])} first rows"
-            lines.append([run, behaviour, carrier["name"], told, *map(str, ranks)])
-    return table(["run", "planted", "the group whose rows it fills most", "", "rank forecast", "rank learned"], lines)
+            filled = {id(group): precision(group["rows"], set(rows)) for group in groups}
+            most = max(groups, key=lambda group: (filled[id(group)], abs(group["forecast"])))
+            mostly = [group for group in groups if filled[id(group)] >= MOSTLY]
+            strongest = max(mostly, key=lambda group: abs(group["forecast"]), default=None)
+            cells = [short(run), behaviour]
+            for group in (most, strongest):
+                if group is None:
+                    cells += ["none", "", ""]
+                else:
+                    ranks = [str(rank(groups, group, key)) for key in ("forecast", "learned")]
+                    cells += [f"{group['name']} ({filled[id(group)]:.0%})", *ranks]
+            lines.append(cells)
+    head = ["rank forecast", "rank learned"]
+    return table(["run", "planted", "filled most", *head, f"strongest filled to {MOSTLY:.0%}", *head], lines)
 
 
 def planted_findings(documents: dict[str, Document]) -> str:
@@ -259,12 +279,12 @@ def planted_findings(documents: dict[str, Document]) -> str:
             truth = set(rows)
             best = max(document.get("findings", ()), key=lambda one: f1(one["rows"], truth), default=None)
             if best is None or not set(best["rows"]) & truth:
-                lines.append([run, behaviour, "none", *["–"] * 5])
+                lines.append([short(run), behaviour, "none", *["–"] * 5])
                 continue
             hits = len(set(best["rows"]) & truth)
             lines.append(
                 [
-                    run,
+                    short(run),
                     behaviour,
                     best["name"],
                     f"{hits / len(best['rows']):.0%}, {hits / len(truth):.0%}",
@@ -315,7 +335,7 @@ def pictures(documents: dict[str, Document], across: int = 3) -> str:
             if concept["topic"] is None
         ]
         x, y = (i % across) * SIDE, (i // across) * (SIDE + 30)
-        parts.append(f'<g transform="translate({x} {y + 30})"><text class="name" x="46" y="4">{name}</text>')
+        parts.append(f'<g transform="translate({x} {y + 30})"><text class="name" x="46" y="4">{short(name)}</text>')
         parts.append(str(draw(scatter(marks), name)) + "</g>")
     height = -(-len(documents) // across) * (SIDE + 30)
     size = f'width="{across * SIDE:.0f}" height="{height:.0f}" viewBox="0 0 {across * SIDE:.0f} {height:.0f}"'
@@ -332,10 +352,13 @@ def main() -> None:
         ("Groups within topics", forecasters(documents, "topics")),
         ("Single features", forecasters(documents, "features")),
         ("Groups, on everyday prompts that belong to no dataset", forecasters(documents, "elsewhere")),
-        ("`calibrated`, fitted on the other sources: R² at groups", calibrated(documents)),
+        (
+            "`calibrated` and what it is made of, and with weights fitted on the other sources: R²",
+            calibrated(documents),
+        ),
         ("Planted behaviours, as groups of features", planted(documents)),
         ("Planted behaviours, as findings", planted_findings(documents)),
-        ("The small sets trained several times: R² over groups", averaged(read(SMALL))),
+        ("Sets trained several times: R² over groups", averaged(documents | read(SMALL))),
     ]
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
