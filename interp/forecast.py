@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,7 +26,7 @@ from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Readout, prompt_groups
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
-from premortem.interp.sides import Edited, Responses, Sides, responses_of
+from premortem.interp.sides import Edited, Responses, Sides, TokenFacts, responses_of
 from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
 from premortem.interp.topics import group_prompts
 
@@ -91,7 +91,7 @@ def read(
     lens_id: str,
     directions: Directions | None = None,
     closing: NDArray[np.int64] | int = 0,
-    likelihoods: Callable[[], NDArray[np.float64]] | None = None,
+    facts: TokenFacts | None = None,
 ) -> Reading:
     """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast; see `responses_of` for the last two."""
     prompts = [pair.prompt_text() for pair in pairs]
@@ -99,7 +99,7 @@ def read(
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])
-    responses = responses_of(encoded, groups, closing, likelihoods)
+    responses = responses_of(encoded, groups, closing, facts)
     return Reading(lens_id, tuple(pairs), responses, vocabulary, topics, directions)
 
 

@@ -10,12 +10,12 @@ them is right, real training decides (`agent validate`); what it has said so far
   chosen minus rejected. The gradient of DPO at the start raises every token of the chosen response against what the
   model expects, and lowers every token of the rejected one so; what the model does anyway moves nothing, and a long
   response pushes more than a short one. By its tokens at first; once its margin is met, a pair pushes no more, however
-  long it is, so a response counts with the root of its tokens. DPO tilts the policy by a factor (arXiv 2305.18290), so
-  that what the model hardly says moves little and no share falls below zero: the excess over the concept's share in the
-  data is the factor's logarithm, and the effect is what this makes of the share in the model's own answers. What is
-  told by response is measured as in `mean-difference`.
-- `pull`: the same, each token counted by how hard DPO pulls at it (see `sides`). Asks the start model how likely it
-  finds each token, which costs some three times the reading.
+  long it is, so a response counts with the root of its tokens. A token counts by how much of it is news (see `news`).
+  DPO tilts the policy by a factor (arXiv 2305.18290), so that what the model hardly says moves little and no share
+  falls below zero: the excess over the concept's share in the data is the factor's logarithm, and the effect is what
+  this makes of the share in the model's own answers. What is told by response is measured as in `mean-difference`.
+- `pull`: the same, each token counted by how hard DPO pulls at it instead (see `sides`). Asks the start model how
+  likely it finds each token, which costs some three times the reading.
 - `mean-difference`: how much chosen responses show of a concept minus how much rejected ones do.
 - `equal-length`: the same at equal length of both: the intercept of the regression of a pair's difference on its signed
   log length difference (length control as in arXiv 2510.26202, by a line).
@@ -47,7 +47,7 @@ from premortem.interp.effects import prompt_sums
 from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
 from premortem.interp.readout import Bag, Readout, amounts, of_concepts
-from premortem.interp.sides import Sides
+from premortem.interp.sides import Sides, Weight
 
 ForecasterName = Literal[
     "calibrated", "excess", "pull", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"
@@ -80,7 +80,7 @@ STRAY = (1.3, 0.1, 0.45, 2.0)
 a draw of its own; in deviations of the concept's amount over own answers, since it also goes where no pair points; and
 as shares of the effect itself, towards zero and away from it, since nobody knows how far training will go. Fitted on
 real runs, see `tests/bench/skill.md`."""
-CALIBRATED: dict[ForecasterName, float] = {"excess": 0.49, "tilt": 0.63}
+CALIBRATED: dict[ForecasterName, float] = {"excess": 0.55, "tilt": 0.55}
 """Weights of `calibrated`, by ridge regression on the larger runs of `tests/bench/skill.md` (`read_skill.py`)."""
 Values = NDArray[np.float64]
 
@@ -108,39 +108,16 @@ Answers = Callable[[], Own]
 
 def excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit."""
-
-    def over(told: Sequence[Readout], shares: Values, usual: Values) -> Values:
-        roots = np.sqrt(responses.lengths)
-        weights = roots / max(float(roots.mean()), 1e-12)
-        return (shares - usual) * weights[:, None]
-
-    return _excess(responses, readouts, answers, over)
+    return _excess(responses, readouts, answers, "news")
 
 
 def pull(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the same with each token counted by how hard DPO pulls at it, `(n_pairs, n_concepts)`."""
-
-    def over(told: Sequence[Readout], shares: Values, usual: Values) -> Values:
-        lengths, pulls = responses.lengths, responses.pulls
-        roots = np.sqrt(lengths)
-        per_root = float(roots.mean()) * float(pulls.sum()) / max(float(lengths.sum()), 1e-12)
-        weights = 1 / np.maximum(roots * per_root, 1e-12)
-        return (of_concepts(responses.pulled, told) - pulls[:, None] * usual) * weights[:, None]
-
-    return _excess(responses, readouts, answers, over)
+    return _excess(responses, readouts, answers, "pull")
 
 
-def _excess(
-    responses: Sides,
-    readouts: Sequence[Readout],
-    answers: Answers | None,
-    over: Callable[[Sequence[Readout], Values, Values], Values],
-) -> Values:
-    """Return chosen minus rejected excess per pair and concept, `(n_pairs, n_concepts)`, in each concept's unit.
-
-    `over` tells by how much each response exceeds what is usual, `(2 * n_pairs, n)`, given concepts told by token, the
-    share of each response's tokens that shows them, `(2 * n_pairs, n)`, and their usual shares (n,).
-    """
+def _excess(responses: Sides, readouts: Sequence[Readout], answers: Answers | None, weight: Weight) -> Values:
+    """Return chosen minus rejected excess per pair and concept, tokens counted by `weight`."""
     found = responses.amounts(readouts)
     chosen, rejected = responses.both(found)
     values = np.asarray(chosen - rejected)
@@ -153,10 +130,22 @@ def _excess(
     usual = lengths @ said / max(n_own, 1)
     written = responses.lengths @ shares / max(int(responses.lengths.sum()), 1)
     shown = (n_own * usual + DATA_TOKENS * written) / (n_own + DATA_TOKENS)
-    chosen, rejected = responses.both(over(told, shares, usual))
+    chosen, rejected = responses.both(_above(responses, told, usual, weight))
     values[:, by_token] = chosen - rejected
     values[:, by_token] *= tilted(values[:, by_token].mean(0), written, shown)
     return values
+
+
+def _above(responses: Sides, readouts: Sequence[Readout], usual: Values, weight: Weight) -> Values:
+    """Return by how much each response shows each concept above its `usual` share (n,), `(2 * n_pairs, n)`.
+
+    Tokens count by `weight`, a response by the root of its tokens; so scaled that both are 1 on the average.
+    """
+    tokens, firing = responses.weighed(weight)
+    roots = np.sqrt(responses.lengths)
+    per_root = float(roots.mean()) * float(tokens.sum()) / max(float(responses.lengths.sum()), 1e-12)
+    weights = 1 / np.maximum(roots * per_root, 1e-12)
+    return np.asarray((of_concepts(firing, readouts) - tokens[:, None] * usual) * weights[:, None])
 
 
 def tilted(excess: Values, written: Values, shown: Values) -> Values:

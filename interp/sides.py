@@ -2,26 +2,49 @@
 
 Nothing here knows what a concept is or how it was found; whoever asks brings readouts.
 
-How hard DPO pulls at a token is told from the start model's probability p of it. The gradient of the token's
-log-probability by its logit is 1 - p: what is certain already teaches nothing. What the model would hardly say does
-not come of raising it a little either, so the pull is sqrt(p) (1 - p); what real runs say of it stands in
-`tests/bench/skill.md`.
+Tokens may count by one of two weights: how much of them is `news`, or how hard DPO pulls at them, as the start model's
+probability p of each tells. The gradient of a token's log-probability by its logit is 1 - p: what is certain already
+teaches nothing. What the model would hardly say does not come of raising it a little either, so the pull is
+sqrt(p) (1 - p). What real runs say of both stands in `tests/bench/skill.md`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from premortem.interp.errors import DataError
+from premortem.interp.news import Text, news
 from premortem.interp.pooling import EncodedPairs, ranges
 from premortem.interp.readout import Bag, Bools, Floats, Readout, amounts, bag_of
+
+Weight = Literal["news", "pull"]
+"""What a token may count by."""
+
+
+class Weighed(NamedTuple):
+    """Tokens added up by what they count."""
+
+    tokens: Floats
+    """`(2 * n_pairs,)`: all tokens of each response."""
+    firing: sparse.csr_matrix
+    """`(2 * n_pairs, d_sae)`: those tokens on which each feature fires."""
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What can be asked about the tokens of some responses, one response after the other."""
+
+    ids: Callable[[], NDArray[np.int64]]
+    """Tells which token each is, `(n_tokens,)`."""
+    likelihoods: Callable[[], Floats]
+    """Tells how likely the start model finds each, `(n_tokens,)`, in nats, NaN where nothing precedes one."""
 
 
 class Sides(ABC):
@@ -55,18 +78,12 @@ class Sides(ABC):
     def shares(self) -> sparse.csr_matrix:
         """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
 
-    @property
     @abstractmethod
-    def pulls(self) -> Floats:
-        """`(2 * n_pairs,)`: how hard DPO pulls at each response's tokens together.
+    def weighed(self, weight: Weight) -> Weighed:
+        """Return each response's tokens by what they count; those that only end a response count nothing.
 
-        Raises DataError where nobody knows how likely the start model finds them.
+        Raises DataError where nobody knows the tokens.
         """
-
-    @property
-    @abstractmethod
-    def pulled(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: how hard it pulls at those tokens together on which each feature fires."""
 
     @abstractmethod
     def scores(self, readout: Readout) -> Floats:
@@ -84,14 +101,21 @@ class Sides(ABC):
 class Responses(Sides):
     """All responses of a dataset as the lens has read them."""
 
-    def __init__(self, bag: Bag, groups: NDArray[np.int64], likelihoods: Callable[[], Floats] | None = None) -> None:
+    def __init__(
+        self,
+        bag: Bag,
+        groups: NDArray[np.int64],
+        facts: TokenFacts | None = None,
+        beside: Responses | None = None,
+    ) -> None:
         """Hold `2 * n_pairs` responses.
 
-        `likelihoods` tells how likely the start model finds each of their tokens, `(n_tokens,)`, in nats, NaN where
-        nothing precedes one; None: nobody knows.
+        `facts` knows their tokens; None: nobody does. `beside` are the other responses of the dataset, for what is news
+        in these; None: there are none.
         """
-        self.bag, self.groups, self._likelihoods = bag, groups, likelihoods
+        self.bag, self.groups, self.facts, self.beside = bag, groups, facts, beside
         self._fires: dict[int, tuple[Readout, Bools]] = {}
+        self._weighed: dict[Weight, Weighed] = {}
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -105,32 +129,40 @@ class Responses(Sides):
             raise ValueError("the shares of tokens were not kept")
         return self.bag.shares
 
-    @property
-    def pulls(self) -> Floats:
-        """`(2 * n_pairs,)`: how hard DPO pulls at each response's tokens together."""
-        return np.asarray(self._pull.sum(1)).ravel()
+    def weighed(self, weight: Weight) -> Weighed:
+        """Return each response's tokens by what they count; worked out once for each weight."""
+        if weight not in self._weighed:
+            self._weighed[weight] = self._add_up(self._news() if weight == "news" else self._pull())
+        return self._weighed[weight]
 
-    @cached_property
-    def pulled(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: how hard it pulls at those tokens together on which each feature fires."""
-        d_sae = self.bag.x.shape[1]
+    def _add_up(self, counts: Floats) -> Weighed:
+        """Add up tokens that count so much, `(n_tokens,)`, but for those that only end a response."""
+        starts, d_sae = self.bag.starts, self.bag.x.shape[1]
+        closing = np.minimum(self.bag.closing, np.diff(starts)).astype(np.int64)
+        counts[ranges(starts[1:] - closing, closing)] = 0.0
+        owner = sparse.csr_matrix((counts, np.arange(len(counts)), starts), (len(self.bag), len(counts)))
         total = sparse.csr_matrix((len(self.bag), d_sae))
         for begin, end in self.bag.units.blocks():
             fires = self.bag.units.between(begin, end).matrix(d_sae)
             fires.data = (fires.data > 0).astype(np.float64)
-            total = total + self._pull[:, begin:end] @ fires
-        return total.tocsr()
+            total = total + owner[:, begin:end] @ fires
+        return Weighed(np.asarray(owner.sum(1)).ravel(), total.tocsr())
 
-    @cached_property
-    def _pull(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, n_tokens)`: how hard DPO pulls at each token; not at all at those that only end a response."""
-        if self._likelihoods is None:
-            raise DataError("this forecaster asks how likely the start model finds each token, and nobody knows")
-        log, starts = self._likelihoods(), self.bag.starts
-        pull = np.nan_to_num(np.exp(log / 2) * -np.expm1(log))
-        closing = np.minimum(self.bag.closing, np.diff(starts)).astype(np.int64)
-        pull[ranges(starts[1:] - closing, closing)] = 0.0
-        return sparse.csr_matrix((pull, np.arange(len(pull)), starts), (len(self.bag), len(pull)))
+    def _text(self) -> Text:
+        return Text(self._known().ids(), self.bag.starts)
+
+    def _news(self) -> Floats:
+        others = self.beside._text() if self.beside else None
+        return news(self._text(), np.concatenate([self.groups, self.groups]), others)
+
+    def _pull(self) -> Floats:
+        log = self._known().likelihoods()
+        return np.asarray(np.nan_to_num(np.exp(log / 2) * -np.expm1(log)))
+
+    def _known(self) -> TokenFacts:
+        if self.facts is None:
+            raise DataError("this forecaster asks about each token, and nobody knows the tokens")
+        return self.facts
 
     def scores(self, readout: Readout) -> Floats:
         """Return each response's score, shape (2 * n_pairs,)."""
@@ -170,15 +202,11 @@ class Edited(Sides):
         """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
         return self._stacked(self.before.shares, None if self.changed is None else self.changed.shares)
 
-    @property
-    def pulls(self) -> Floats:
-        """`(2 * n_pairs,)`: how hard DPO pulls at each response's tokens together."""
-        return self._joined(self.before.pulls, None if self.changed is None else self.changed.pulls)
-
-    @property
-    def pulled(self) -> sparse.csr_matrix:
-        """`(2 * n_pairs, d_sae)`: how hard it pulls at those tokens together on which each feature fires."""
-        return self._stacked(self.before.pulled, None if self.changed is None else self.changed.pulled)
+    def weighed(self, weight: Weight) -> Weighed:
+        """Return each response's tokens by what they count."""
+        old, new = self.before.weighed(weight), self.changed.weighed(weight) if self.changed else None
+        tokens = self._joined(old.tokens, None if new is None else new.tokens)
+        return Weighed(tokens, self._stacked(old.firing, None if new is None else new.firing))
 
     def scores(self, readout: Readout) -> Floats:
         """Return each response's score, shape (2 * n_pairs,)."""
@@ -213,10 +241,11 @@ def responses_of(
     encoded: EncodedPairs,
     groups: NDArray[np.int64],
     closing: NDArray[np.int64] | int = 0,
-    likelihoods: Callable[[], Floats] | None = None,
+    facts: TokenFacts | None = None,
+    beside: Responses | None = None,
 ) -> Responses:
     """Stack both sides of `encoded`; `closing` (n_pairs,) tokens at the end of each side only end it.
 
-    `likelihoods` is that of `Responses`.
+    `facts` and `beside` are those of `Responses`.
     """
-    return Responses(bag_of(encoded.chosen, encoded.rejected, closing=closing), groups, likelihoods)
+    return Responses(bag_of(encoded.chosen, encoded.rejected, closing=closing), groups, facts, beside)

@@ -5,7 +5,7 @@ from scipy import sparse
 
 from premortem.interp.pooling import TokenRows
 from premortem.interp.readout import Bag, units_of
-from premortem.interp.sides import Responses
+from premortem.interp.sides import Responses, TokenFacts
 
 D_SAE = 120
 TOKENS = 12
@@ -35,4 +35,12 @@ def responses(n_pairs: int, planted: dict[int, list[int]], *, side: int = 0, see
     starts = np.arange(0, (2 * n_pairs + 1) * TOKENS, TOKENS)
     maxima = sparse.csr_matrix(np.log1p(tokens.reshape(2 * n_pairs, TOKENS, D_SAE).max(1)).astype(np.float32))
     shares = sparse.csr_matrix((tokens.reshape(2 * n_pairs, TOKENS, D_SAE) > 0).mean(1))
-    return Responses(Bag(maxima, units_of(token_rows(tokens)), starts, shares), np.arange(n_pairs))
+    return Responses(
+        Bag(maxima, units_of(token_rows(tokens)), starts, shares), np.arange(n_pairs), facts(2 * n_pairs * TOKENS)
+    )
+
+
+def facts(n_tokens: int, log_likelihood: float | np.ndarray = -1.0) -> TokenFacts:
+    """Return tokens of which none is like another, found so likely by the start model."""
+    logs = np.broadcast_to(log_likelihood, n_tokens).astype(float)
+    return TokenFacts(lambda: np.arange(n_tokens), lambda: logs)

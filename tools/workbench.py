@@ -28,7 +28,7 @@ from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
 from premortem.interp.readout import Bag, Readout, bag_of
 from premortem.interp.records import Clause, Content, Dataset, Edit, Finding, LensSummary, Pair, Record
-from premortem.interp.sides import Edited, responses_of
+from premortem.interp.sides import Edited, TokenFacts, responses_of
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
@@ -175,7 +175,7 @@ class Workbench:
             self.main.lens_id,
             directions,
             self.reader.closing(self.readable),
-            self._likelihoods(self.readable),
+            self._facts(self.readable),
         )
         return replace(reading, answers=lambda: self.own)
 
@@ -284,16 +284,22 @@ class Workbench:
         encoded = self.reader.encode([pair for _, pair in changed], self.progress, only=reading.lens_id)
         numbers = np.asarray([group for group, _ in changed], dtype=np.int64)
         new = [pair for _, pair in changed]
-        responses = responses_of(encoded[reading.lens_id], numbers, self.reader.closing(new), self._likelihoods(new))
+        responses = responses_of(
+            encoded[reading.lens_id], numbers, self.reader.closing(new), self._facts(new), reading.whole
+        )
         return pairs, Edited(reading.whole, kept, responses)
 
-    def _likelihoods(self, pairs: Sequence[Pair]) -> Callable[[], np.ndarray]:
-        """Return what asks how likely the start model finds each token of `pairs`, the chosen sides first."""
+    def _facts(self, pairs: Sequence[Pair]) -> TokenFacts:
+        """Return what can be asked about the response tokens of `pairs`, the chosen sides first."""
 
-        def ask() -> np.ndarray:
+        def ids() -> np.ndarray:
+            read = [np.asarray(response, dtype=np.int64) for _, response in self.reader.tokens(pairs)]
+            return np.concatenate(read)
+
+        def likelihoods() -> np.ndarray:
             return np.concatenate(self.start_model.token_log_likelihoods(self.reader.tokens(pairs), self.progress))
 
-        return ask
+        return TokenFacts(ids, likelihoods)
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.
