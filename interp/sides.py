@@ -26,6 +26,8 @@ from premortem.interp.readout import Bag, Bools, Floats, Readout, amounts, bag_o
 
 Weight = Literal["news", "pull"]
 """What a token may count by."""
+CHUNK = 256
+"""Responses whose tokens are added up at a time."""
 
 
 class Weighed(NamedTuple):
@@ -140,13 +142,16 @@ class Responses(Sides):
         starts, d_sae = self.bag.starts, self.bag.x.shape[1]
         closing = np.minimum(self.bag.closing, np.diff(starts)).astype(np.int64)
         counts[ranges(starts[1:] - closing, closing)] = 0.0
-        owner = sparse.csr_matrix((counts, np.arange(len(counts)), starts), (len(self.bag), len(counts)))
-        total = sparse.csr_matrix((len(self.bag), d_sae))
-        for begin, end in self.bag.units.blocks():
+        parts = [sparse.csr_matrix((0, d_sae))]
+        for i in range(0, len(self.bag), CHUNK):
+            some = starts[i : i + CHUNK + 1]
+            begin, end = int(some[0]), int(some[-1])
             fires = self.bag.units.between(begin, end).matrix(d_sae)
             fires.data = (fires.data > 0).astype(np.float64)
-            total = total + owner[:, begin:end] @ fires
-        return Weighed(np.asarray(owner.sum(1)).ravel(), total.tocsr())
+            shape = (len(some) - 1, end - begin)
+            parts.append(sparse.csr_matrix((counts[begin:end], np.arange(end - begin), some - begin), shape) @ fires)
+        tokens = np.add.reduceat(np.append(counts, 0.0), starts[:-1]) * (np.diff(starts) > 0)
+        return Weighed(tokens, sparse.vstack(parts, format="csr"))
 
     def _text(self) -> Text:
         return Text(self._known().ids(), self.bag.starts)
