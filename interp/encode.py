@@ -139,7 +139,7 @@ class Reader:
 
         Both sides of a pair that DPO would drop are empty.
         """
-        read = [tokenize(pair, self.model.tokenizer, self._max_length) for pair in pairs]
+        read = [full.cut(self._max_length) for full in tokenize_all(pairs, self.model.tokenizer)]
         chosen = [(each.prompt, each.chosen) if each else ([], []) for each in read]
         return chosen + [(each.prompt, each.rejected) if each else ([], []) for each in read]
 
