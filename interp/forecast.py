@@ -152,7 +152,7 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
     values = reading.values(forecaster, [c.readout for c in concepts])
     tables: list[tuple[Topic | None, NDArray[np.bool_]]] = [(None, np.ones(len(reading.pairs), dtype=bool))]
     rows = reading.rows
-    tables += [(topic, np.isin(rows, topic.rows)) for topic in reading.topics]
+    tables += [(topic, inside) for topic in reading.topics if (inside := np.isin(rows, topic.rows)).any()]
     readouts = [named.readout for named in concepts]
     shared, error = tested(forecaster, readouts), model_error(forecaster, readouts, reading.answers)
     groups, difference = reading.responses.groups, reading.responses.length_difference

@@ -1,0 +1,52 @@
+"""A forecast of a few made-up pairs, everywhere and within topics."""
+
+import numpy as np
+import pytest
+
+from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
+from premortem.interp.forecasters import Own
+from premortem.interp.names import Vocabulary
+from premortem.interp.readout import Part, Readout
+from premortem.interp.records import Pair, Topic
+from synthetic import responses
+
+N = 120
+LIKED = [5, 17, 31]
+INSIDE_ROWS = tuple(range(40))
+
+
+def reading(*topics: Topic) -> Reading:
+    """Return pairs whose chosen responses show LIKED in every second pair of the first 40."""
+    made = responses(N, dict.fromkeys(range(0, 40, 2), LIKED))
+    pairs = tuple(Pair(row=row, prompt=f"what of {row}?", chosen="one way", rejected="another") for row in range(N))
+    texts = [text for side in ("chosen", "rejected") for text in [getattr(pair, side) for pair in pairs]]
+    vocabulary = Vocabulary(texts, np.tile(np.arange(N), 2))
+    own = Own(responses(40, dict.fromkeys(range(0, 40, 3), LIKED), seed=1).bag, np.tile(np.arange(40), 2))
+    return Reading("lens", pairs, made, vocabulary, topics, answers=lambda: own)
+
+
+def concepts(read: Reading) -> list[NamedReadout]:
+    by_token = Readout(Part(tuple(LIKED), (1.0,) * 3), Part(), 2.0, "tokens")
+    return [name_readout(read, each, "group") for each in (by_token, Readout(by_token.whole, Part(), 3.0))]
+
+
+def topic(name: str, rows: tuple[int, ...]) -> Topic:
+    return Topic(topic_id=name, name=name, rows=rows)
+
+
+def test_inside_its_topic_a_group_is_forecast_nearly_as_everywhere_and_a_response_as_it_is_there() -> None:
+    read = reading(topic("first", INSIDE_ROWS))
+    found = {(effect.unit, effect.topic): effect for effect in forecast(read, concepts(read), "calibrated").concepts}
+    assert set(found) == {(unit, place) for unit in ("tokens", "responses") for place in (None, "first")}
+    everywhere, inside = (found["tokens", place].effect for place in (None, "first"))
+    values = read.values("calibrated", [concepts(read)[0].readout])[:, 0]
+    assert inside == pytest.approx(0.9 * values.mean() + 0.1 * values[:40].mean(), abs=1e-5)
+    assert everywhere < inside < 1.3 * everywhere
+    assert found["responses", "first"].effect > 2 * found["responses", None].effect
+
+
+def test_a_topic_of_which_no_pair_is_left_is_not_forecast() -> None:
+    read = reading(topic("gone", (500, 501)))
+    found = forecast(read, concepts(read), "calibrated").concepts
+    assert {effect.topic for effect in found} == {None}
+    assert all(np.isfinite([effect.effect, effect.low, effect.high, effect.q]).all() for effect in found)
