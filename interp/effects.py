@@ -82,24 +82,32 @@ def measure_inside(
     Those of the concepts marked in `shared` (n_concepts,) are what to expect inside, most of it taught by all pairs;
     the others are what the pairs inside show themselves. `model_error` tells that of `measure` from values.
     """
-    tables = []
-    if inside.all() or not shared.any() or not shared.all():
-        own = values[inside]
-        tables.append(measure(own, groups[inside], length_difference[inside], model_error(own)))
-    if shared.any() and not inside.all():
-        expected = shared_inside(values, inside)
-        tables.append(measure(expected, groups, length_difference, model_error(expected)))
-    names = [field.name for field in fields(EffectTable)]
-    return EffectTable(*(np.where(shared, getattr(tables[-1], name), getattr(tables[0], name)) for name in names))
+
+    def own() -> EffectTable:
+        there = values[inside]
+        return measure(there, groups[inside], length_difference[inside], model_error(there))
+
+    if inside.all() or not shared.any():
+        return own()
+    expected = expected_inside(values, inside, shared)
+    taught = measure(expected, groups, length_difference, model_error(expected))
+    if shared.all():
+        return taught
+    local, names = own(), [field.name for field in fields(EffectTable)]
+    return EffectTable(*(np.where(shared, getattr(taught, name), getattr(local, name)) for name in names))
 
 
-def shared_inside(values: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return `values` (n, k) so weighted that their means are those expected inside: of all, and INSIDE of the marked.
+def expected_inside(
+    values: NDArray[np.float64], inside: NDArray[np.bool_], shared: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return `values` (n, k) so weighted that their means are those expected inside, where `inside` (n,) marks pairs.
 
-    `inside` (n,) marks at least one.
+    That is the mean of the marked, at least one, and for the columns `shared` (k,) INSIDE of it and the rest of all.
     """
-    weights = 1 - INSIDE + INSIDE * inside * len(inside) / inside.sum()
-    return np.asarray(values * weights[:, None])
+    if inside.all():
+        return values
+    own = np.where(shared, INSIDE, 1.0)
+    return np.asarray(values * (1 - own + np.outer(inside * len(inside) / inside.sum(), own)))
 
 
 def _prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

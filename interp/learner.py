@@ -34,8 +34,6 @@ SAMPLED = 40_000
 """Passages that the main directions are found on, at most."""
 ROUNDS = 3
 """Rounds of picking the best passages where nothing says where to look first."""
-CHUNK = 256
-"""Responses projected at a time."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,11 @@ def averages(bag: Bag, some: NDArray[np.int64]) -> sparse.csr_matrix:
     """Return the mean of each of the passages `some` (n,), ascending, in `bag`, as `(n, d_sae)`."""
     layout, d_sae = bag.passages, bag.x.shape[1]
     parts = [sparse.csr_matrix((0, d_sae), dtype=np.float32)]
-    for i in range(0, len(bag), CHUNK):
-        first, last = layout.starts[[i, min(i + CHUNK, len(bag))]]
-        starts = bag.starts[i : i + CHUNK + 1]
+    for i, starts, units in bag.runs():
+        first, last = layout.starts[[i, i + len(starts) - 1]]
         mine = some[np.searchsorted(some, first) : np.searchsorted(some, last)] - first
         if len(mine):
-            tokens = bag.units.between(starts[0], starts[-1]).matrix(d_sae)
-            parts.append(Passages.of(starts - starts[0]).means()[mine] @ tokens)
+            parts.append(Passages.of(starts).means()[mine] @ units.matrix(d_sae))
     return sparse.vstack(parts, format="csr")
 
 
@@ -127,10 +123,8 @@ class Learner:
         """Return the responses of `bag` in the planes."""
         basis = self.passage_plane.basis
         parts = [np.zeros((0, basis.shape[1]), np.float32)]
-        for i in range(0, len(bag), CHUNK):
-            starts = bag.starts[i : i + CHUNK + 1]
-            tokens = bag.units.between(starts[0], starts[-1]) @ basis
-            parts.append(Passages.of(starts - starts[0]).means() @ tokens)
+        for _, starts, units in bag.runs():
+            parts.append(Passages.of(starts).means() @ (units @ basis))
         wholes = np.asarray(bag.x @ self.whole_plane.basis, dtype=np.float32)
         return Points(np.concatenate(parts), bag.passages, wholes)
 

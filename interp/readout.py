@@ -11,7 +11,7 @@ How readouts are learnt stands in `learner`. Nothing here knows what a concept i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -31,6 +31,8 @@ PASSAGE = 8
 """Tokens of a passage."""
 STRIDE = 4
 """Tokens between the beginnings of two passages."""
+CHUNK = 256
+"""Responses whose tokens are made wide at a time."""
 
 
 class Passages(NamedTuple):
@@ -98,6 +100,12 @@ class Bag:
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
+
+    def runs(self) -> Iterator[tuple[int, NDArray[np.int64], TokenRows]]:
+        """Yield CHUNK responses at a time: the number of the first, where each one's tokens begin, and their tokens."""
+        for i in range(0, len(self), CHUNK):
+            starts = self.starts[i : i + CHUNK + 1]
+            yield i, starts - starts[0], self.units.between(starts[0], starts[-1])
 
     @cached_property
     def passages(self) -> Passages:

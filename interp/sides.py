@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,8 +27,6 @@ from premortem.interp.readout import Bag, Bools, Floats, Readout, amounts, bag_o
 
 Weight = Literal["news", "pull"]
 """What a token may count by."""
-CHUNK = 256
-"""Responses whose tokens are added up at a time."""
 
 
 class Weighed(NamedTuple):
@@ -143,22 +142,21 @@ class Responses(Sides):
         closing = np.minimum(self.bag.closing, np.diff(starts)).astype(np.int64)
         counts[ranges(starts[1:] - closing, closing)] = 0.0
         parts = [sparse.csr_matrix((0, d_sae))]
-        for i in range(0, len(self.bag), CHUNK):
-            some = starts[i : i + CHUNK + 1]
-            begin, end = int(some[0]), int(some[-1])
-            fires = self.bag.units.between(begin, end).matrix(d_sae)
+        for i, some, units in self.bag.runs():
+            fires = units.matrix(d_sae)
             fires.data = (fires.data > 0).astype(np.float64)
-            shape = (len(some) - 1, end - begin)
-            parts.append(sparse.csr_matrix((counts[begin:end], np.arange(end - begin), some - begin), shape) @ fires)
+            own, n = counts[starts[i] :][: len(units)], len(units)
+            parts.append(sparse.csr_matrix((own, np.arange(n), some), (len(some) - 1, n)) @ fires)
         tokens = np.add.reduceat(np.append(counts, 0.0), starts[:-1]) * (np.diff(starts) > 0)
         return Weighed(tokens, sparse.vstack(parts, format="csr"))
 
-    def _text(self) -> Text:
+    @cached_property
+    def text(self) -> Text:
+        """The tokens; asked for once, since every set of edits is read beside the same data."""
         return Text(self._known().ids(), self.bag.starts)
 
     def _news(self) -> Floats:
-        others = self.beside._text() if self.beside else None
-        return news(self._text(), np.concatenate([self.groups, self.groups]), others)
+        return news(self.text, np.concatenate([self.groups, self.groups]), self.beside.text if self.beside else None)
 
     def _pull(self) -> Floats:
         log = self._known().likelihoods()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.interp.effects import INSIDE, adjusted, measure_inside, verdict
+from premortem.interp.effects import adjusted, expected_inside, measure_inside, verdict
 from premortem.interp.errors import NoPairs
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
@@ -163,12 +163,12 @@ def predict(
     means, `(2, n_concepts)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
     topic after topic; `shared` (n_concepts,) marks the concepts of which a topic learns most from all pairs.
     """
-    everywhere = np.ones((1, int(prompts.max()) + 1), dtype=bool)
+    places = np.ones((1, int(prompts.max()) + 1), dtype=bool) if topics is None else topics
     taught = np.zeros(values.shape[1], dtype=bool) if shared is None else shared
     stray = error or (lambda some: np.zeros((2, some.shape[1])))
     tables = [
         measure_inside(values, prompts, length_difference, topic[prompts], model_error=stray, shared=taught)
-        for topic in (everywhere if topics is None else topics)
+        for topic in places
     ]
     effect, low, high, p, split_half, controlled = (
         np.concatenate([getattr(table, name) for table in tables])
@@ -176,29 +176,19 @@ def predict(
     )
     columns = zip(effect, low, high, adjusted(p), split_half, controlled, strict=True)
     called = [CALLED[verdict(*map(float, column))] for column in columns]
-    counts = np.bincount(prompts)
-    weights = counts / counts.mean()
-    apart = by_prompt(values, prompts)
-    if topics is not None:
-        whole = np.tile(apart, len(topics))
-        own = _within(apart, topics, weights)
-        apart = np.where(np.tile(taught, len(topics)), (1 - INSIDE) * whole + INSIDE * own, own)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(counts)))
+    apart = np.hstack([by_prompt(expected_inside(values, topic[prompts], taught), prompts) for topic in places])
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(apart)))
     return Predicted(
         effect,
         low,
         high,
         np.asarray(called, dtype=np.int64),
-        swapped=signs @ apart / len(counts),
+        swapped=signs @ apart / len(apart),
         by_prompt=None if fitted else apart,
     )
 
 
-def _within(values: Floats, topics: NDArray[np.bool_], weights: Floats | None = None) -> Floats:
-    """Return `values` (n_prompts, k) once for each topic, so scaled that the mean over all prompts is the topic's.
-
-    `weights` (n_prompts,) says how much each prompt has in `values`; all the same without.
-    """
-    each = np.ones(len(values)) if weights is None else weights
-    scales = [topic * len(values) / max(float(each[topic].sum()), 1e-12) for topic in topics]
-    return np.hstack([values * scale[:, None] for scale in scales])
+def _within(values: Floats, topics: NDArray[np.bool_]) -> Floats:
+    """Return `values` (n_prompts, k) once for each topic, so scaled that the mean over all prompts is the topic's."""
+    alone = np.zeros(values.shape[1], dtype=bool)
+    return np.hstack([expected_inside(values, topic, alone) for topic in topics])
