@@ -259,16 +259,16 @@ def planted(documents: dict[str, Document]) -> str:
             most = max(groups, key=lambda group: (filled[id(group)], abs(group["forecast"])))
             mostly = [group for group in groups if filled[id(group)] >= MOSTLY]
             strongest = max(mostly, key=lambda group: abs(group["forecast"]), default=None)
-            cells = [short(run), behaviour]
-            for group in (most, strongest):
-                if group is None:
-                    cells += ["none", "", ""]
-                else:
-                    ranks = [str(rank(groups, group, key)) for key in ("forecast", "learned")]
-                    cells += [f"{group['name']} ({filled[id(group)]:.0%})", *ranks]
-            lines.append(cells)
+            lines.append([short(run), behaviour, *placed(groups, most, filled), *placed(groups, strongest, filled)])
     head = ["rank forecast", "rank learned"]
     return table(["run", "planted", "filled most", *head, f"strongest filled to {MOSTLY:.0%}", *head], lines)
+
+
+def placed(groups: Sequence[Document], one: Document | None, filled: dict[int, float]) -> list[str]:
+    """Return a group's name with the share of its first rows that is `filled`, by id, and its two ranks."""
+    if one is None:
+        return ["none", "", ""]
+    return [f"{one['name']} ({filled[id(one)]:.0%})", *(str(rank(groups, one, key)) for key in ("forecast", "learned"))]
 
 
 def planted_findings(documents: dict[str, Document]) -> str:
