@@ -8,7 +8,8 @@ all passages, so the error is controlled for the whole search at once.
 
 From the closest neighbours a readout is learnt, which marks responses anew, and so on until the marks stand still.
 Hundreds of beginnings lead to far fewer ends. Kept are those that are one-sided and agree with themselves: what marks
-teach should find the same marks again.
+teach should find the same marks again. Where the lens has a feature that holds several of them (`featured`), it goes
+first: four ways of saying the same are one concept.
 
 `discover` never looks at the spec, and never at words. `led` begins at given texts instead: what somebody asks about
 may be too rare, or too common on its side, for a blind search.
@@ -23,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from premortem.interp.featured import featured
 from premortem.interp.growth import (
     AGREED,
     ENOUGH,
@@ -53,6 +55,8 @@ SEEDS = 300
 SAME_CORE = 0.75
 """Share of its core that a beginning may have in common with one that was tried."""
 PERMUTATIONS = 50
+SAME_ROWS = 0.8
+"""F1 of the rows from which a feature's concept is one that passages led to as well; theirs is the closer readout."""
 COVERED = 0.6
 """Share of its rows, beyond chance, that concepts kept before it may hold."""
 MAX_CONCEPTS = 32
@@ -99,8 +103,10 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     found: list[Candidate] = []
     for core, direction, first in _seeds(learner, near):
         found += [c for c in candidates(learner, core, first, direction) if c.purity >= LEAST_PURITY]
-    grown = (part for candidate in _kept(found) for part in widened(learner, candidate))
-    kept = _kept([candidate for candidate in grown if candidate.agreement >= AGREED])
+    grown = (part for candidate in _kept(_worthiest_first(found)) for part in widened(learner, candidate))
+    sound = [candidate for candidate in grown if candidate.agreement >= AGREED]
+    wider = [one for one in featured(learner) if not any(_same_rows(one, other) for other in sound)]
+    kept = _kept([*wider, *_worthiest_first(sound)])
     described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
     return tuple(item for item in described if item is not None)
 
@@ -175,10 +181,20 @@ def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, floa
         yield marks, float(direction[i]), passages @ passages[near.passages[i]]
 
 
+def _same_rows(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates have nearly the same rows, by F1."""
+    a, b = (item.signs * item.direction > 0 for item in (one, other))
+    return one.direction == other.direction and bool(2 * (a & b).sum() >= SAME_ROWS * (a.sum() + b.sum()))
+
+
+def _worthiest_first(found: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(found, key=lambda candidate: candidate.worth, reverse=True)
+
+
 def _kept(found: Sequence[Candidate]) -> list[Candidate]:
-    """Return the worthiest candidates whose rows no worthier one of the same direction holds."""
+    """Return the candidates whose rows none before them of the same direction holds."""
     kept: list[tuple[Candidate, Bools]] = []
-    for candidate in sorted(found, key=lambda c: c.worth, reverse=True):
+    for candidate in found:
         rows = candidate.signs * candidate.direction > 0
         same = [other for item, other in kept if item.direction == candidate.direction]
         if rows.sum() < MIN_ROWS or any((rows & o).sum() > MAX_OVERLAP * (rows | o).sum() for o in same):
