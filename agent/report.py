@@ -31,6 +31,7 @@ from premortem.agent.summary import (
     doubts,
     edit_passed,
     finding_views,
+    groups_learned,
     headline,
     lens_name,
     points,
@@ -139,7 +140,7 @@ def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any
     shown = (own or validations)[-1]
     marks = [
         (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
-        for concept in shown["concepts"]
+        for concept in groups_learned(shown)
         if concept["topic"] is None
     ]
     rows = [

@@ -22,6 +22,7 @@ from premortem.agent.summary import (
     doubts,
     edit_decision,
     finding_views,
+    groups_learned,
     headline,
     lens_name,
     points,
@@ -220,8 +221,8 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
     for row in document["baselines"]:
         skill.add_row(Text(row["name"], style="dim"), row["level"], "", _figure(row["r2"]))
     findings = _findings_learned(document.get("findings", ()))
-    concepts = _figures_table("moved most", "forecast", "learned", "90% interval")
-    for concept in sorted(document["concepts"], key=lambda one: -abs(one["learned"]))[:limit]:
+    concepts = _figures_table("groups of features that moved most", "forecast", "learned", "90% interval")
+    for concept in sorted(groups_learned(document), key=lambda one: -abs(one["learned"]))[:limit]:
         concepts.add_row(
             safe(concept_title(concept), 56),
             points(concept["forecast"], "tokens"),

@@ -233,6 +233,11 @@ def by_unit(concepts: Sequence[Document]) -> dict[str, list[Document]]:
     return units
 
 
+def groups_learned(validation: Document) -> list[Document]:
+    """Return the groups of features of a validation, everywhere and within topics; early ones tell of nothing else."""
+    return [concept for concept in validation["concepts"] if concept.get("unit", "tokens") == "tokens"]
+
+
 def row_list(rows: Sequence[int], limit: int = 12) -> str:
     """Return the first rows and how many more there are."""
     shown = ", ".join(str(row) for row in rows[:limit])

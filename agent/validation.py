@@ -22,7 +22,7 @@ from premortem.interp.groups import feature_readouts, group_features, group_read
 from premortem.interp.models import cache_home, load_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bag, Readout, amounts
-from premortem.interp.records import Clause, Finding, Pair, content_id
+from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
@@ -189,9 +189,14 @@ def validate(
         forecaster=forecaster,
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
+    answered = _answered(bench, report.forecast.concepts, aside)
+    document = document_of(
+        ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart
+    )
     return {
-        **document_of(ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart),
-        "findings": _findings(bench, report.findings, aside),
+        **document,
+        "concepts": [*answered, *document["concepts"]],
+        "findings": _findings(report.findings, answered),
         "features": _features(kinds["features"], features, forecaster),
         "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
@@ -208,26 +213,41 @@ def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[st
     }
 
 
-def _findings(bench: Workbench, findings: Sequence[Finding], answers: Answers) -> list[dict[str, Any]]:
-    """Return each finding as forecast and as learned: shares of answers to prompts put aside, whatever its topic."""
-    known = [finding for finding in findings if finding.concept_id in bench.concepts]
-    readouts = [bench.concept(finding.concept_id).readout for finding in known]
-    if not known:
+def _answered(bench: Workbench, effects: Sequence[ConceptEffect], answers: Answers) -> list[dict[str, Any]]:
+    """Return the concepts that answers show or do not, as forecast and as learned: shares of answers, everywhere."""
+    told = [effect for effect in effects if effect.unit == "responses" and effect.topic is None]
+    if not told:
         return []
+    readouts = [bench.concept(effect.concept_id).readout for effect in told]
     before, *after = (amounts(each.bag, readouts) for each in (answers.before, *answers.after))
     outcome = observe(before, after, answers.asked.numbers)
     low, high = outcome.interval()
     shown = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
     columns = {name: np.round(each, 6).tolist() for name, each in (shown | {"low": low, "high": high}).items()}
-    kept = ("finding_id", "clause_id", "concept_id", "kind", "name", "topic")
     return [
         {
-            **finding.model_dump(mode="json", include=set(kept)),
-            "forecast": finding.effect,
+            **effect.model_dump(mode="json", include={"concept_id", "name", "topic", "unit"}),
+            "forecast": effect.effect,
             **{name: each[i] for name, each in columns.items()},
+            "rows": list(effect.rows),
+        }
+        for i, effect in enumerate(told)
+    ]
+
+
+def _findings(findings: Sequence[Finding], answered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each finding that the lens tells, as forecast and as its concept was learned, whatever its topic."""
+    learned = {concept["concept_id"]: concept for concept in answered}
+    kept = {"finding_id", "clause_id", "concept_id", "kind", "name", "topic"}
+    return [
+        {
+            **{key: value for key, value in learned[finding.concept_id].items() if key != "unit"},
+            **finding.model_dump(mode="json", include=kept),
+            "forecast": finding.effect,
             "rows": list(finding.rows),
         }
-        for i, finding in enumerate(known)
+        for finding in findings
+        if finding.concept_id in learned
     ]
 
 

@@ -145,6 +145,7 @@ def _concepts(
             "concept_id": concept.concept_id,
             "name": concept.name,
             "topic": topic,
+            "unit": "tokens",
             "forecast": round(float(measured.predicted[default].effect[i]), 6),
             "forecasts": {name: round(float(each.effect[i]), 6) for name, each in measured.predicted.items()},
             "learned": round(float(outcome.learned[i]), 6),

@@ -14,13 +14,13 @@ from premortem.agent import cli_validate, opening, validation, validation_docume
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
-from premortem.agent.validation import Answers, Asked, Rollouts, _findings
+from premortem.agent.validation import Answers, Asked, Rollouts, _answered, _findings
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import Finding
+from premortem.interp.records import ConceptEffect, Finding
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
@@ -224,9 +224,17 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
         finding_id="f", clause_id="c", concept_id="known", kind="forbidden", name="n", topic=None, effect=0.4, low=0.3,
         high=0.5, rows=(3, 1),
     )  # fmt: skip
-    bench: Any = SimpleNamespace(concepts={"known": 0}, concept=lambda _: SimpleNamespace(readout=readout))
+    bench: Any = SimpleNamespace(concept=lambda _: SimpleNamespace(readout=readout))
+    effect = ConceptEffect(
+        concept_id="known", name="n", name_tested=True, features=(3, 4), topic=None, effect=0.4, low=0.3, high=0.5,
+        verdict="amplified", split_half=0.3, rows=(3, 1),
+    )  # fmt: skip
+    others = [effect.model_copy(update=other) for other in ({"topic": "a topic"}, {"unit": "tokens"})]
     answers = Answers(Asked(["?"] * 60, numbers), Rollouts([], before), [Rollouts([], after)])
-    (found,) = _findings(bench, [finding, finding.model_copy(update={"concept_id": "of text"})], answers)
+    (concept,) = answered = _answered(bench, [*others, effect], answers)
+    (found,) = _findings([finding, finding.model_copy(update={"concept_id": "of text"})], answered)
+    assert concept["unit"] == "responses"
+    assert concept["learned"] == found["learned"]
     shown = [readout.fires(bag) for bag in (before, after)]
     assert found["before"] == pytest.approx(shown[0].mean(), abs=1e-6)
     assert found["after"] == pytest.approx(shown[1].mean(), abs=1e-6)

@@ -17,6 +17,7 @@ from sklearn.linear_model import Ridge
 from premortem.agent.chart import Mark
 from premortem.agent.diff import visible
 from premortem.agent.scatter import SIDE, scatter
+from premortem.agent.summary import groups_learned
 from premortem.agent.validation_document import LEAST_RATE
 from premortem.interp.forecasters import CALIBRATED
 
@@ -191,7 +192,7 @@ def fitted(documents: dict[str, Document]) -> np.ndarray:
 
 def columns(document: Document, names: Sequence[str], *, topics: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return forecasts `(n_groups, n_forecasters)` and learned shifts `(n_groups,)`, everywhere or within topics."""
-    groups = [each for each in document["concepts"] if (each["topic"] is not None) == topics]
+    groups = [each for each in groups_learned(document) if (each["topic"] is not None) == topics]
     groups = [each for each in groups if each["rate"] >= LEAST_RATE]
     x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
     return x, np.asarray([group["learned"] for group in groups])
@@ -211,9 +212,9 @@ def averaged(documents: dict[str, Document]) -> str:
     lines = []
     for run, document in documents.items():
         trainings = [other for other in documents if set_of(other) == set_of(run)]
-        if len(trainings) < 2 or "features" not in document["concepts"][0]:  # the first eight do not tell them
+        if len(trainings) < 2 or "features" not in groups_learned(document)[0]:  # the first eight do not tell them
             continue
-        groups = [each for each in document["concepts"] if each["topic"] is None and each["rate"] >= LEAST_RATE]
+        groups = [each for each in groups_learned(document) if each["topic"] is None and each["rate"] >= LEAST_RATE]
         learned = np.asarray([[shift(documents[other], group["features"]) for group in groups] for other in trainings])
         forecast = np.asarray([group["forecast"] for group in groups])
         own = learned[trainings.index(run)]
@@ -253,7 +254,7 @@ def planted(documents: dict[str, Document]) -> str:
     """
     lines = []
     for run, document in documents.items():
-        groups = [concept for concept in document["concepts"] if concept["topic"] is None]
+        groups = [concept for concept in groups_learned(document) if concept["topic"] is None]
         for behaviour, rows in document.get("planted", {}).items():
             filled = {id(group): precision(group["rows"], set(rows)) for group in groups}
             most = max(groups, key=lambda group: (filled[id(group)], abs(group["forecast"])))
@@ -331,7 +332,7 @@ def pictures(documents: dict[str, Document], across: int = 3) -> str:
     for i, (name, document) in enumerate(documents.items()):
         marks = [
             (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
-            for concept in document["concepts"]
+            for concept in groups_learned(document)
             if concept["topic"] is None
         ]
         x, y = (i % across) * SIDE, (i // across) * (SIDE + 30)
