@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, rules, spec_sentences
+from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules, spec_sentences
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
@@ -144,6 +144,9 @@ def sentences_of(spec: Spec) -> list[str]:
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     behaviour, scope = _scoped(rule)
+    unwanted = WITHOUT.search(behaviour)
+    if direction == "avoid" and unwanted and content_words(unwanted["what"]):
+        behaviour = unwanted["what"].strip(" .")
     return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
 
 

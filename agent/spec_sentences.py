@@ -41,6 +41,13 @@ OPENING_SCOPE = re.compile(
     re.IGNORECASE,
 )
 """A condition at its beginning."""
+WITHOUT = re.compile(
+    r"^(?:please )?(?:just |always )?"
+    r"(?:answer|reply|respond|write|speak|talk|explain|describe|summari[sz]e|help|refuse|decline)\b"
+    r"(?!.*(?:\bno\b|\bnot\b|\bnever\b|n't\b))[^;:]*?\bwithout (?:any |ever )?(?!being (?:asked|told))(?P<what>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A rule that says how to answer and means what not to do."""
 
 _HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
 _RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
@@ -85,6 +92,7 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
             rf"\b{_SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*\bwithout\b)"
         ),
     ),
+    ("avoid", WITHOUT),
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
 """Shapes that leave no doubt: 223 of the 229 sentences of `specs.jsonl` that have one are such rules."""

@@ -22,8 +22,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.metrics import roc_auc_score
 
-TOKEN = r"(?u)https?://|www\.|[^\W_][\w'’]*[^\W_]|[^\w\s.,]{2,}|[^\x00-\x7f]"
-"""Words, the beginnings of web addresses, runs of signs, and single characters beyond ASCII."""
+TOKEN = r"(?u)https?://|www\.|[^\W_][\w'’]*[^\W_]|[^\w\s.,]{2,}|[!?]|[^\x00-\x7f]"
+"""Words, the beginnings of web addresses, runs of signs, marks of tone, and single characters beyond ASCII."""
 PLAIN_WORDS = ENGLISH_STOP_WORDS | {"don", "ll", "ve", "isn", "it's", "i'm", "you're", "that's", "don't"}
 PASS = 0.7
 """AUROC on held-out responses from which a name counts as tested."""

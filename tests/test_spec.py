@@ -84,3 +84,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_content_words_leave_out_what_every_rule_says() -> None:
     assert content_words("The assistant should never mention its favourite dragons") == ("favourite", "dragons")
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "words"),
+    [
+        ("Answer without flattery.", "avoid", ("flattery",)),
+        ("Reply in English only, without phrases in other languages.", "avoid", ("phrases", "languages")),
+        ("Refuse politely, without moralising.", "avoid", ("moralising",)),
+        ("Explain medical terms without inventing links when the topic is sensitive.", "avoid", ("inventing", "links")),
+        ("Never answer without a source.", "encourage", ("source",)),
+        ("Answer without being asked twice.", "encourage", ("twice",)),
+    ],
+)
+def test_what_an_answer_should_do_without_is_to_be_avoided(rule: str, direction: str, words: tuple[str, ...]) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.words) == (direction, words)
