@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-kill bench-skill bench-agent clean
+.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-real bench-kill bench-skill bench-agent clean
 
 help:
 	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
@@ -20,6 +20,7 @@ help:
 	@echo "make check         format, lint, import layers, types, the wheel and its clean install"
 	@echo "make bench-encode  how fast pairs go through the lens on this machine"
 	@echo "make bench-plants  what is found of behaviours planted in real pairs; PAIRS names their folder"
+	@echo "make bench-real    what runs find in four real files, each with a spec; PAIRS names their folder"
 	@echo "make bench-kill    whether a run that is killed and given again exports the same bytes"
 	@echo "make bench-skill   whether real DPO does what the forecast says; PAIRS names the folder; hours"
 	@echo "make bench-agent   whether the LLM agent is worth its tokens; PAIRS names the folder, LLM the model; hours"
@@ -74,6 +75,10 @@ bench-encode: $(READY)
 bench-plants: $(READY)
 	$(BIN)/agent models fetch
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_plants.py --pairs "$(PAIRS)" --json tests/bench/results/plants.json
+
+bench-real: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_real.py --pairs "$(PAIRS)"
 
 bench-kill: $(READY)
 	$(BIN)/agent models fetch

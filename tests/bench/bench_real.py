@@ -1,0 +1,87 @@
+"""What whole runs find in four real files, each with a spec that a user would write: `make bench-real PAIRS=FOLDER`
+
+FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl; the specs are in `specs/`. Each run is
+a process of its own, so that time and memory are its own too. Reading the pairs is kept: a second run tells what a run
+costs beside that. What was found goes to `results/real.json` and is told in `real-data.md`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "real.json"
+PAIRS = {"pandalm": None, "xstest": None, "hh-harmless": None, "alpacaeval": 2000}
+"""Files, and how many of their pairs are read; None: all."""
+_MEASURED = """
+import resource, sys
+from premortem.agent.cli import main
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def measure(name: str, most: int | None, folder: Path, work: Path) -> dict[str, Any]:
+    """Run the agent on one file and return what it found; raises CalledProcessError when the run fails."""
+    command = [sys.executable, "-c", _MEASURED, "run", "--spec", str(HERE / "specs" / f"{name}.md")]
+    command += ["--data", str(folder / f"{name}.jsonl"), "--db", str(work / f"{name}.db"), "--json"]
+    command += [] if most is None else ["--limit", str(most)]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    run = json.loads(done.stdout)
+    rules = {clause["clause_id"]: clause["text"] for clause in run["clauses"]}
+    findings = [
+        {
+            **{key: finding[key] for key in ("kind", "name", "topic", "effect")},
+            "rule": rules.get(finding["clause_id"]),
+            "rows": len(finding["rows"]),
+            "first": finding["rows"][:5],
+            "passed": sum(
+                edit["verdict"]["passed"] for edit in run["edits"] if edit["finding_id"] == finding["finding_id"]
+            ),
+        }
+        for finding in run["findings"]
+    ]
+    return {
+        "data": name,
+        "pairs": run["dataset"]["pairs"],
+        "findings": findings,
+        "edits": len(run["edits"]),
+        "passed": sum(edit["verdict"]["passed"] for edit in run["edits"]),
+        "seconds": round(seconds, 1),
+        "gigabytes": round(int(done.stderr.split()[-1]) / 2**20, 1),
+    }
+
+
+def main() -> None:
+    """Run the four and write what they found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
+    parser.add_argument("--work", type=Path, default=Path("build/real"), help="folder for the databases")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    results = []
+    for name, most in PAIRS.items():
+        (arguments.work / f"{name}.db").unlink(missing_ok=True)
+        results.append(result := measure(name, most, arguments.pairs, arguments.work))
+        kinds = [finding["kind"] for finding in result["findings"]]
+        print(
+            f"{name}: {result['pairs']} pairs, {len(kinds) - kinds.count('surprise')} findings against a rule, "
+            f"{kinds.count('surprise')} surprises, {result['passed']} of {result['edits']} edits passed, "
+            f"{result['seconds']:.0f} s, {result['gigabytes']} GB"
+        )
+        for finding in result["findings"]:
+            what = f"{finding['kind']:9s} {finding['effect']:+.3f} {finding['rows']:4d} rows"
+            print(f"  {what}, {finding['passed']:3d} edits  {finding['name']} | {finding['rule'] or '-'}", flush=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
