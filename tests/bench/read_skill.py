@@ -273,16 +273,24 @@ def placed(groups: Sequence[Document], one: Document | None, filled: dict[int, f
 
 
 def planted_findings(documents: dict[str, Document]) -> str:
-    """Return what became of the finding that names the rows of each planted behaviour best."""
+    """Return what became of the finding that names the rows of each planted behaviour best.
+
+    Its place among the forecasts is that among the concepts of its kind, which `agent forecast` lists first; its places
+    among what was learned are that too, and that among all concepts and groups, by shift in units of its interval.
+    """
     lines = []
     for run, document in documents.items():
         for behaviour, rows in document.get("planted", {}).items():
             truth = set(rows)
             best = max(document.get("findings", ()), key=lambda one: f1(one["rows"], truth), default=None)
             if best is None or not set(best["rows"]) & truth:
-                lines.append([short(run), behaviour, "none", *["–"] * 5])
+                lines.append([short(run), behaviour, "none", *["–"] * 8])
                 continue
             hits = len(set(best["rows"]) & truth)
+            everywhere = [concept for concept in document["concepts"] if concept["topic"] is None]
+            alike = [concept for concept in everywhere if concept["unit"] == "responses"]
+            one = next(concept for concept in alike if concept["concept_id"] == best["concept_id"])
+            clear = [{"clear": clearness(concept)} for concept in everywhere]
             lines.append(
                 [
                     short(run),
@@ -293,6 +301,8 @@ def planted_findings(documents: dict[str, Document]) -> str:
                     f"{best['before']:.0%} → {best['after']:.0%}",
                     f"{best['learned']:+.0%}",
                     f"{best['low']:+.0%} to {best['high']:+.0%}",
+                    *(f"{rank(alike, one, key)} of {len(alike)}" for key in ("forecast", "learned")),
+                    f"{rank(clear, {'clear': clearness(one)}, 'clear')} of {len(clear)}",
                 ]
             )
     head = [
@@ -304,8 +314,16 @@ def planted_findings(documents: dict[str, Document]) -> str:
         "answers that show it",
         "learned",
         "90%",
+        "place forecast",
+        "place learned",
+        "place learned, of all",
     ]
     return table(head, lines)
+
+
+def clearness(concept: Document) -> float:
+    """Return a learned shift in units of its interval."""
+    return float(concept["learned"] / max(concept["high"] - concept["low"], 1e-9))
 
 
 def f1(rows: Sequence[int], truth: set[int]) -> float:
