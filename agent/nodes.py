@@ -292,6 +292,7 @@ class Nodes:
             "propose_edits",
             finding_id=finding_id,
             attempt=state["attempt"],
+            kept=state["kept"],
             refused=state["refused"],
             reasons=self._reasons(state["refused"]),
             kinds=action.kinds,

@@ -25,7 +25,7 @@ def effect(value: float, half_width: float = 0.02, q: float = 0.0001) -> Concept
         effect=value,
         low=value - half_width,
         high=value + half_width,
-        verdict="cannot_tell",
+        verdict="amplified" if value > 0 else "suppressed",
         split_half=value,
         rows=(),
         q=q,
@@ -65,7 +65,7 @@ def test_an_effect_breaks_a_clause_in_one_direction(direction: Direction, value:
 def test_an_effect_inside_the_limit_or_by_chance_breaks_nothing() -> None:
     assert breach(effect(0.08), clause("avoid", limit=0.1)) is None
     assert breach(effect(0.08, q=0.05), clause("avoid")) is None
-    assert breach(effect(0.08, half_width=0.1), clause("avoid")) is None
+    assert breach(effect(0.08).model_copy(update={"verdict": "cannot_tell"}), clause("avoid")) is None
 
 
 def test_a_wish_that_the_data_does_not_meet_is_missing() -> None:

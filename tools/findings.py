@@ -24,9 +24,9 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
 
 
 def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
-    """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not."""
+    """Say how an effect breaks a clause: beyond its limit, not by chance nor by length; None when it does not."""
     wrong = effect.effect if clause.direction == "avoid" else -effect.effect
-    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
+    if wrong > clause.limit and effect.q <= CERTAIN and effect.verdict != "cannot_tell":
         return "forbidden"
     missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
     return "missing" if missing else None
@@ -74,6 +74,6 @@ def remeasured(bench: Workbench, after: Reading, finding: Finding, forecaster: s
         return measured(bench, after, finding.concept_id, forecaster, clause)
     named = bench.concept(finding.concept_id)
     effect, rows = effect_and_rows(named, after, forecaster)
-    if finding.effect * effect.effect <= 0 or effect.low <= 0 <= effect.high:
+    if finding.effect * effect.effect <= 0 or effect.verdict == "cannot_tell":
         return None
     return make_finding(named.concept, effect, rows, "surprise", None)

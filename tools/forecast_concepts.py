@@ -147,7 +147,7 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
         fresh = sum(row not in explained for row in rows)
-        if effect.low <= 0 <= effect.high or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
+        if effect.verdict == "cannot_tell" or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
         explained |= set(rows)

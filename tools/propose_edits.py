@@ -46,6 +46,8 @@ class ProposeArgs(Record):
     """The finding to mend."""
     attempt: int = 0
     """How often edits for this finding were proposed before; later attempts skip the kinds that failed."""
+    kept: tuple[str, ...] = ()
+    """Edits (edit_id) of this finding that passed and stay: their pairs need no other."""
     refused: tuple[str, ...] = ()
     """Edits (edit_id) that a verdict refused; they are not proposed again."""
     reasons: dict[str, str] = Field(default_factory=dict)
@@ -61,20 +63,24 @@ class ProposeArgs(Record):
 def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     """Propose the smallest set of edits whose forecast should meet the limit, most responsible pairs first.
 
-    Nothing is accepted by proposing: `verify_edits` decides.
+    None where those that are kept should do. Nothing is accepted by proposing: `verify_edits` decides.
     """
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
-    rows = _free_rows(bench, finding)
-    wanted = dose(finding, clause, len(bench.reading.pairs)) * SPARE
-    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted))], args)
+    kept = [bench.edits[edit_id] for edit_id in args.kept]
+    needed, gained = dose(finding, clause, len(bench.reading.pairs)), sum(map(_gain, kept))
+    if gained >= needed:
+        return ()
+    mended = {edit.row for edit in kept}
+    rows = [row for row in _free_rows(bench, finding) if row not in mended]
+    wanted = needed * SPARE
+    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained))], args)
     edits: list[Edit] = []
-    gained = 0.0
     for start in range(0, len(rows), BATCH):
         for edit in _edits_for(bench, finding, rows[start : start + BATCH], args, written):
             if gained < wanted:
                 edits.append(edit)
-                gained += 2.0 if edit.kind == "flip" else 1.0
+                gained += _gain(edit)
         if gained >= wanted:
             break
     bench.remember(edits)
@@ -113,6 +119,11 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     net = abs(finding.effect) * n_pairs
     may_stay = int(k[k + Z90 * np.sqrt(k) <= allowed].max(initial=0))
     return max(net - may_stay, 1.0)
+
+
+def _gain(edit: Edit) -> float:
+    """Return how many pairs lose the concept by an edit; a flip also takes one away from the other side."""
+    return 2.0 if edit.kind == "flip" else 1.0
 
 
 def _free_rows(bench: Workbench, finding: Finding) -> list[int]:
