@@ -1,12 +1,16 @@
 """The tools' own decisions: what breaks a clause, how many pairs must change."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from premortem.interp.edits import apply_edits
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
+from premortem.tools import propose_edits as proposing
 from premortem.tools.findings import breach
-from premortem.tools.propose_edits import _edit, dose
+from premortem.tools.propose_edits import ProposeArgs, _edit, dose, propose_edits
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import implied_clause
 
@@ -80,6 +84,31 @@ def test_the_dose_leaves_no_more_than_the_limit_allows_at_the_end_of_its_interva
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:
     assert dose(finding(0.005, 7, topic="medicine"), clause("avoid"), 1400) == 7
+
+
+@pytest.mark.parametrize(("flips", "rewrites", "more"), [(0, 0, 17), (6, 0, 5), (0, 10, 7), (7, 0, 0), (0, 14, 0)])
+def test_kept_edits_count_and_their_pairs_are_left_alone(
+    flips: int, rewrites: int, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = finding(0.1, 30)
+    assert dose(one, clause("avoid", limit=0.01), 140) == pytest.approx(14)  # some 15% more are proposed
+    drop, flip = (Candidate(kind, None, "", "why") for kind in ("drop", "flip"))
+    made = [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), flip, 0) for row in range(flips)]
+    made += [_edit(one, Pair(row=20 + row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in range(rewrites)]
+    offered: list[int] = []
+
+    def offer(_: Any, __: Any, rows: list[int], *___: Any) -> list[Any]:
+        offered.extend(rows)
+        return [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in rows]
+
+    monkeypatch.setattr(proposing, "_edits_for", offer)
+    bench: Any = SimpleNamespace(
+        edits={edit.edit_id: edit for edit in made}, author=None, remember=lambda _: None, finding=lambda _: one,
+        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)),
+    )  # fmt: skip
+    proposed = propose_edits(bench, ProposeArgs(finding_id="f", attempt=1, kept=tuple(bench.edits)))
+    assert len(proposed) == more
+    assert not {edit.row for edit in made} & set(offered)
 
 
 def test_a_rise_is_carried_by_the_chosen_side_and_a_fall_by_the_rejected_one() -> None:
