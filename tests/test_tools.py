@@ -69,7 +69,12 @@ def test_an_effect_breaks_a_clause_in_one_direction(direction: Direction, value:
 def test_an_effect_inside_the_limit_or_by_chance_breaks_nothing() -> None:
     assert breach(effect(0.08), clause("avoid", limit=0.1)) is None
     assert breach(effect(0.08, q=0.05), clause("avoid")) is None
-    assert breach(effect(0.08).model_copy(update={"verdict": "cannot_tell"}), clause("avoid")) is None
+    assert breach(effect(0.08, half_width=0.1), clause("avoid")) is None
+
+
+def test_a_rule_is_broken_by_longer_answers_too() -> None:
+    explained = effect(0.08).model_copy(update={"verdict": "cannot_tell", "length_controlled": 0.0})
+    assert breach(explained, clause("avoid")) == "forbidden"
 
 
 def test_a_wish_that_the_data_does_not_meet_is_missing() -> None:

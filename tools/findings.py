@@ -24,9 +24,12 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
 
 
 def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
-    """Say how an effect breaks a clause: beyond its limit, not by chance nor by length; None when it does not."""
+    """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not.
+
+    That longer answers say more of anything is no excuse: a rule is broken all the same.
+    """
     wrong = effect.effect if clause.direction == "avoid" else -effect.effect
-    if wrong > clause.limit and effect.q <= CERTAIN and effect.verdict != "cannot_tell":
+    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
         return "forbidden"
     missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
     return "missing" if missing else None

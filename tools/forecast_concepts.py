@@ -141,7 +141,10 @@ def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
 
 
 def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Finding], forecaster: str) -> list[Finding]:
-    """Return the discovered concepts that no clause claims and whose rows no finding explains, purest first."""
+    """Return the discovered concepts that no clause claims and whose rows no finding explains, purest first.
+
+    What a forecast cannot tell, be it that longer answers say more of anything, is none: nobody has asked about it.
+    """
     kept: list[Finding] = []
     explained = {row for finding in findings for row in finding.rows}
     for item in named:
