@@ -8,6 +8,7 @@ themselves. `tests/bench/skill.md` has the figures.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -17,6 +18,8 @@ from premortem.interp.sides import Sides
 FOLDS = 5
 MOST_PAIRS = 1500
 """Pairs looked at, at most; more are drawn at random."""
+WIDE = 2048
+"""Features made wide at a time: rows that share many features are multiplied faster when they are dense."""
 PENALTY = 10.0
 """Ridge penalty, in units of a pair's mean square."""
 
@@ -36,11 +39,19 @@ def told_apart(responses: Sides) -> float | None:
     difference = (chosen[pairs] - rejected[pairs]).tocsr()
     squares = np.asarray(difference.multiply(difference).mean(0)).ravel()
     scale = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
-    scaled = difference @ sparse.diags(scale)
-    similar = (scaled @ scaled.T).toarray()
+    similar = _products((difference @ sparse.diags(scale)).tocsc())
     size = float(np.trace(similar)) / len(pairs)
     if size == 0:
         return None
     probe = KernelRidge(alpha=PENALTY, kernel="precomputed")
     said = cross_val_predict(probe, similar / size, np.ones(len(pairs)), groups=prompts, cv=GroupKFold(FOLDS))
     return round(float((said > 0).mean()), 4)
+
+
+def _products(rows: sparse.csc_matrix) -> NDArray[np.float64]:
+    """Return the inner products of `rows` (n, d_sae) with each other, (n, n)."""
+    products = np.zeros((rows.shape[0], rows.shape[0]))
+    for begin in range(0, rows.shape[1], WIDE):
+        some = rows[:, begin : begin + WIDE].toarray()
+        products += some @ some.T
+    return products
