@@ -255,7 +255,7 @@ def grow(learner: Learner, marks: Bools) -> Discovery | None:
 
 def describe(readout: Readout, responses: Responses, direction: float) -> Discovery | None:
     """Return what `readout` finds in the pairs; None for fewer than MIN_ROWS rows, or the other `direction`."""
-    signs = signed_rows(readout.fires(responses.bag), responses.n_pairs)
+    signs = signed_rows(responses.fires(readout), responses.n_pairs)
     majority, minority = int((signs * direction > 0).sum()), int((signs * direction < 0).sum())
     if majority < MIN_ROWS or majority <= minority:
         return None

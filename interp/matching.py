@@ -193,7 +193,7 @@ def heard(discoveries: Sequence[Discovery], led: Sequence[Discovery], responses:
     answers: list[Heard] = []
     for discovery in (*discoveries, *led):
         readout = Readout(Part(), discovery.readout.local, 0.0)
-        usual = readout.score(responses.bag)[~discovery.readout.fires(responses.bag)]
+        usual = readout.score(responses.bag)[~responses.fires(discovery.readout)]
         forms = (readout.score(spoken).reshape(2, n) - usual.mean()) / (usual.std() + 1e-9)
         best = int(forms.sum(0).argmax())
         if discovery.z > 0 and (forms.argmax(1) == best).all() and forms[:, best].mean() >= HEARD:
@@ -254,7 +254,7 @@ def claims(evidence: Sequence[Evidence], responses: Responses, discovery: Discov
     """
     direction = np.sign(discovery.z)
     rows = discovery.signs * direction > 0
-    fires = discovery.readout.fires(responses.bag)
+    fires = responses.fires(discovery.readout)
     for item in evidence:
         if not confirms(item, discovery.readout):
             continue
@@ -312,4 +312,4 @@ def own_readout(evidence: Evidence, learner: Learner) -> Match | None:
     if not confirms(evidence, readout):
         return None
     responses = learner.responses
-    return Match(readout, signed_rows(readout.fires(responses.bag), responses.n_pairs), evidence.source, False)
+    return Match(readout, signed_rows(responses.fires(readout), responses.n_pairs), evidence.source, False)

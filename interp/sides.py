@@ -115,7 +115,7 @@ class Responses(Sides):
         in these; None: there are none.
         """
         self.bag, self.groups, self.facts, self.beside = bag, groups, facts, beside
-        self._fires: dict[int, tuple[Readout, Bools]] = {}
+        self._scores: dict[int, tuple[Readout, Floats]] = {}
         self._weighed: dict[Weight, Weighed] = {}
 
     @property
@@ -168,14 +168,15 @@ class Responses(Sides):
         return self.facts
 
     def scores(self, readout: Readout) -> Floats:
-        """Return each response's score, shape (2 * n_pairs,)."""
-        return readout.score(self.bag)
+        """Return each response's score, shape (2 * n_pairs,), read-only; worked out once for each readout."""
+        if id(readout) not in self._scores:
+            self._scores[id(readout)] = readout, readout.score(self.bag)
+            self._scores[id(readout)][1].flags.writeable = False
+        return self._scores[id(readout)][1]
 
     def fires(self, readout: Readout) -> Bools:
-        """Return which responses show `readout`'s concept, shape (2 * n_pairs,); worked out once for each readout."""
-        if id(readout) not in self._fires:
-            self._fires[id(readout)] = readout, readout.fires(self.bag)
-        return self._fires[id(readout)][1]
+        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
+        return np.asarray(self.scores(readout) > readout.threshold)
 
     def amounts(self, readouts: Sequence[Readout]) -> Floats:
         """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
