@@ -18,7 +18,7 @@ from scipy import sparse
 
 from premortem.interp.growth import AGREED, Candidate, best_candidate
 from premortem.interp.learner import Learner
-from premortem.interp.one_sided import CONFIDENCE, purity_bound
+from premortem.interp.one_sided import CONFIDENCE, purity_bound, random_swaps
 from premortem.interp.readout import Bools, Floats, best_agreement
 from premortem.interp.sides import Responses
 
@@ -84,12 +84,9 @@ def _one_sidedness(excess: Floats, discordant: Floats) -> Floats:
 
 
 def _chance(signs: sparse.csc_matrix, discordant: Floats, groups: NDArray[np.int64]) -> float:
-    """Return how one-sided the most one-sided feature is where sides are swapped at random, CONFIDENCE of the times.
-
-    Pairs that share a prompt are swapped together.
-    """
-    swaps = np.random.default_rng(0).choice([-1.0, 1.0], size=(int(groups.max()) + 1, SWAPS))[groups]
-    return float(np.quantile([_one_sidedness(signs.T @ swap, discordant).max() for swap in swaps.T], CONFIDENCE))
+    """Return how one-sided the most one-sided feature is where sides are swapped at random, CONFIDENCE of the times."""
+    swaps = random_swaps(groups, SWAPS).T
+    return float(np.quantile([_one_sidedness(signs.T @ swap, discordant).max() for swap in swaps], CONFIDENCE))
 
 
 def _told_by(share: Floats, marks: Bools) -> float:

@@ -91,12 +91,20 @@ def column_z(signs: sparse.csr_matrix, flips: NDArray | None = None) -> Floats:
     return np.asarray(np.asarray((signs.T @ flips).T) / scale)
 
 
+def random_swaps(groups: NDArray[np.int64], n: int) -> Floats:
+    """Return +1 or -1 for each pair and each of `n` random swaps of sides, `(n_pairs, n)`; the same every time.
+
+    Pairs that share a prompt, by their number in `groups` (n_pairs,), are swapped together.
+    """
+    chance = np.random.default_rng(0)
+    return np.asarray(chance.choice([-1.0, 1.0], size=(int(groups.max()) + 1, n))[groups])
+
+
 def chance_level(signs: sparse.csr_matrix, groups: NDArray[np.int64], quantile: float = CONFIDENCE) -> float:
     """The largest |z| over all columns that swapping sides at random reaches, at `quantile` of the permutations.
 
     Pairs that share a prompt are swapped together.
     """
-    rng = np.random.default_rng(0)
-    flips = rng.choice([-1.0, 1.0], size=(int(groups.max()) + 1, SWAPS))[groups]
+    flips = random_swaps(groups, SWAPS)
     largest = [np.abs(column_z(signs, flips[:, i : i + 20])).max(1) for i in range(0, SWAPS, 20)]
     return float(np.quantile(np.concatenate(largest), quantile))

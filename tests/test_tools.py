@@ -91,15 +91,15 @@ def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:
     assert dose(finding(0.005, 7, topic="medicine"), clause("avoid"), 1400) == 7
 
 
-@pytest.mark.parametrize(("flips", "rewrites", "more"), [(0, 0, 17), (6, 0, 5), (0, 10, 7), (7, 0, 0), (0, 14, 0)])
+@pytest.mark.parametrize(("flips", "drops", "more"), [(0, 0, 17), (6, 0, 5), (0, 10, 7), (7, 0, 0), (0, 14, 0)])
 def test_kept_edits_count_and_their_pairs_are_left_alone(
-    flips: int, rewrites: int, more: int, monkeypatch: pytest.MonkeyPatch
+    flips: int, drops: int, more: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = finding(0.1, 30)
     assert dose(one, clause("avoid", limit=0.01), 140) == pytest.approx(14)  # some 15% more are proposed
     drop, flip = (Candidate(kind, None, "", "why") for kind in ("drop", "flip"))
     made = [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), flip, 0) for row in range(flips)]
-    made += [_edit(one, Pair(row=20 + row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in range(rewrites)]
+    made += [_edit(one, Pair(row=20 + row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in range(drops)]
     offered: list[int] = []
 
     def offer(_: Any, __: Any, rows: list[int], *___: Any) -> list[Any]:

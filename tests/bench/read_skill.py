@@ -5,8 +5,9 @@ Run by `make bench-skill` after the runs; by itself it measures nothing.
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,10 @@ def placed(groups: Sequence[Document], one: Document | None, filled: dict[int, f
     """Return a group's name with the share of its first rows that is `filled`, by id, and its two ranks."""
     if one is None:
         return ["none", "", ""]
-    return [f"{one['name']} ({filled[id(one)]:.0%})", *(str(rank(groups, one, key)) for key in ("forecast", "learned"))]
+    return [
+        f"{one['name']} ({filled[id(one)]:.0%})",
+        *(str(rank(groups, one, itemgetter(key))) for key in ("forecast", "learned")),
+    ]
 
 
 def planted_findings(documents: dict[str, Document]) -> str:
@@ -290,7 +294,6 @@ def planted_findings(documents: dict[str, Document]) -> str:
             everywhere = [concept for concept in document["concepts"] if concept["topic"] is None]
             alike = [concept for concept in everywhere if concept["unit"] == "responses"]
             one = next(concept for concept in alike if concept["concept_id"] == best["concept_id"])
-            clear = [{"clear": clearness(concept)} for concept in everywhere]
             lines.append(
                 [
                     short(run),
@@ -301,8 +304,8 @@ def planted_findings(documents: dict[str, Document]) -> str:
                     f"{best['before']:.0%} → {best['after']:.0%}",
                     f"{best['learned']:+.0%}",
                     f"{best['low']:+.0%} to {best['high']:+.0%}",
-                    *(f"{rank(alike, one, key)} of {len(alike)}" for key in ("forecast", "learned")),
-                    f"{rank(clear, {'clear': clearness(one)}, 'clear')} of {len(clear)}",
+                    *(f"{rank(alike, one, itemgetter(key))} of {len(alike)}" for key in ("forecast", "learned")),
+                    f"{rank(everywhere, one, clearness)} of {len(everywhere)}",
                 ]
             )
     head = [
@@ -336,9 +339,9 @@ def precision(rows: Sequence[int], truth: set[int]) -> float:
     return len(set(rows) & truth) / len(rows) if len(rows) >= 10 else 0.0
 
 
-def rank(groups: Sequence[Document], one: Document, key: str) -> int:
-    """Return the place of `one` by the size of `key`, 1 for the largest."""
-    return 1 + sum(abs(group[key]) > abs(one[key]) for group in groups)
+def rank(concepts: Sequence[Document], one: Document, key: Callable[[Document], float]) -> int:
+    """Return the place of `one` among `concepts` by the size of `key`, 1 for the largest."""
+    return 1 + sum(abs(key(other)) > abs(key(one)) for other in concepts)
 
 
 def pictures(documents: dict[str, Document], across: int = 3) -> str:
