@@ -36,8 +36,12 @@ COMMON = frozenset(
     up upon us use used user users uses using very want wants was way we well were what when where whether which while
     who whole whom why will with within without word words would yes yet you your yourself avoid continue encourage
     ensure include prefer remain stay text sort sorts avoided dressed everywhere anywhere instead
-    matters""".split()
+    matters anything already around ought shall leave leaves leaving keeps kept lose loses quit skip omit drop refrain
+    forbid banned allowed retained given whatever pls dont first second third next last single two three four five ten
+    small big large long short little""".split()
 )
+"""Words that say how a rule is put, or how much of something, and seldom what answers would say."""
+CONTRACTED = re.compile(r"'(?:s|d|m|ll|re|ve)\Z|n't\Z")
 DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
 
@@ -194,5 +198,5 @@ def _limit(rule: str, front: FrontMatter) -> float:
 def content_words(text: str) -> tuple[str, ...]:
     """Return the words of `text` that may name a behaviour, lower case, in order, without repeats."""
     plain = QUOTED.sub(lambda match: f" {match[1] or match[2]} ", text.lower().replace("’", "'"))
-    words = [word.strip("'-") for word in WORD.findall(plain)]
-    return tuple(dict.fromkeys(word for word in words if word not in COMMON and not word.endswith("n't")))
+    words = [CONTRACTED.sub("", word.strip("'-")) for word in WORD.findall(plain)]
+    return tuple(dict.fromkeys(word for word in words if len(word) > 2 and word not in COMMON))
