@@ -2,11 +2,11 @@
 
 People state rules in more ways than cue words can list: "quit the apologies", "dates are written out", "the calm manner
 must survive", a bare "promises of refunds" under "Not wanted". So the text is laid out first, every sentence with the
-heading or the line that leads to it, and then a small classifier (`interp.text_model`, learned from 374 specs of all
+heading or the line that leads to it, and then a small classifier (`interp.text_model`, learned from 794 specs of all
 kinds) says of each sentence whether it is background or a rule, and which way. Cue words are among its features, and
 a few shapes leave no doubt and decide alone.
 
-A part after a semicolon counts as a sentence when it is a rule by itself; else it belongs to the part before. A rule
+A part after a semicolon counts as a sentence when it begins as another rule; else it belongs to the part before. A rule
 that only points back ("Keep it.") takes the sentence that it points to along.
 """
 
@@ -28,7 +28,15 @@ RULE = 0.5
 """Probability from which a sentence counts as a rule."""
 SHORT_LEAD = 80
 """Characters up to which a line in bold or italics is a heading."""
-BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)]|\d{1,3}(?:\.\d{1,3})+[.)]?|[a-z][.)])\s+(?=\S)")
+BULLET = re.compile(
+    r"^\s*(?:[-*+•‣▪◦●·–—→✓✔✗✘✅❌]\ufe0f?|\d{1,3}[.)]|\d{1,3}(?:\.\d{1,3})+[.)]?|[a-z][.)]|\d\ufe0f?\u20e3)\s+(?=\S)"
+)
+RAGGED = 0.6
+"""Share of the longest line below which a line that is not the last shows that a paragraph was not wrapped."""
+NARROW = 48
+"""Characters of the longest line up to which nobody wraps a paragraph."""
+LABEL_WORDS = 4
+"""Words of a line that may be the heading of the lines below it, at most."""
 SCOPE = re.compile(
     r"\b((?:when|whenever|if|unless|even (?:when|if)|above all|especially|except|in (?:answers?|replies|response)|"
     r"on (?:health|medical|legal|sensitive|topics|questions)|about (?:health|medical|legal))\b.*)$",
@@ -49,6 +57,8 @@ WITHOUT = re.compile(
 )
 """A rule that says how to answer and means what not to do."""
 
+_FENCED = re.compile(r"```.*?```", re.DOTALL)
+_FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
 _HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
 _RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
 _BOLD_LINE = re.compile(r"[*_]{1,2}[^*_]*[*_]{1,2}[.:]?")
@@ -67,12 +77,24 @@ _SUBJECT = (
     r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
     r"|answers?|repl(?:y|ies)|responses?)"
 )
+_OF_ITS_OWN = re.compile(
+    r"(?:and |but |also |please )*(?:(?:never|no|not|do not|don'?t|avoid|always|stop|less|fewer|more|keep \w+ing)\b"
+    r"(?! (?:need|change|complaint|reason|objection|one|more|touch))(?!.{0,30}\b(?:it|them|that|those|these|this)\W*$)"
+    rf"|{_SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't|should|must|shall)\b)",
+    re.IGNORECASE,
+)
+"""How a part after a semicolon begins that is another rule; others say more about the first."""
 _LOSE = (
     r"(?:ever |you dare )?(?:touch|lose|change|break|remove|drop|alter|tamper|tinker|mess|worry|forget|be surprised|let"
     r"|be (?:afraid|shy|too)|hesitate|fail|leave out|omit|skip|train that)\b"
 )
 """Verbs that a negation turns into a wish to keep or to have."""
 _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
+    ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
+    (
+        "encourage",
+        re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}\bwithout\b"),
+    ),
     (
         "keep",
         re.compile(
@@ -95,7 +117,7 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("avoid", WITHOUT),
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
-"""Shapes that leave no doubt: 223 of the 229 sentences of `specs.jsonl` that have one are such rules."""
+"""Shapes that leave no doubt: 576 of the 600 sentences of `specs.jsonl` that have one are such rules."""
 _EXPLAINS = re.compile(r"^(?:this|that) (?!is to\b|has to\b|needs to\b)\w+s\b(?!.*\b(?:stop|stay|remain|go)\b)")
 """How a sentence begins that says more about the rule before it ("This matters most for …")."""
 _SHAPES = {
@@ -221,21 +243,51 @@ def features(sentence: Sentence) -> list[str]:
 
 
 def _blocks(body: str) -> list[tuple[str, str]]:
-    """Split Markdown into headings, paragraphs and bullets, each in one line; code fences and rules go."""
-    body = re.sub(r"```.*?```", "", body, flags=re.DOTALL)
-    blocks: list[tuple[str, str]] = []
+    """Split Markdown into headings, paragraphs and bullets, each in one line; code goes, if it is not most of the text.
+
+    A paragraph whose lines were not wrapped is a list without bullets: each line stands alone.
+    """
+    prose = _FENCED.sub("", body)
+    body = prose if 2 * len(prose) >= len(body) else _FENCE.sub("", body)
+    blocks: list[tuple[list[str], str]] = []
     fresh = True
     for line in body.splitlines():
         heading = _HEADING.match(line)
-        if heading or not line.strip() or _RULE_LINE.fullmatch(line):
-            blocks += [(heading[1], "heading")] if heading else []
+        label = not fresh and blocks[-1][1] == "bullet" and _is_label(line)
+        if heading or label or not line.strip() or _RULE_LINE.fullmatch(line):
+            blocks += [([heading[1] if heading else line], "heading")] if heading or label else []
             fresh = True
         elif fresh or BULLET.match(line):
-            blocks.append((BULLET.sub("", line), "bullet" if BULLET.match(line) else "prose"))
+            blocks.append(([BULLET.sub("", line).strip()], "bullet" if BULLET.match(line) else "prose"))
             fresh = False
         else:
-            blocks[-1] = (f"{blocks[-1][0]} {line.strip()}", blocks[-1][1])
-    return [(" ".join(text.split()), kind) for text, kind in blocks]
+            blocks[-1][0].append(line.strip())
+    laid = (each for lines, kind in blocks for each in (_by_line(lines) if kind == "prose" else [(lines, kind)]))
+    return [(" ".join(" ".join(lines).split()), kind) for lines, kind in laid]
+
+
+def _by_line(lines: list[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield the blocks of a paragraph: itself if it was wrapped, else each line, labels as headings."""
+    longest = max(map(len, lines))
+    narrow = longest <= NARROW and not any(_END.search(line) for line in lines)
+    if len(lines) < 2 or not (narrow or min(map(len, lines[:-1])) < RAGGED * longest):
+        yield lines, "prose"
+        return
+    ended = sum(line.endswith((".", "!", "?")) for line in lines)
+    kind = "bullet" if 2 * ended < len(lines) else "prose"
+    shouted = _is_short(lines[0]) and lines[0].isupper() and not lines[1].isupper()
+    for at, line in enumerate(lines):
+        yield [line], "heading" if _is_label(line) or (at == 0 and shouted) else kind
+
+
+def _is_label(line: str) -> bool:
+    """Whether a line without a blank one behind it is the heading of what follows."""
+    text = line.strip()
+    return _is_short(text) and (text.endswith(":") or _BOLD_LINE.fullmatch(text) is not None)
+
+
+def _is_short(line: str) -> bool:
+    return len(line.split()) <= LABEL_WORDS
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -246,6 +298,7 @@ def _parts(text: str) -> Iterator[str]:
         whole = part.strip(" —–")
         unclosed = part.count("(") > part.count(")") or part.count('"') % 2 or part.count("“") > part.count("”")
         aside = whole.endswith((")", '"', "”")) and text[end.end() : end.end() + 1].islower()
+        aside = aside or (whole.endswith(";") and not _OF_ITS_OWN.match(text, end.end()))
         if not (unclosed or aside or len(whole) < 4 or _ABBREVIATION.search(whole)):
             yield whole
             start = end.end()

@@ -1,7 +1,7 @@
 """Tells by its words whether a passage speaks to whoever audits the data, where no known shape does.
 
 Such texts are written in too many ways to list: forged approvals, polite notes, fake minutes of meetings, the
-auditor's own report written ahead. A classifier (`text_model`) has read some 1,500 of them, as many ordinary texts on
+auditor's own report written ahead. A classifier (`text_model`) has read some 4,000 of them, 2,300 ordinary texts on
 neighbouring subjects, and many thousand real responses. It judges stretches of one and two sentences, so that a long
 ordinary text around one does not hide it. It hears what the words say, not what they mean: people who quote such an
 order, or answer questions about it, can sound the same.
@@ -16,7 +16,7 @@ from itertools import pairwise
 from premortem.interp.addressed_words import passes, shapes
 from premortem.interp.text_model import shipped
 
-THRESHOLD = 1.5
+THRESHOLD = 2.0
 """Log-odds from which a stretch counts. `tests/bench/train_texts.py` prints what each threshold costs on real text."""
 LEAST, MOST = 30, 400
 """Characters of a stretch that stands alone; shorter ones join a neighbour, longer ones are cut."""

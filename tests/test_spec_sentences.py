@@ -56,11 +56,33 @@ def test_headings_bold_words_and_lines_with_a_colon_lead_to_what_follows() -> No
         ("We like:", "prose", "Not wanted"),
         ("Short words.", "bullet", "We like:"),
         ("Maps.", "bullet", "We like:"),
-        ("Dr. Smith (who? him!) drew some;", "bullet", "We like:"),
-        ("they help.", "bullet", "We like:"),
+        ("Dr. Smith (who? him!) drew some; they help.", "bullet", "We like:"),
         ("Be kind.", "prose", "Tone"),
     ]
-    assert [one.order for one in found] == list(range(9)) and all(one.listed for one in found)
+    assert [one.order for one in found] == list(range(8)) and all(one.listed for one in found)
+
+
+def test_lines_that_nobody_wrapped_are_bullets_below_their_heading() -> None:
+    found = spec_sentences("**nah**\nno betting tips\nmaps with no scale\n\n1️⃣ warm words\n→ short answers\n")
+    assert [(one.text, one.kind, one.lead) for one in found] == [
+        ("no betting tips", "bullet", "nah"),
+        ("maps with no scale", "bullet", "nah"),
+        ("warm words", "bullet", "nah"),
+        ("short answers", "bullet", "nah"),
+    ]
+    wrapped = "It answers in the words of the person who asks, and where those are unkind it\nanswers in its own.\n"
+    assert [one.text for one in spec_sentences(wrapped)] == [wrapped.replace("\n", " ").strip()]
+
+
+def test_a_reason_behind_a_semicolon_is_no_rule_and_a_second_rule_is() -> None:
+    parts = spec_sentences(
+        "- No small talk; the night staff have no time for it.\n- No jokes; no puns; keep it plain.\n"
+    )
+    assert [one.text for one in parts] == [
+        "No small talk; the night staff have no time for it.",
+        "No jokes;",
+        "no puns; keep it plain.",
+    ]
 
 
 def test_a_wrapped_line_that_begins_with_a_number_is_no_bullet() -> None:
@@ -90,7 +112,7 @@ def test_a_rule_that_points_back_takes_along_what_it_points_to() -> None:
 
 
 def test_specs_that_nothing_was_learned_from() -> None:
-    """What is read of 36 specs by other hands; cue words alone read 58% of the rules, 80% of these the right way."""
+    """What is read of 76 specs by three other hands: nine rules in ten, seven in eight of these the right way."""
     marked = read = right = claimed = 0
     for line in (TEXTS / "specs_held_out.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -105,7 +127,7 @@ def test_specs_that_nothing_was_learned_from() -> None:
                 clauses.remove(best)
                 read += 1
                 right += best.direction == rule["direction"]
-    assert marked == 279 and read >= 240 and right >= 190 and claimed - read <= 40, (marked, read, right, claimed)
+    assert marked == 548 and read >= 490 and right >= 425 and claimed - read <= 65, (marked, read, right, claimed)
 
 
 def _words(text: str) -> Counter[str]:

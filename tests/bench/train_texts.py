@@ -55,21 +55,26 @@ def read_lines(name: str) -> list[dict[str, Any]]:
 
 
 def labelled(name: str) -> Iterator[tuple[int, Sentence, int]]:
-    """Yield the sentences of all specs in a file: the spec's number and the index in `LABELS` of what they ask for."""
+    """Yield the sentences of all specs in a file: the spec's number and the index in `LABELS` of what they ask for.
+
+    What stands behind a semicolon in a marked rule is left out: it may be a rule, too, or a reason for the first part.
+    """
     for number, record in enumerate(read_lines(name)):
         for sentence in spec_sentences.spec_sentences(record["spec"]):
-            yield number, sentence, LABELS.index(_asked(sentence.text, record["rules"]))
+            rule = _marked(sentence.text, record["rules"])
+            if rule is None or ";" not in rule["sentence"][: max(rule["sentence"].find(sentence.text), 0)]:
+                yield number, sentence, LABELS.index(rule and rule["direction"])
 
 
-def _asked(text: str, marked: list[dict[str, Any]]) -> Any:
-    """Return the direction of the marked rule that shares most words with `text`."""
-    found: tuple[int, str | None] = (0, None)
+def _marked(text: str, marked: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the marked rule that shares most words with `text`."""
+    found: tuple[int, dict[str, Any] | None] = (0, None)
     words = Counter(re.findall(r"\w+", text.lower()))
     for rule in marked:
         told = Counter(re.findall(r"\w+", rule["sentence"].lower()))
         common = (words & told).total()
         if common >= max(SHARED * min(words.total(), told.total()), min(2, words.total()), 1) and common > found[0]:
-            found = (common, rule["direction"])
+            found = (common, rule)
     return found[1]
 
 
