@@ -45,7 +45,7 @@ teach, which pairs are responsible, and which edits would change it."""
 app = typer.Typer(
     name="agent", cls=HouseGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-models = typer.Typer(help="The embedded model.", no_args_is_help=True)
+models = typer.Typer(help="The default model.", no_args_is_help=True)
 lens = typer.Typer(help="SAEs: train one, or check that one fits.", no_args_is_help=True)
 
 

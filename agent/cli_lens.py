@@ -25,12 +25,12 @@ from premortem.agent.cli_options import (
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="The embedded model.")] = "smollm2",
+    name: Annotated[str, typer.Argument(help="The default model.")] = "smollm2",
     offline: Annotated[bool, typer.Option("--offline", help="Only say where it is; fetch nothing.")] = False,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the embedded model once; after that everything works without a network."""
+    """Fetch the default model once; after that everything works without a network."""
     from premortem.agent.progress import TerminalProgress
     from premortem.interp.models import fetch_model
 
@@ -57,7 +57,7 @@ def train(
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Train an SAE on a model's activations on your text, in sae-lens's format, with a card of its figures."""
+    """Train an SAE on a model's activations on your pairs, in sae-lens's format, with a card of its figures."""
     from premortem.agent.progress import TerminalProgress
     from premortem.interp.lens_train import Recipe, texts_of, train_lenses
     from premortem.interp.models import load_model

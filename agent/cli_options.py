@@ -62,11 +62,19 @@ Map = Annotated[
     list[str] | None, typer.Option("--map", metavar="NAME=COL", help="A column's name, as chosen=better. Repeatable.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines.")]
-Model = Annotated[str | None, typer.Option("--model", help="The model to be trained: smollm2, a folder or a hub id.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="The model to be trained: smollm2 (the default), a folder or a hub id.")
+]
 Sae = Annotated[str | None, typer.Option("--sae", help="Its SAE: a folder, or RELEASE:SAE_ID of sae-lens.")]
 Layer = Annotated[int | None, typer.Option("--layer", min=0, help="Layer that --sae reads, if its files do not say.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
-Forecasters = Annotated[Forecaster | None, typer.Option("--forecaster", help="How an effect is measured.")]
+Forecasters = Annotated[
+    Forecaster | None,
+    typer.Option(
+        "--forecaster",
+        help="How an effect is measured. Default: `calibrated`, which real training bears out best; others to compare.",
+    ),
+]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]
 
 

@@ -58,7 +58,12 @@ def validate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the training and the samples.")] = 0,
     trainings: Annotated[
-        int, typer.Option("--trainings", min=1, help="Trainings with further seeds; the mean is held against.")
+        int,
+        typer.Option(
+            "--trainings",
+            min=1,
+            help="How many trainings, each with its own seed; the forecast is held against their mean.",
+        ),
     ] = 1,
     offline: Offline = False,
     db: Db = None,

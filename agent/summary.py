@@ -209,8 +209,7 @@ def unreliable(reliability: float) -> str:
 
 
 ONE_SIDED = 0.95
-"""Share of pairs told apart from which shifts stayed behind the forecast: at 99% they were 0.3 to 0.4 of it, up to 91%
-0.5 to 1.8."""
+"""Share of pairs told apart from which shifts stayed behind the forecast: at 99% they were 0.5 to 0.7 of it."""
 
 
 def doubts(forecast: Document) -> list[str]:

@@ -20,7 +20,7 @@ from premortem.agent.diff import visible
 from premortem.agent.scatter import SIDE, scatter
 from premortem.agent.summary import groups_learned
 from premortem.agent.validation_document import LEAST_RATE
-from premortem.interp.forecasters import CALIBRATED
+from premortem.interp.forecasters import CALIBRATED, DEFAULT
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
@@ -129,7 +129,9 @@ def forecasters(documents: dict[str, Document], level: str) -> str:
         )
     ceilings = [next(iter(found[run].values()))["ceiling"] if found[run] else None for run in documents]
     counts = [next(iter(found[run].values()))["n_concepts"] if found[run] else None for run in documents]
+    swapped = [found[run].get(DEFAULT, {}).get("null") for run in documents]
     lines.append(["*a perfect forecast*", *map(figure, ceilings), "1.00", "", "", ""])
+    lines.append([f"*`{DEFAULT}`, sides swapped at random, 95%*", *map(figure, swapped), "", "", "", ""])
     lines.append(["*concepts*", *(str(count) if count else "–" for count in counts), "", "", "", ""])
     if level in ("groups", "features"):
         lines += baselines(documents, level, ceilings)
