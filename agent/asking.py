@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
-from premortem.agent.ledger import Inquiry, Ledger
+from premortem.agent.ledger import PROBE, Inquiry, Ledger
 from premortem.agent.llm import strict_schema
 from premortem.interp.errors import LlmError, LlmStopped, LlmUnavailable, LlmUnusable
 from premortem.interp.records import Record
@@ -123,7 +123,7 @@ class Asker:
             answer_schema=None if tools else schema,
             dialect=dialect,
         )
-        return self.ledger.answer(Inquiry(purpose="probe", prompt="", request=request))
+        return self.ledger.answer(Inquiry(purpose=PROBE, prompt="", request=request))
 
     def ask(self, question: Question, answer: type[A], check: Callable[[A], None] = lambda _: None) -> A:
         """Return the answer; raises a leaf of LlmError, LlmUnusable after the last repair."""

@@ -164,7 +164,7 @@ def run(
     if settings.llm and carrier is not None:
         say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
     for clause in read.clauses if settings.llm is None else ():
-        say(f"rule read ({clause.direction}): {excerpt(clause.text, 100)}", "dim")
+        say(f"rule read ({clause.direction}, limit {clause.limit:.3g}): {excerpt(clause.text, 100)}", "dim")
     for bullet in read.unread if settings.llm is None else ():
         say(f"note: no rule was read from “{excerpt(bullet, 80)}”: say what answers should or should not do", "yellow")
     progress = TerminalProgress()

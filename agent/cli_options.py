@@ -53,6 +53,13 @@ def _remember(context: typer.Context, folder: Path) -> Path:
     return folder
 
 
+def _stay_offline(offline: bool) -> bool:
+    """Tell the hub's library before anything imports it: it looks at the variable once."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return offline
+
+
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", help="Folder that holds the runs.", callback=_remember, show_default=True)
 ]
@@ -67,7 +74,7 @@ Model = Annotated[
 ]
 Sae = Annotated[str | None, typer.Option("--sae", help="Its SAE: a folder, or RELEASE:SAE_ID of sae-lens.")]
 Layer = Annotated[int | None, typer.Option("--layer", min=0, help="Layer that --sae reads, if its files do not say.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.", callback=_stay_offline)]
 Forecasters = Annotated[
     Forecaster | None,
     typer.Option(

@@ -35,6 +35,8 @@ class Desk:
 
 
 def _told(item: Any) -> str:
+    if getattr(item, "addressed", ""):
+        return f"Row {item.row} is not shown: its text addresses whoever reads it."
     return "\n".join(
         (
             f"Row {item.row}, prompt: {item.prompt[:EXCERPT]}",

@@ -37,6 +37,7 @@ def build_document(
         "dataset": _dataset(info),
         "lens": {name: getattr(info, name) for name in ("model", "hook", "sae", "fvu", "l0")},
         "spec_problems": list(info.spec_problems),
+        "llm_stopped": info.llm_stopped,
         "clauses": [clause.model_dump(mode="json") for clause in clauses],
         "forecast": _forecast(info, forecasts.get("before")),
         "forecast_after": {

@@ -95,7 +95,8 @@ class Engineer:
         if not all(prompts):
             return tuple(clusters)
         phrases = describe_clusters(self.asker, prompts)
-        told = [c.model_copy(update={"name": phrase}) for c, phrase in zip(shown, phrases, strict=False) if phrase]
+        names = [*phrases, *[""] * (len(shown) - len(phrases))]
+        told = [c.model_copy(update={"name": name}) if name else c for c, name in zip(shown, names, strict=False)]
         return (*told, *clusters[len(told) :])
 
     def _share_of_calls(self, each: int) -> int:

@@ -48,6 +48,8 @@ class RunInfo(Record):
     """See `Dataset.notes`."""
     spec_problems: tuple[str, ...]
     """What in the spec cannot be checked or contradicts itself, as the LLM reads it."""
+    llm_stopped: str
+    """The first reason why the LLM gave no answer to a question though its endpoint was there; empty: none."""
     model: str | None
     """See `LensSummary.model`."""
     hook: str | None

@@ -24,6 +24,8 @@ from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
 from premortem.interp.records import Cost, Record
 
+PROBE = "probe"
+"""Purpose of a request that asks what an endpoint understands."""
 SIDE_BY_SIDE = 4
 """Requests on their way at the same time, at most."""
 
@@ -129,6 +131,7 @@ class Ledger:
                     spent = self.budget.spent(self._store.load_cost(self._run_id), len(on_their_way))
                     if spent:
                         known[request_id] = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
+                        self._note(inquiry, known[request_id])
                     else:
                         on_their_way[pool.submit(self._carrier.send, inquiry.request)] = request_id
                 for future in _next_done(on_their_way):
@@ -141,11 +144,17 @@ class Ledger:
                     except LlmError as error:
                         known[request_id] = error
                         self._store.spend(self._run_id, REFUSED)
+                        self._note(missing[request_id], error)
                     except KeyboardInterrupt as error:
                         fatal = error
                     heard()
         if fatal is not None:
             raise fatal
+
+    def _note(self, inquiry: Inquiry, error: Reply | LlmError) -> None:
+        """Write down the first reason why a question got no answer; a probe may be refused."""
+        if isinstance(error, LlmStopped) and inquiry.purpose != PROBE:
+            self._store.note_llm_stopped(self._run_id, str(error))
 
     def _write(self, inquiry: Inquiry, reply: Reply, remembered: bool) -> None:
         call = LlmCall(
@@ -183,7 +192,9 @@ class Recording:
         self._replies: dict[str, Reply] = {}
         number = 0
         try:
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in (
+                path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            ):  # answers may hold other breaks
                 number += 1
                 call = Recorded.model_validate_json(line)
                 self._replies.setdefault(call.request_id, call.reply)

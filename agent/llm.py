@@ -159,6 +159,8 @@ class Endpoint:
             )
         if status in (401, 403):
             return LlmMisconfigured(f"it refuses the key ({said}); check OPENAI_API_KEY")
+        if status == 402:
+            return LlmMisconfigured(f"it wants to be paid first ({said})")
         if status in (404, 405):
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
         if status in (408, 409, 429) or status >= 500:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from pydantic import Field
 
 from premortem.agent.asking import Asker, Question
+from premortem.agent.redact import REDACTED
 from premortem.interp.errors import LlmError
 from premortem.interp.progress import Progress
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered, load_prompt
 from premortem.tools.author import Invented, NewPairs, Task, Written
 
+LONGEST = 24_000
+"""Characters of an answer whose sentences the LLM is asked to replace, at most; longer ones are left to the lens."""
 GAP = "(this sentence is missing)"
 """Stands for a marked sentence that the LLM is not shown."""
 
@@ -65,12 +68,13 @@ class LlmAuthor:
 
     def write(self, tasks: Sequence[Task]) -> list[Written | None]:
         """Return what the LLM makes of each task; see `Author.write`."""
-        mending = [task for task in tasks if task.kind == "mend"]
+        mending = [task for task in tasks if task.kind == "mend" and len(task.answer) <= LONGEST]
         whole = [task for task in tasks if task.kind != "mend"]
-        with self._progress.stage(f"{self.name} is writing", len(tasks)) as stage:
-            mended = iter(self._mend(mending, stage.advance))
-            written = iter(self._whole(whole, stage.advance))
-        return [next(mended) if task.kind == "mend" else next(written) for task in tasks]
+        with self._progress.stage(f"{self.name} is writing", len(mending) + len(whole)) as stage:
+            mended = self._mend(mending, stage.advance)
+            written = self._whole(whole, stage.advance)
+        found = {id(task): text for task, text in zip([*mending, *whole], [*mended, *written], strict=True)}
+        return [found.get(id(task)) for task in tasks]
 
     def invent(self, wanted: Sequence[NewPairs]) -> list[Invented]:
         """Return the pairs that the LLM invents; see `Author.invent`."""
@@ -84,7 +88,8 @@ class LlmAuthor:
         with self._progress.stage(f"{self.name} is writing", len(asked)) as stage:
             questions = [Question.of("synthesise", rendered) for rendered in asked]
             found = self._asker.ask_all(questions, InventedPairs, heard=stage.advance)
-        return [pair for answer in found if not isinstance(answer, LlmError) for pair in answer.pairs]
+        pairs = [pair for answer in found if not isinstance(answer, LlmError) for pair in answer.pairs]
+        return [pair for pair in pairs if REDACTED not in pair.model_dump_json()]
 
     def _mend(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
         questions = [Question.of("rewrite", _mending(task)) for task in tasks]
@@ -95,7 +100,10 @@ class LlmAuthor:
     def _whole(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
         questions = [Question.of("rewrite", _anew(task)) for task in tasks]
         found = self._asker.ask_all(questions, WholeText, heard=heard)
-        return [None if isinstance(answer, LlmError) else Written(text=answer.text) for answer in found]
+        return [
+            None if isinstance(answer, LlmError) or REDACTED in answer.text else Written(text=answer.text)
+            for answer in found
+        ]
 
 
 def _mending(task: Task) -> Rendered:
@@ -126,4 +134,5 @@ def _about_marked(task: Task) -> Callable[[Mended], None]:
 
 
 def _sentences(answer: Mended) -> Written:
-    return Written(sentences={each.sentence - 1: " ".join(each.text.split()) for each in answer.replacements})
+    kept = [each for each in answer.replacements if REDACTED not in each.text]
+    return Written(sentences={each.sentence - 1: " ".join(each.text.split()) for each in kept})

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, create_model
 
 from premortem.agent.asking import Asker, Question
-from premortem.agent.planner import Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
+from premortem.agent.planner import MOST_NEW, Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
 from premortem.interp.errors import LlmStopped, LlmUnusable, ToolError
 from premortem.interp.records import EditKind, Record
 from premortem.prompts.rendering import load_prompt
@@ -77,7 +77,7 @@ class LlmPlanner:
         if name == "give_up":
             return Stop(outcome="unfixed", reason=f"{self.asker.model} gave up: {advice or 'it gave no reason'}")
         if isinstance(fallback, Synthesise):
-            return Synthesise(count=max(1, min(arguments.count, 2 * fallback.count)), advice=advice)
+            return Synthesise(count=max(1, min(arguments.count, 2 * fallback.count, MOST_NEW)), advice=advice)
         return Propose(kinds=tuple(dict.fromkeys(arguments.kinds)), advice=advice)
 
 

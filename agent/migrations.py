@@ -299,6 +299,12 @@ def m006_told_apart(db: Database) -> None:
     db.execute("ALTER TABLE forecasts ADD COLUMN told_apart REAL")
 
 
+@MIGRATIONS()
+def m007_llm_stopped(db: Database) -> None:
+    """Keep why the LLM was asked in vain."""
+    db.execute("ALTER TABLE runs ADD COLUMN llm_stopped TEXT NOT NULL DEFAULT ''")
+
+
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
     """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
     rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))

@@ -137,7 +137,7 @@ class Nodes:
         found = self.store.load_findings(self.run_id)
         for finding in found:
             if finding.kind == "injection":
-                reason = "its text is shown to no LLM and is not rewritten"
+                reason = "its text is shown to no LLM; read the rows yourself"
                 self.store.save_outcome(self.run_id, finding.finding_id, Outcome(kind="reported", reason=reason))
         findings = sorted(_traceable(found), key=lambda finding: KIND_ORDER.index(finding.kind))
         for finding in findings[self.max_findings :]:
@@ -273,7 +273,10 @@ class Nodes:
         new = self._new_edits(edits, state)
         if edits and not new and not self._rows_left(state, len(state["kept"])):
             return [], f"edits may touch {self.max_touched:.0%} of the pairs at most, and they do"
-        return new, "" if new else "every edit that could be proposed has been refused"
+        none = (
+            "every edit that could be proposed has been refused" if edits else "no edit could be proposed for its rows"
+        )
+        return new, "" if new else none
 
     def _ask_for_edits(self, action: Propose | Synthesise, state: RunState) -> Sequence[Edit]:
         finding_id = state["turn"][0]

@@ -138,8 +138,6 @@ def _keep(part: Path, folder: Path) -> Path | None:
 def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
     if settings.model == DEFAULT_MODEL:
         fetch_model(offline=settings.offline, progress=progress)
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
     return resolve_model(settings.model)
 
 

@@ -16,6 +16,9 @@ from typing import Literal, Protocol
 from premortem.agent.journal import OutcomeKind
 from premortem.interp.records import Clause, Cluster, Edit, EditKind, Finding, Record, Verdict
 
+MOST_NEW = 2000
+"""New pairs that `synthesise_pairs` may be asked for at a time."""
+
 
 class Case(Record):
     """What a planner knows when it chooses."""
@@ -115,4 +118,4 @@ class BuiltinPlanner:
         limit = min(case.clause.limit if case.clause else 0.0, 0.9)
         needed = case.n_pairs * max(limit - case.finding.effect, 0.0) / (1.0 - limit)
         most = max(1, math.floor(case.n_pairs * self.max_new_share))
-        return min(most, max(4, math.ceil(needed)) * 2**case.attempt)
+        return min(most, MOST_NEW, max(4, math.ceil(needed)) * 2**case.attempt)

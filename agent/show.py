@@ -75,7 +75,8 @@ def findings_table(views: Sequence[FindingView]) -> Table:
         numeric = name not in ("finding", "rule or concept", "outcome")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "rule or concept")
     for view in views:
-        after = next((edit["verdict"]["effect_after"] for edit in view.edits if edit.get("verdict")), None)
+        judged = sorted((edit["verdict"] for edit in view.edits if edit.get("verdict")), key=lambda v: not v["passed"])
+        after = judged[0]["effect_after"] if judged else None
         table.add_row(
             Text(view.kind, style=_KIND_STYLE.get(view.kind, "")),
             safe(view.label, 60),
@@ -115,14 +116,18 @@ def _spec_problems(document: Document) -> RenderableType:
 
 def _llm_line(document: Document) -> Text:
     """Return what the LLM did and cost; nothing where none took part."""
-    cost = document["cost"]
+    cost, stopped = document["cost"], str(document.get("llm_stopped") or "")
+    why = (
+        Text(f"The LLM did not take part to the end: {excerpt(stopped, 300)}.", style="yellow") if stopped else Text("")
+    )
     if not cost.get("llm_calls"):
-        return Text("", end="")
+        return why if stopped else Text("", end="")
     written = [edit for edit in document["edits"] if edit.get("author", "built-in") != "built-in"]
     passed = sum(bool(edit["verdict"] and edit["verdict"]["passed"]) for edit in written)
     price = f", {cost['llm_usd']:.2f} US dollars" if cost.get("llm_usd") else ""
     told = f"The LLM wrote {len(written)} of the edits, {passed} of them passed; "
-    return Text(f"{told}{cost['llm_calls']} calls, {cost['llm_tokens']:,} tokens{price}.", style="dim")
+    line = Text(f"{told}{cost['llm_calls']} calls, {cost['llm_tokens']:,} tokens{price}.", style="dim")
+    return Text("\n").join([line, why]) if stopped else line
 
 
 def next_commands(document: Document, views: Sequence[FindingView]) -> RenderableType:

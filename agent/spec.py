@@ -11,16 +11,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules, spec_sentences
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
-PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)", re.IGNORECASE)
+_PERCENT = r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)"
+LIMIT = re.compile(
+    r"\b(?:at (?:the )?most|up to|(?:no|not) more than|fewer than|less than|under|below|max(?:imum)?\.?|within|only)"
+    rf" (?:of )?(?:in |about |some )*{_PERCENT}|{_PERCENT} of (?:the |all |its |our |your )*"
+    r"(?:answers?|repl(?:y|ies)|responses?|messages|conversations|chats|cases|outputs?|pairs)\b",
+    re.IGNORECASE,
+)
+"""A share of answers that a rule tolerates; any other percentage is what the rule is about."""
 QUOTED = re.compile(r"[\"“]([^\"“”]{2,120})[\"”]|`([^`]{2,120})`")
 WORD = re.compile(r"[a-z][a-z'’-]{2,}")
 COMMON = frozenset(
@@ -61,9 +68,9 @@ class FrontMatter(BaseModel):
     """The SAE of the lens that judges the edits."""
     llm: str | None = None
     """The LLM that plans and rewrites."""
-    limit: float | None = None
+    limit: float | None = Field(None, ge=0, le=1)
     """Limit of the clauses that name none, as a share from 0 to 1."""
-    limits: dict[str, float] = {}
+    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """Limits by a word or phrase of the clause."""
     detectors: dict[str, str] = {}
     """Regular expressions by a word or phrase of the clause they belong to."""
@@ -189,9 +196,9 @@ def _limit(rule: str, front: FrontMatter) -> float:
     named = _named_limit(rule, front)
     if named is not None:
         return named
-    percent = PERCENT.search(rule)
-    if percent:
-        return float(percent[1]) / 100
+    share = LIMIT.search(QUOTED.sub(" ", rule))
+    if share:
+        return min(float(share[1] or share[2]) / 100, 1.0)
     return DEFAULT_LIMIT if front.limit is None else front.limit
 
 

@@ -105,6 +105,12 @@ class Store:
         """Note what in the spec cannot be checked."""
         self._update_run(run_id, spec_problems=to_json(list(problems)))
 
+    def note_llm_stopped(self, run_id: str, reason: str) -> None:
+        """Note why the LLM was asked in vain; the first reason stays."""
+        with self.database.write():
+            sql = "UPDATE runs SET llm_stopped = ? WHERE run_id = ? AND llm_stopped = ''"
+            self.database.db.execute(sql, [reason, run_id])
+
     def has_run(self, run_id: str) -> bool:
         """Whether the run exists."""
         return bool(self.database.read("SELECT 1 FROM runs WHERE run_id = ?", [run_id]))

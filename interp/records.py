@@ -81,7 +81,8 @@ class Pair(Record):
         content = self.chosen if side == "chosen" else self.rejected
         if isinstance(content, str):
             return self.model_copy(update={side: text})
-        return self.model_copy(update={side: (*content[:-1], {**content[-1], "content": text})})
+        said: Any = [{"type": "text", "text": text}] if isinstance(content[-1].get("content"), list) else text
+        return self.model_copy(update={side: (*content[:-1], {**content[-1], "content": said})})
 
     def swapped(self) -> Pair:
         """Return a copy with the sides exchanged."""

@@ -36,6 +36,8 @@ class PairExcerpt(Record):
     """The side that `spans` belong to."""
     spans: tuple[Span, ...] = ()
     """Where the finding's concept fires on that side."""
+    addressed: str = ""
+    """Why no LLM is shown it: its text addresses whoever reads it; empty: it is ordinary text."""
 
 
 def read_pairs(bench: Workbench, args: ReadArgs) -> tuple[PairExcerpt, ...]:
@@ -53,4 +55,5 @@ def _excerpt(bench: Workbench, row: int, finding_id: str | None) -> PairExcerpt:
         rejected=pair.text("rejected")[:EXCERPT],
         side=side,
         spans=tuple(span for span in spans if span.end <= EXCERPT),
+        addressed=bench.addressed(pair),
     )

@@ -65,7 +65,9 @@ def score_rule(bench: Workbench, args: ScoreArgs) -> RuleScore:
     scores = rule_scores(bench, clause.text, [*inside, *outside])
     truth = np.arange(len(scores)) < len(inside)
     known = ~np.isnan(scores)
-    auroc = float(roc_auc_score(truth[known], scores[known])) if 0 < truth[known].sum() < known.sum() else 0.5
+    if not 0 < truth[known].sum() < known.sum():
+        raise ToolError("in too many of these pairs one response is empty, so there is nothing to compare")
+    auroc = float(roc_auc_score(truth[known], scores[known]))
     told = auroc if finding.effect * (-1.0 if clause.direction == "avoid" else 1.0) >= 0 else 1.0 - auroc
     return RuleScore(
         rule=clause.text,
