@@ -192,9 +192,8 @@ class Recording:
         self._replies: dict[str, Reply] = {}
         number = 0
         try:
-            for line in (
-                path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            ):  # answers may hold other breaks
+            text = path.read_text(encoding="utf-8").removesuffix("\n")
+            for line in text.split("\n") if text else ():  # an answer may hold other line breaks
                 number += 1
                 call = Recorded.model_validate_json(line)
                 self._replies.setdefault(call.request_id, call.reply)

@@ -160,16 +160,16 @@ def validate(
         }
         fine = _forecasts(finer, bench, likelihood, training.seed)
         report = forecast_concepts(bench, ForecastArgs())
-    distinct = {pair.prompt_text(): pair.prompt for pair in split.held_out}
+    distinct = {pair.prompt_key: pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
-    asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
+    asked = (Asked.of([pair.prompt for pair in distinct.values()], per_prompt), elsewhere_asked)
     start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
     probe = Probe(split.held_out, asked, start[0], tokens)
     each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
     trained = [train_dpo(settings.model, split.train, cache_home() / "trained", one, progress) for one in each_training]
     replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
     aside, elsewhere = (Answers(each, start[i], [one.answers[i] for one in replicates]) for i, each in enumerate(asked))
-    topics = shared_topics([pair.prompt_text() for pair in bench.readable], list(distinct))
+    topics = shared_topics(*(_prompts(some) for some in (bench.readable, split.held_out)))
     features = _measured("features", kinds["features"], bench, aside)
     within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
     measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
@@ -291,6 +291,11 @@ def _measured(
         for name, values in forecasts.values.items()
     }
     return Measured(level, outcome, predicted, {} if topics else forecasts.baselines)
+
+
+def _prompts(pairs: Sequence[Pair]) -> list[str]:
+    """Return the text of each distinct prompt, in order of appearance."""
+    return list({pair.prompt_key: pair.prompt_text() for pair in pairs}.values())
 
 
 def _elsewhere(example: Pair) -> list[Any]:

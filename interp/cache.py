@@ -16,6 +16,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,8 +184,9 @@ class PooledStore:
         """Remove scratch files that an interrupted write left an hour ago or more."""
         assert self._folder is not None
         for path in self._folder.glob(".*.tmp"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its writer has just finished
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
 
     def _merge_small(self) -> None:
         """Write small shards as one; whoever is killed in between leaves responses kept twice, which does no harm."""

@@ -2,9 +2,9 @@
 
 The unit is a share, of responses where a concept fires or of tokens, chosen minus rejected. Pairs that share a prompt
 are not independent, so intervals and tests treat the prompt as the unit (cluster-robust standard errors; Liang and
-Zeger 1986). The verdict is `cannot_tell` unless three independent objections fail: chance (Benjamini-Hochberg over all
-that was looked at), instability (both halves of the prompts agree in sign) and length (the effect survives at equal
-length).
+Zeger 1986), with Student's t for one prompt less than there are. The verdict is `cannot_tell` unless three independent
+objections fail: chance (Benjamini-Hochberg over all that was looked at), instability (both halves of the prompts agree
+in sign) and length (the effect survives at equal length).
 """
 
 from __future__ import annotations
@@ -56,13 +56,18 @@ def measure(
     error = _prompt_error(values - effect, groups)
     # a concept that never varies still has the resolution of one pair
     error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
-    z = effect / np.maximum(error, 1e-12)
-    towards, away = Z90 * np.hypot(error, np.broadcast_to(model_error, (2, len(error))))
+    z, freedom = effect / np.maximum(error, 1e-12), int(groups.max()) if n else 0
+    if not freedom:  # one prompt: nothing says how much another would differ
+        p, towards, away = np.ones_like(z), np.full_like(z, np.inf), np.full_like(z, np.inf)
+    else:
+        p = 2 * stats.t.sf(np.abs(z), freedom)
+        half = stats.t.ppf(0.95, freedom)
+        towards, away = half * np.hypot(error, np.broadcast_to(model_error, (2, len(error))))
     return EffectTable(
         effect=effect,
         low=np.maximum(effect - np.where(effect > 0, towards, away), -1.0),
         high=np.minimum(effect + np.where(effect > 0, away, towards), 1.0),
-        p=2 * stats.norm.sf(np.abs(z)),
+        p=p,
         split_half=_split_half(values, groups),
         length_controlled=_at_equal_length(values, length_difference),
     )

@@ -40,6 +40,7 @@ BATCH_TOKENS = 1024
 COMMIT_BATCHES = 8
 """Batches between two writes: what a kill can cost."""
 
+DAMAGED = "the cache of encoded responses was damaged three times in a row: check the disk it is on."
 REMEMBERED = 512
 """Responses whose token activations stay in memory, for one trace asks again where another asked before."""
 
@@ -127,7 +128,7 @@ class Reader:
                 return {lens_id: self._gather(lens_id, rows, keys) for lens_id in wanted}
             except DamagedShardError:
                 continue
-        raise LensError("the cache of encoded responses was damaged three times in a row: check the disk it is on.")
+        raise LensError(DAMAGED)
 
     def encode_texts(self, texts: Sequence[tuple[Content, str]], progress: Progress | None = None) -> dict[str, Pooled]:
         """Return each response, read after its prompt, through each lens: for texts that belong to no pair."""
@@ -154,8 +155,12 @@ class Reader:
     def _closing(self, conversational: bool) -> int:
         if conversational not in self._ends:
             prompt: Content = ({"role": "user", "content": "?"},) if conversational else "?"
-            read = tokenize(_lone_pair(prompt, ""), self.model.tokenizer, self._max_length)
-            self._ends[conversational] = len(read.chosen) if read else 0
+            said = (_lone_pair(prompt, text) for text in ("apple", "47"))
+            read = (tokenize(pair, self.model.tokenizer, self._max_length) for pair in said)
+            one, other = (each.chosen[::-1] if each else [] for each in read)
+            self._ends[conversational] = next(
+                (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0
+            )
         return self._ends[conversational]
 
     def token_activations(self, pair: Pair, side: Side, lens_id: str, features: Sequence[int]) -> TokenActs:
@@ -181,7 +186,12 @@ class Reader:
 
     def fit_on(self, lens_id: str, pairs: Sequence[Pair]) -> Fit:
         """Return how well a lens reconstructs `pairs`, which have been encoded."""
-        return self._fit(lens_id, [self._known[_pair_name(pair)] for pair in pairs])
+        for _ in range(3):
+            try:
+                return self._fit(lens_id, [self._known[_pair_name(pair)] for pair in pairs])
+            except DamagedShardError:  # another process has merged it, or it has to be encoded again
+                self.encode(pairs, only=lens_id)
+        raise LensError(DAMAGED)
 
     def _fit(self, lens_id: str, keys: Sequence[Keys]) -> Fit:
         sums = self._stores[lens_id].fit([key for both in keys for key in both])

@@ -190,6 +190,8 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     cut = shared
     while cut and not chosen[cut - 1].isspace():
         cut -= 1
+    if not cut and shared and not chosen[shared - 1].isascii():  # a language that needs no spaces
+        cut = shared
     if not chosen[:cut].strip():
         raise _no_prompt(columns)
     return chosen[:cut], chosen[cut:], rejected[cut:]

@@ -90,7 +90,10 @@ def check_lens(
     n_tokens = int(encoded.chosen.n_tokens.sum() + encoded.rejected.n_tokens.sum())
     if not n_tokens:
         raise NoPairs("no pair has a response token to check the lens on.")
-    requests = _requests(pairs[:_SPLICED], reader.model)
+    some = (_requests(pairs[i : i + _SPLICED], reader.model) for i in range(0, len(pairs), _SPLICED))
+    requests = next(filter(None, some), None)
+    if requests is None:
+        raise NoPairs("no pair is short enough to check the lens on.")
     fires = np.asarray((encoded.chosen.max + encoded.rejected.max).sum(axis=0)).ravel() > 0
     whole = whole or load_model(reader.model.ref, trunk=reader.model)
     fvu, l0 = reader.fit_on(lens.lens_id, pairs)

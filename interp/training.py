@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from premortem.interp.errors import ModelError, NoPairs
+from premortem.interp.errors import DataError, ModelError, NoPairs
 from premortem.interp.models import cache_home, load_model, quiet, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.records import Pair, Record, content_id
@@ -101,10 +102,14 @@ def train_dpo(
     rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
     name = content_id(resolve_model(model_ref).digest, settings.model_dump(), versions, rows)
     target, work = folder / name, folder / f"{name}.partial"
-    if not (target / "trained.json").exists():
-        _train(model_ref, pairs, work, settings, versions, progress or NullProgress())
-        os.replace(work / "model", target)
-        shutil.rmtree(work, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):
+        if not (target / "trained.json").exists():
+            for torn in set(work.glob("checkpoint-*")) - {state.parent for state in work.glob("*/trainer_state.json")}:
+                shutil.rmtree(torn)
+            _train(model_ref, pairs, work, settings, versions, progress or NullProgress())
+            os.replace(work / "model", target)
+            shutil.rmtree(work, ignore_errors=True)
     return Trained.model_validate_json((target / "trained.json").read_text("utf-8")).model_copy(
         update={"folder": target}
     )
@@ -244,11 +249,14 @@ def _dataset(pairs: Sequence[Pair], reference: NDArray[np.float64]) -> Any:
     """Return the pairs as TRL reads them, with the reference log-probabilities (n_pairs, 2) that it asks for."""
     import datasets
 
+    if len({(isinstance(pair.prompt, str), bool(pair.template_kwargs)) for pair in pairs}) > 1:
+        raise DataError("training needs pairs of one form; some are strings or bring template options, others not")
+    with_tools = any(pair.tools for pair in pairs)
     rows = []
     for pair, (chosen, rejected) in zip(pairs, reference, strict=True):
         row: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
         row |= {"ref_chosen_logps": float(chosen), "ref_rejected_logps": float(rejected)}
-        row |= {"tools": json.dumps(pair.tools)} if pair.tools else {}
+        row |= {"tools": json.dumps(pair.tools) if pair.tools else None} if with_tools else {}
         row |= {"chat_template_kwargs": pair.template_kwargs} if pair.template_kwargs else {}
         rows.append(row)
     return datasets.Dataset.from_list(rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ Floats = NDArray[np.float64]
 
 HELD_OUT = 0.2
 """Share of the prompts that are put aside."""
+ENOUGH_TEXTS = 50
+"""Distinct last messages from which on prompts that end in the same one stay on one side, whatever stands before."""
 MOST_HELD_OUT = 120
 """Prompts put aside, at most."""
 LEAST_KL = 0.01
@@ -77,13 +80,15 @@ def split_by_prompt(pairs: Sequence[Pair], seed: int = 0) -> Split:
 
     Raises NoPairs where that leaves fewer than LEAST_PROMPTS prompts on either side.
     """
-    prompts = {pair.prompt_text() for pair in pairs}
+    texts = {pair.prompt_text() for pair in pairs}
+    key = Pair.prompt_text if len(texts) >= ENOUGH_TEXTS else attrgetter("prompt_key")
+    prompts = {key(pair) for pair in pairs}
     ordered = sorted(prompts, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest())
     aside = set(ordered[: min(MOST_HELD_OUT, round(HELD_OUT * len(ordered)))])
     if min(len(aside), len(prompts) - len(aside)) < LEAST_PROMPTS:
         raise NoPairs(f"validation puts aside a fifth of the prompts; {len(prompts)} different ones are too few.")
-    inside = tuple(pair for pair in pairs if pair.prompt_text() not in aside)
-    return Split(inside, tuple(pair for pair in pairs if pair.prompt_text() in aside))
+    inside = tuple(pair for pair in pairs if key(pair) not in aside)
+    return Split(inside, tuple(pair for pair in pairs if key(pair) in aside))
 
 
 def movement(
@@ -114,12 +119,11 @@ def mean_movement(movements: Sequence[Movement]) -> Movement:
 
 
 def shared_topics(trained_on: Sequence[str], aside: Sequence[str]) -> SharedTopics:
-    """Group the prompts of the pairs `trained_on`, as they come, and the distinct ones put `aside`, together.
+    """Group the distinct prompts `trained_on` and those put `aside`, each in order of appearance, together.
 
     Only topics with MIN_PAIRS prompts in all and LEAST_PROMPTS on either side are kept; there may be none.
     """
-    inside = list(dict.fromkeys(trained_on))
-    prompts = [*inside, *aside]
+    inside, prompts = list(trained_on), [*trained_on, *aside]
     found = group_prompts(prompts, range(len(prompts)))
     members = [np.isin(np.arange(len(prompts)), topic.rows) for topic in found]
     apart = [(member[: len(inside)], member[len(inside) :]) for member in members]

@@ -125,9 +125,9 @@ def test_a_run_begins_by_telling_how_it_understood_the_spec(agent: Agent, bench:
     (tmp_path / "rules.md").write_text("".join(f"- {bullet}\n" for bullet in bullets))
     result = agent("run", "--spec", "rules.md", "--data", "pairs.jsonl")
     assert result.stderr.splitlines()[:4] == [
-        "rule read (avoid): Never swear.",
-        "rule read (keep): Keep declining requests to cheat.",
-        "rule read (encourage): Every answer names its source.",
+        "rule read (avoid, limit 0.01): Never swear.",
+        "rule read (keep, limit 0.01): Keep declining requests to cheat.",
+        "rule read (encourage, limit 0.01): Every answer names its source.",
         "note: no rule was read from “We are a small team in Leeds.”: say what answers should or should not do",
     ]
 

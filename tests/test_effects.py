@@ -109,3 +109,15 @@ def test_what_a_topic_learns_comes_mostly_from_all_pairs_where_real_runs_have_sh
         assert (every.effect == values.mean(0)).all()
     none = measure_inside(values[:, :0], np.arange(60), lengths, inside, model_error=stray, shared=shared[:0])
     assert none.effect.shape == (0,)
+
+
+def test_few_prompts_do_not_make_chance_certain() -> None:
+    rng = np.random.default_rng(0)
+    for prompts, least in ((1, 1.0), (3, 0.8), (10, 0.8)):
+        groups = np.arange(200) % prompts
+        shared = rng.normal(0.0, 0.2, size=(prompts, 400))  # what a prompt does to all its pairs, and nothing else
+        found = measure(shared[groups], groups, np.zeros(200))
+        inside = (found.low <= 0) & (found.high >= 0)
+        assert inside.mean() >= least, f"{prompts} prompts: 90% intervals hold zero"
+    one = measure(np.ones((50, 1)), np.zeros(50, dtype=np.int64), np.zeros(50))
+    assert (one.low[0], one.high[0], one.p[0]) == (-1.0, 1.0, 1.0)

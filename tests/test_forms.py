@@ -71,6 +71,23 @@ def test_implicit_text_is_cut_at_the_start_of_a_word() -> None:
     assert (pair.prompt, pair.chosen, pair.rejected) == ("Q: sky? A: It is ", "blue.", "black.")
 
 
+def test_implicit_text_in_a_language_without_spaces_is_cut_where_it_parts() -> None:
+    pair = read_row({"chosen": "问题：天空？回答：蓝色。", "rejected": "问题：天空？回答：绿色。"}, 0)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("问题：天空？回答：", "蓝色。", "绿色。")
+
+
+def test_prompts_are_told_apart_by_all_that_stands_in_them() -> None:
+    ask = {"role": "user", "content": "Summarise it."}
+    sides = {
+        side: [{"role": "assistant", "content": [{"type": "text", "text": side}]}] for side in ("chosen", "rejected")
+    }
+    one, other = (
+        read_row({"prompt": [{"role": "system", "content": text}, ask], **sides}, 0) for text in ("First.", "Second.")
+    )
+    assert one.prompt_text() == other.prompt_text() and one.prompt_key != other.prompt_key
+    assert one.with_text("chosen", "new").chosen[0]["content"] == [{"type": "text", "text": "new"}]  # type: ignore[index]
+
+
 def test_identical_implicit_texts_keep_a_response_on_both_sides() -> None:
     pair = read_row({"chosen": "Q: sky? Blue", "rejected": "Q: sky? Blue"}, 0)
     assert (pair.prompt, pair.chosen, pair.rejected) == ("Q: sky? ", "Blue", "Blue")

@@ -173,6 +173,7 @@ def test_seconds_cover_all_tries() -> None:
     [
         (400, LlmStopped, "refuses the request"),
         (401, LlmMisconfigured, "check OPENAI_API_KEY"),
+        (402, LlmMisconfigured, "paid first"),
         (403, LlmMisconfigured, "check OPENAI_API_KEY"),
         (404, LlmMisconfigured, "check OPENAI_BASE_URL and --llm"),
         (405, LlmMisconfigured, "check OPENAI_BASE_URL and --llm"),

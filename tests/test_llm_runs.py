@@ -242,6 +242,7 @@ def test_a_run_survives_an_endpoint_that_misbehaves(what: str, first: int, store
         assert go(store, endpoint(good)) == run_id
         assert bool(good.requests) == (error is not None)
     assert (store.run(run_id).status, store.run(run_id).error) == ("done", "")
+    assert ("refuses the request" in store.run(run_id).llm_stopped) == (what in ("400", "413"))
     assert len(store.load_outcomes(run_id)) == len(store.load_findings(run_id)) == 3
     never_on_disk(tmp_path)
 

@@ -55,6 +55,22 @@ def test_scope_limit_examples_and_words_are_read() -> None:
     assert scoped.limit == DEFAULT_LIMIT
 
 
+@pytest.mark.parametrize(
+    ("rule", "limit"),
+    [
+        ("Never claim to be 100% certain.", DEFAULT_LIMIT),
+        ('Avoid the phrase "at most 100% guaranteed".', DEFAULT_LIMIT),
+        ("Do not promise 20% discounts.", DEFAULT_LIMIT),
+        ("Do not apologise in more than 2.5 percent of the replies.", 0.025),
+        ("Lists are to be avoided, at most 5% may have one.", 0.05),
+        ("No emoji, except in up to 10 per cent.", 0.1),
+    ],
+)
+def test_a_percentage_is_a_limit_only_where_the_rule_says_so(rule: str, limit: float) -> None:
+    (clause,) = parse_spec(rule).clauses
+    assert clause.limit == limit
+
+
 def test_front_matter_sets_data_limits_and_detectors() -> None:
     text = "---\ndata: pairs.jsonl\nlimits: {links: 0.1}\ndetectors: {links: 'https?://'}\n---\nNever invent links.\n"
     spec = parse_spec(text)
@@ -66,6 +82,7 @@ def test_front_matter_sets_data_limits_and_detectors() -> None:
     ("text", "message"),
     [
         ("---\ncolour: red\n---\nNever swear.", "colour"),
+        ("---\nlimit: 5\n---\nNever swear.", "limit"),
         ("---\n[: \n---\nNever swear.", "YAML"),
         ("---\ndetectors: {swear: '('}\n---\nNever swear.", "regular expression"),
         ("Hello there, this is a text.", "no rule found"),

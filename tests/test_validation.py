@@ -138,7 +138,7 @@ def test_topics_are_told_where_both_parts_of_the_split_have_prompts_on_them() ->
     subjects = ("bread ovens with flour", "trains and rails", "otters along rivers", "chairs or tables")
     inside = [f"Tell me {n} things of {what}" for what in subjects for n in range(12)]
     aside = [f"Say {n} things of {what}" for what in subjects for n in range(5)]
-    found = shared_topics([*inside, *inside], aside)
+    found = shared_topics(inside, aside)
     assert len(found.names) == len(found.inside) == len(found.aside) > 1
     assert found.inside.shape[1] == len(inside)
     assert found.aside.shape[1] == len(aside)

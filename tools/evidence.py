@@ -15,7 +15,7 @@ import numpy as np
 from premortem.interp.matching import Evidence, stem
 from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.readout import Bag, bag_of
-from premortem.interp.records import Clause
+from premortem.interp.records import Clause, Content
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
 
@@ -80,5 +80,7 @@ def spoken_library(bench: Workbench) -> Bag:
 
 
 def _spoken(bench: Workbench, texts: Sequence[str]) -> Bag:
-    asked = ({"role": "user", "content": "Give an example."},)
+    words = "Give an example."
+    templated = bench.reader.model.tokenizer.chat_template is not None
+    asked: Content = ({"role": "user", "content": words},) if templated else f"{words}\n\n"
     return bag_of(bench.reader.encode_texts([(asked, text) for text in texts])[bench.main.lens_id])
