@@ -15,7 +15,7 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,9 @@ FORMAT = "3"
 
 MANY_SMALL = 64
 """From so many small shards on, opening the folder merges them."""
+
+TOGETHER = 1024
+"""Responses in a merged shard, about: one is read and checked as a whole."""
 
 _SMALL = 256
 _STALE_SECONDS = 3600
@@ -189,7 +192,7 @@ class PooledStore:
                     path.unlink()
 
     def _merge_small(self) -> None:
-        """Write small shards as one; whoever is killed in between leaves responses kept twice, which does no harm."""
+        """Write small shards together; whoever is killed in between leaves responses kept twice, which does no harm."""
         assert self._folder is not None
         sizes: dict[str, int] = {}
         for name, _ in self._place.values():
@@ -198,15 +201,28 @@ class PooledStore:
         if len(small) < MANY_SMALL:
             return
         with filelock.FileLock(self._folder / ".merge.lock"):
-            try:
-                shards = [self._read(name) for name in small]
-            except DamagedShardError:  # merged by another process, or damaged: the next opening tries again
-                return
-            fit = FitRows.joined([shard.fit for shard in shards])
-            keys = [key for shard in shards for key in shard.keys]
-            self.add(keys, concatenate([shard.pooled for shard in shards], self._d_sae), fit)
-            for name in small:
-                (self._folder / f"{name}.safetensors").unlink(missing_ok=True)
+            for portion in _portions(small, sizes):
+                try:
+                    shards = [self._read(name) for name in portion]
+                except DamagedShardError:  # merged by another process, or damaged: the next opening tries again
+                    return
+                fit = FitRows.joined([shard.fit for shard in shards])
+                keys = [key for shard in shards for key in shard.keys]
+                self.add(keys, concatenate([shard.pooled for shard in shards], self._d_sae), fit)
+                for name in portion:
+                    (self._folder / f"{name}.safetensors").unlink(missing_ok=True)
+
+
+def _portions(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yield `names` in portions of TOGETHER responses or a little more; a single name is left as it is."""
+    portion: list[str] = []
+    for name in names:
+        portion.append(name)
+        if sum(sizes[each] for each in portion) >= TOGETHER:
+            yield portion
+            portion = []
+    if len(portion) > 1:
+        yield portion
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -151,6 +151,13 @@ def test_many_small_shards_become_one(tmp_path: Path) -> None:
     assert_same(kept.gather(keys), all_rows)
 
 
+def test_many_small_shards_do_not_become_one_without_bound() -> None:
+    sizes = {f"{n:03d}": 100 for n in range(64)}
+    portions = list(cache._portions(sorted(sizes), sizes))
+    assert [name for portion in portions for name in portion] == sorted(sizes)
+    assert all(cache.TOGETHER <= 100 * len(portion) <= cache.TOGETHER + 100 for portion in portions[:-1])
+
+
 def test_a_reader_whose_shards_were_merged_away_finds_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
