@@ -105,8 +105,9 @@ class StartModel:
     def __init__(self, loaded: LoadedModel, seed: int = 0, cache_dir: Path | None = None) -> None:
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer
-        usual = loaded.dtype == torch.float32 and loaded.device.type == "cpu"
-        self.digest = loaded.digest if usual else f"{loaded.digest} {loaded.dtype} {loaded.device.type}"
+        held = next(self.model.parameters())
+        usual = held.dtype == torch.float32 and held.device.type == "cpu"
+        self.digest = loaded.digest if usual else f"{loaded.digest} {held.dtype} {held.device.type}"
         """What identifies the answers: the weights, and how they are held where that is not float32 on a CPU."""
         self.seed = seed
         self.tokens_used = 0
