@@ -21,10 +21,14 @@ from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
 _PERCENT = r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)"
+_OF_ANSWERS = (
+    r" of (?:the |all |its |our |your )*"
+    r"(?:answers?|repl(?:y|ies)|responses?|messages|conversations|chats|cases|outputs?|pairs)\b"
+)
 LIMIT = re.compile(
-    r"\b(?:at (?:the )?most|up to|(?:no|not) more than|fewer than|less than|under|below|max(?:imum)?\.?|within|only)"
-    rf" (?:of )?(?:in |about |some )*{_PERCENT}|{_PERCENT} of (?:the |all |its |our |your )*"
-    r"(?:answers?|repl(?:y|ies)|responses?|messages|conversations|chats|cases|outputs?|pairs)\b",
+    r"\b(?:at (?:the )?most|up to|(?:no|not) more than|fewer than|less than|under|below|max(?:imum)?\.?|within)"
+    rf" (?:of )?(?:in |about |some )*{_PERCENT}(?={_OF_ANSWERS}| of the time| (?:may|can|should)\b|[.,;)]|$)"
+    rf"|{_PERCENT}{_OF_ANSWERS}",
     re.IGNORECASE,
 )
 """A share of answers that a rule tolerates; any other percentage is what the rule is about."""

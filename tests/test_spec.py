@@ -61,6 +61,8 @@ def test_scope_limit_examples_and_words_are_read() -> None:
         ("Never claim to be 100% certain.", DEFAULT_LIMIT),
         ('Avoid the phrase "at most 100% guaranteed".', DEFAULT_LIMIT),
         ("Do not promise 20% discounts.", DEFAULT_LIMIT),
+        ("Never recommend milk with less than 2% fat.", DEFAULT_LIMIT),
+        ("The assistant should refuse less, under 3% of the time.", 0.03),
         ("Do not apologise in more than 2.5 percent of the replies.", 0.025),
         ("Lists are to be avoided, at most 5% may have one.", 0.05),
         ("No emoji, except in up to 10 per cent.", 0.1),
