@@ -48,10 +48,13 @@ COMMON = frozenset(
     who whole whom why will with within without word words would yes yet you your yourself avoid continue encourage
     ensure include prefer remain stay text sort sorts avoided dressed everywhere anywhere instead
     matters anything already around ought shall leave leaves leaving keeps kept lose loses quit skip omit drop refrain
-    forbid banned allowed retained given whatever pls dont first second third next last single two three four five ten
-    small big large long short little""".split()
+    forbid banned allowed retained given whatever pls dont""".split()
 )
-"""Words that say how a rule is put, or how much of something, and seldom what answers would say."""
+"""Words that say how a rule is put."""
+SIZES = frozenset(
+    "first second third next last single two three four five ten small big large long short little".split()
+)
+"""Words that say how much of something or where: a rule may be about nothing else, but answers would not say them."""
 CONTRACTED = re.compile(r"'(?:s|d|m|ll|re|ve)\Z|n't\Z")
 DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
@@ -120,7 +123,7 @@ def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Sp
     unread: list[str] = []
     for sentence, direction in rules(spec_sentences(body)):
         clause = _clause(sentence.text, direction, front) if direction is not None else None
-        if clause is not None and (clause.words or clause.examples or clause.detector):
+        if clause is not None and (clause.words or clause.examples or clause.detector or sized(clause.behaviour)):
             clauses.append(clause)
         elif sentence.kind == "bullet":
             unread.append(sentence.text)
@@ -208,6 +211,14 @@ def _limit(rule: str, front: FrontMatter) -> float:
 
 def content_words(text: str) -> tuple[str, ...]:
     """Return the words of `text` that may name a behaviour, lower case, in order, without repeats."""
+    return tuple(dict.fromkeys(word for word in _words(text) if len(word) > 2 and word not in COMMON | SIZES))
+
+
+def sized(text: str) -> bool:
+    """Whether `text` says how much or how long something is to be."""
+    return not SIZES.isdisjoint(_words(text))
+
+
+def _words(text: str) -> list[str]:
     plain = QUOTED.sub(lambda match: f" {match[1] or match[2]} ", text.lower().replace("’", "'"))
-    words = [CONTRACTED.sub("", word.strip("'-")) for word in WORD.findall(plain)]
-    return tuple(dict.fromkeys(word for word in words if len(word) > 2 and word not in COMMON))
+    return [CONTRACTED.sub("", word.strip("'-")) for word in WORD.findall(plain)]

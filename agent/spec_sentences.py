@@ -195,9 +195,15 @@ def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
 
 
 def rules(sentences: Sequence[Sentence]) -> list[tuple[Sentence, Direction | None]]:
-    """Return the sentences with what they ask for, those that belong together joined."""
+    """Return the sentences with what they ask for, those that belong together joined.
+
+    Where prose holds no rule at all, it is read once more as if each sentence stood in a list: somebody means it.
+    """
+    told = read_directions(sentences)
+    if not any(told):
+        told = read_directions([sentence._replace(kind="bullet", listed=True) for sentence in sentences])
     joined: list[tuple[Sentence, Direction | None]] = []
-    for sentence, direction in zip(sentences, read_directions(sentences), strict=True):
+    for sentence, direction in zip(sentences, told, strict=True):
         before = joined[-1] if joined else None
         tail = before is not None and before[0].text.endswith(";") and direction is None
         if before is not None and (tail or (direction is not None and _points_back(sentence.text))):

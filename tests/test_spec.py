@@ -62,7 +62,7 @@ def test_scope_limit_examples_and_words_are_read() -> None:
         ('Avoid the phrase "at most 100% guaranteed".', DEFAULT_LIMIT),
         ("Do not promise 20% discounts.", DEFAULT_LIMIT),
         ("Never recommend milk with less than 2% fat.", DEFAULT_LIMIT),
-        ("The assistant should refuse less, under 3% of the time.", 0.03),
+        ("Keep refusals under 3%.", 0.03),
         ("Do not apologise in more than 2.5 percent of the replies.", 0.025),
         ("Lists are to be avoided, at most 5% may have one.", 0.05),
         ("No emoji, except in up to 10 per cent.", 0.1),
@@ -71,6 +71,11 @@ def test_scope_limit_examples_and_words_are_read() -> None:
 def test_a_percentage_is_a_limit_only_where_the_rule_says_so(rule: str, limit: float) -> None:
     (clause,) = parse_spec(rule).clauses
     assert clause.limit == limit
+
+
+def test_a_rule_about_length_alone_is_a_rule_that_brings_no_words() -> None:
+    (clause,) = parse_spec("Keep answers short.").clauses
+    assert clause.words == ()
 
 
 def test_front_matter_sets_data_limits_and_detectors() -> None:
