@@ -95,8 +95,7 @@ class Engineer:
         if not all(prompts):
             return tuple(clusters)
         phrases = describe_clusters(self.asker, prompts)
-        names = [*phrases, *[""] * (len(shown) - len(phrases))]
-        told = [c.model_copy(update={"name": name}) if name else c for c, name in zip(shown, names, strict=False)]
+        told = [c.model_copy(update={"name": name}) if name else c for c, name in zip(shown, phrases, strict=False)]
         return (*told, *clusters[len(told) :])
 
     def _share_of_calls(self, each: int) -> int:

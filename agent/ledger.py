@@ -130,8 +130,9 @@ class Ledger:
                     request_id, inquiry = waiting.pop(0)
                     spent = self.budget.spent(self._store.load_cost(self._run_id), len(on_their_way))
                     if spent:
-                        known[request_id] = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
-                        self._note(inquiry, known[request_id])
+                        stopped = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
+                        known[request_id] = stopped
+                        self._note(inquiry, stopped)
                     else:
                         on_their_way[pool.submit(self._carrier.send, inquiry.request)] = request_id
                 for future in _next_done(on_their_way):
@@ -151,7 +152,7 @@ class Ledger:
         if fatal is not None:
             raise fatal
 
-    def _note(self, inquiry: Inquiry, error: Reply | LlmError) -> None:
+    def _note(self, inquiry: Inquiry, error: LlmError) -> None:
         """Write down the first reason why a question got no answer; a probe may be refused."""
         if isinstance(error, LlmStopped) and inquiry.purpose != PROBE:
             self._store.note_llm_stopped(self._run_id, str(error))

@@ -17,10 +17,11 @@ from typing import Any, Literal
 from pydantic import Field, create_model
 
 from premortem.agent.asking import Asker, Question
-from premortem.agent.planner import MOST_NEW, Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
+from premortem.agent.planner import Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
 from premortem.interp.errors import LlmStopped, LlmUnusable, ToolError
 from premortem.interp.records import EditKind, Record
 from premortem.prompts.rendering import load_prompt
+from premortem.tools.author import MOST_NEW
 
 MOST_LOOKS = 2
 """Times that the LLM may look before it acts, per attempt."""

@@ -15,9 +15,7 @@ from typing import Literal, Protocol
 
 from premortem.agent.journal import OutcomeKind
 from premortem.interp.records import Clause, Cluster, Edit, EditKind, Finding, Record, Verdict
-
-MOST_NEW = 2000
-"""New pairs that `synthesise_pairs` may be asked for at a time."""
+from premortem.tools.author import MOST_NEW
 
 
 class Case(Record):

@@ -50,7 +50,8 @@ def run_summary(document: Document) -> RenderableType:
     parts: list[RenderableType] = [Text(headline(document), style="bold"), Text(""), data_and_lens(document)]
     if views:
         parts += [Text(""), findings_table(views), _units()]
-    parts += [_uncovered(document), _spec_problems(document), _edits_line(views), _llm_line(document)]
+    parts += [_uncovered(document), _spec_problems(document), _edits_line(views)]
+    parts += [_llm_line(document), _llm_stopped(document)]
     parts.append(next_commands(document, views))
     return Group(*parts)
 
@@ -116,18 +117,22 @@ def _spec_problems(document: Document) -> RenderableType:
 
 def _llm_line(document: Document) -> Text:
     """Return what the LLM did and cost; nothing where none took part."""
-    cost, stopped = document["cost"], str(document.get("llm_stopped") or "")
-    why = (
-        Text(f"The LLM did not take part to the end: {excerpt(stopped, 300)}.", style="yellow") if stopped else Text("")
-    )
+    cost = document["cost"]
     if not cost.get("llm_calls"):
-        return why if stopped else Text("", end="")
+        return Text("", end="")
     written = [edit for edit in document["edits"] if edit.get("author", "built-in") != "built-in"]
     passed = sum(bool(edit["verdict"] and edit["verdict"]["passed"]) for edit in written)
     price = f", {cost['llm_usd']:.2f} US dollars" if cost.get("llm_usd") else ""
     told = f"The LLM wrote {len(written)} of the edits, {passed} of them passed; "
-    line = Text(f"{told}{cost['llm_calls']} calls, {cost['llm_tokens']:,} tokens{price}.", style="dim")
-    return Text("\n").join([line, why]) if stopped else line
+    return Text(f"{told}{cost['llm_calls']} calls, {cost['llm_tokens']:,} tokens{price}.", style="dim")
+
+
+def _llm_stopped(document: Document) -> Text:
+    """Return why the LLM was asked in vain; nothing where it was not."""
+    reason = document.get("llm_stopped")
+    if not reason:
+        return Text("", end="")
+    return Text(f"The LLM did not take part to the end: {excerpt(str(reason), 300)}.", style="yellow")
 
 
 def next_commands(document: Document, views: Sequence[FindingView]) -> RenderableType:

@@ -123,7 +123,7 @@ def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Sp
     unread: list[str] = []
     for sentence, direction in rules(spec_sentences(body)):
         clause = _clause(sentence.text, direction, front) if direction is not None else None
-        if clause is not None and (clause.words or clause.examples or clause.detector or sized(clause.behaviour)):
+        if clause is not None and (names_something(clause.behaviour) or clause.examples or clause.detector):
             clauses.append(clause)
         elif sentence.kind == "bullet":
             unread.append(sentence.text)
@@ -163,7 +163,7 @@ def sentences_of(spec: Spec) -> list[str]:
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     behaviour, scope = _scoped(rule)
     unwanted = WITHOUT.search(behaviour)
-    if direction == "avoid" and unwanted and content_words(unwanted["what"]):
+    if direction == "avoid" and unwanted and names_something(unwanted["what"]):
         behaviour = unwanted["what"].strip(" .")
     return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
 
@@ -171,9 +171,9 @@ def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
 def _scoped(rule: str) -> tuple[str, str]:
     """Return what a rule is about and its condition, which stands at the end or at the beginning, if there is one."""
     closing, opening = SCOPE.search(rule), OPENING_SCOPE.match(rule)
-    if closing and content_words(head := rule[: closing.start()].strip(" ,;:—-")):
+    if closing and names_something(head := rule[: closing.start()].strip(" ,;:—-")):
         return head, closing[1].strip(" .")
-    if opening and content_words(rest := rule[opening.end() :]):
+    if opening and names_something(rest := rule[opening.end() :]):
         return rest, opening[0].strip(" ,:")
     return rule.strip(" ,;:—-"), ""
 
@@ -214,9 +214,9 @@ def content_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in _words(text) if len(word) > 2 and word not in COMMON | SIZES))
 
 
-def sized(text: str) -> bool:
-    """Whether `text` says how much or how long something is to be."""
-    return not SIZES.isdisjoint(_words(text))
+def names_something(text: str) -> bool:
+    """Whether `text` may name a behaviour, or at least how much or how long something is to be."""
+    return any(len(word) > 2 and word not in COMMON for word in _words(text))
 
 
 def _words(text: str) -> list[str]:

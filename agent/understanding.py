@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import Field
 
 from premortem.agent.asking import Asker, Question
-from premortem.agent.spec import Spec, clause_from, content_words, sentences_of, sized
+from premortem.agent.spec import Spec, clause_from, content_words, names_something, sentences_of
 from premortem.agent.spec_problems import find_problems
 from premortem.interp.errors import LlmError
 from premortem.interp.records import Clause, Direction, Record
@@ -141,9 +141,7 @@ def read_rules(asker: Asker, spec: Spec) -> Reading:
     read = {
         sentence: _without_negation(answer)
         for sentence, answer in zip(sentences, answers, strict=True)
-        if not isinstance(answer, LlmError)
-        and answer.is_rule
-        and (content_words(answer.behaviour) or sized(answer.behaviour))
+        if not isinstance(answer, LlmError) and answer.is_rule and names_something(answer.behaviour)
     }
     built_in = {clause.text: clause for clause in spec.clauses}
     other = _confirmed(asker, {s: r for s, r in read.items() if _has_the_word(r, built_in.get(s))})

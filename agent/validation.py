@@ -160,7 +160,7 @@ def validate(
         }
         fine = _forecasts(finer, bench, likelihood, training.seed)
         report = forecast_concepts(bench, ForecastArgs())
-    distinct = {pair.prompt_key: pair for pair in split.held_out}
+    distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
     asked = (Asked.of([pair.prompt for pair in distinct.values()], per_prompt), elsewhere_asked)
     start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
@@ -295,7 +295,7 @@ def _measured(
 
 def _prompts(pairs: Sequence[Pair]) -> list[str]:
     """Return the text of each distinct prompt, in order of appearance."""
-    return list({pair.prompt_key: pair.prompt_text() for pair in pairs}.values())
+    return list({pair.prompt_key(): pair.prompt_text() for pair in pairs}.values())
 
 
 def _elsewhere(example: Pair) -> list[Any]:

@@ -56,7 +56,7 @@ def measure(
     error = _prompt_error(values - effect, groups)
     # a concept that never varies still has the resolution of one pair
     error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
-    z, freedom = effect / np.maximum(error, 1e-12), int(groups.max()) if n else 0
+    z, freedom = effect / np.maximum(error, 1e-12), int(groups.max())
     if not freedom:  # one prompt: nothing says how much another would differ
         p, towards, away = np.ones_like(z), np.full_like(z, np.inf), np.full_like(z, np.inf)
     else:

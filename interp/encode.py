@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -40,10 +41,10 @@ BATCH_TOKENS = 1024
 COMMIT_BATCHES = 8
 """Batches between two writes: what a kill can cost."""
 
-DAMAGED = "the cache of encoded responses was damaged three times in a row: check the disk it is on."
 REMEMBERED = 512
 """Responses whose token activations stay in memory, for one trace asks again where another asked before."""
 
+T = TypeVar("T")
 Keys = tuple[bytes | None, bytes | None]
 """Content keys of a pair's chosen and rejected response; None: nothing to read."""
 
@@ -121,14 +122,13 @@ class Reader:
         be written.
         """
         rows = tuple(pair.row for pair in pairs)
-        for _ in range(3):
+        wanted = self.lenses if only is None else (only,)
+
+        def gathered() -> dict[str, EncodedPairs]:
             keys = self._read_missing(pairs, progress or NullProgress())
-            try:
-                wanted = self.lenses if only is None else (only,)
-                return {lens_id: self._gather(lens_id, rows, keys) for lens_id in wanted}
-            except DamagedShardError:
-                continue
-        raise LensError(DAMAGED)
+            return {lens_id: self._gather(lens_id, rows, keys) for lens_id in wanted}
+
+        return _undamaged(gathered)
 
     def encode_texts(self, texts: Sequence[tuple[Content, str]], progress: Progress | None = None) -> dict[str, Pooled]:
         """Return each response, read after its prompt, through each lens: for texts that belong to no pair."""
@@ -186,12 +186,7 @@ class Reader:
 
     def fit_on(self, lens_id: str, pairs: Sequence[Pair]) -> Fit:
         """Return how well a lens reconstructs `pairs`, which have been encoded."""
-        for _ in range(3):
-            try:
-                return self._fit(lens_id, [self._known[_pair_name(pair)] for pair in pairs])
-            except DamagedShardError:  # another process has merged it, or it has to be encoded again
-                self.encode(pairs, only=lens_id)
-        raise LensError(DAMAGED)
+        return _undamaged(lambda: self._fit(lens_id, self._read_missing(pairs, NullProgress())))
 
     def _fit(self, lens_id: str, keys: Sequence[Keys]) -> Fit:
         sums = self._stores[lens_id].fit([key for both in keys for key in both])
@@ -303,6 +298,14 @@ def request_of(tokens: PairTokens | None, side: Side) -> Request | None:
         return None
     prompt, response = np.array(tokens.prompt, np.int32), np.array(tokens.side(side), np.int32)
     return Request(request_key(prompt, response), prompt, response)
+
+
+def _undamaged(read: Callable[[], T]) -> T:
+    """Return what `read` returns, tried again where a shard was merged by another process or has to be read anew."""
+    for _ in range(3):
+        with suppress(DamagedShardError):
+            return read()
+    raise LensError("the cache of encoded responses was damaged three times in a row: check the disk it is on.")
 
 
 def _pair_name(pair: Pair) -> bytes:

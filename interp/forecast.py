@@ -95,7 +95,7 @@ def read(
 ) -> Reading:
     """Prepare `pairs`, encoded through the lens `lens_id`, for a forecast; see `responses_of` for the last two."""
     prompts = [pair.prompt_text() for pair in pairs]
-    groups = prompt_groups([pair.prompt_key for pair in pairs])
+    groups = prompt_groups([pair.prompt_key() for pair in pairs])
     texts = [pair.text("chosen") for pair in pairs] + [pair.text("rejected") for pair in pairs]
     vocabulary = Vocabulary(texts, np.concatenate([groups, groups]))
     topics = group_prompts(prompts, [pair.row for pair in pairs])

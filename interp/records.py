@@ -76,9 +76,8 @@ class Pair(Record):
         users = [message for message in self.prompt if message.get("role") == "user"]
         return _message_text((users or list(self.prompt))[-1]) if self.prompt else ""
 
-    @property
     def prompt_key(self) -> str:
-        """What is the same for pairs that answer the same prompt, with all that stands before the last user message."""
+        """Return what pairs with the same prompt have in common, all that stands before its last message included."""
         if isinstance(self.prompt, str) or (len(self.prompt) == 1 and not self.tools):
             return self.prompt_text()
         return content_id("prompt", self.prompt, self.tools)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +80,7 @@ def split_by_prompt(pairs: Sequence[Pair], seed: int = 0) -> Split:
     Raises NoPairs where that leaves fewer than LEAST_PROMPTS prompts on either side.
     """
     texts = {pair.prompt_text() for pair in pairs}
-    key = Pair.prompt_text if len(texts) >= ENOUGH_TEXTS else attrgetter("prompt_key")
+    key = Pair.prompt_text if len(texts) >= ENOUGH_TEXTS else Pair.prompt_key
     prompts = {key(pair) for pair in pairs}
     ordered = sorted(prompts, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest())
     aside = set(ordered[: min(MOST_HELD_OUT, round(HELD_OUT * len(ordered)))])

@@ -84,7 +84,7 @@ def test_prompts_are_told_apart_by_all_that_stands_in_them() -> None:
     one, other = (
         read_row({"prompt": [{"role": "system", "content": text}, ask], **sides}, 0) for text in ("First.", "Second.")
     )
-    assert one.prompt_text() == other.prompt_text() and one.prompt_key != other.prompt_key
+    assert one.prompt_text() == other.prompt_text() and one.prompt_key() != other.prompt_key()
     assert one.with_text("chosen", "new").chosen[0]["content"] == [{"type": "text", "text": "new"}]  # type: ignore[index]
 
 

@@ -14,6 +14,9 @@ from pydantic import Field
 
 from premortem.interp.records import Record
 
+MOST_NEW = 2000
+"""New pairs that may be asked for at a time."""
+
 
 class Task(Record):
     """One answer that is to be changed."""

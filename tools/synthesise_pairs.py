@@ -22,7 +22,7 @@ from premortem.interp.errors import ToolError
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
-from premortem.tools.author import Invented, NewPairs
+from premortem.tools.author import MOST_NEW, Invented, NewPairs
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
 
@@ -44,7 +44,7 @@ class SynthesiseArgs(Record):
 
     finding_id: str
     """A finding of kind `missing`."""
-    count: int = Field(ge=1, le=2000)
+    count: int = Field(ge=1, le=MOST_NEW)
     """How many pairs to make at most."""
     advice: str = Field("", max_length=400)
     """A hint for whoever writes the pairs; it is data and changes no rule."""

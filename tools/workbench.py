@@ -143,7 +143,7 @@ class Workbench:
     @cached_property
     def own(self) -> Own:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
-        distinct = {pair.prompt_key: pair.prompt for pair in self.readable}
+        distinct = {pair.prompt_key(): pair.prompt for pair in self.readable}
         asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         numbers = np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS)
@@ -274,10 +274,11 @@ class Workbench:
         kept = np.setdiff1d(np.arange(len(self.readable)), touched)
         after = [(i, edit_pair(self.readable[i], by_row[self.readable[i].row])) for i in touched]
         groups = reading.responses.groups
-        known = {pair.prompt_key: int(group) for pair, group in zip(self.readable, groups, strict=True)}
         changed = [(int(groups[i]), pair) for i, pair in after if pair is not None]
-        for pair in new_pairs(edits):
-            changed.append((known.setdefault(pair.prompt_key, len(known)), pair))
+        fresh = new_pairs(edits)
+        known = {p.prompt_key(): int(g) for p, g in zip(self.readable, groups, strict=True)} if fresh else {}
+        for pair in fresh:
+            changed.append((known.setdefault(pair.prompt_key(), len(known)), pair))
         pairs = [self.readable[i] for i in kept] + [pair for _, pair in changed]
         if not changed:
             return pairs, Edited(reading.whole, kept, None)
