@@ -83,9 +83,11 @@ class Asker:
     def dialect(self) -> Dialect:
         """What the endpoint understands; a few short calls the first time, none later."""
         dialect = Dialect()
+        failed: tuple[Inquiry, LlmUnavailable] | None = None
         for _ in range(3):
+            probe = self._probe(dialect, tools=True)
             try:
-                reply = self._probe(dialect, tools=True)
+                reply = self.ledger.answer(probe)
             except LlmStopped as error:
                 changed = _without(dialect, str(error))
                 if changed == dialect:
@@ -93,7 +95,8 @@ class Asker:
                 dialect = changed
             except LlmUnusable:  # it declined
                 break
-            except LlmUnavailable:  # some servers fail where tools are offered; one that is down fails at once again
+            except LlmUnavailable as error:  # some servers fail where tools are offered; one that is down fails again
+                failed = probe, error
                 break
             else:
                 native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)
@@ -101,16 +104,16 @@ class Asker:
                 break
         for mode in ("json_schema", "json_object"):
             asked = dialect.model_copy(update={"schema_mode": mode})
-            try:
-                if _fits(self._probe(asked, tools=False).text):
-                    return asked
-            except LlmStopped as error:
-                dialect = _without(dialect, str(error))
-            except LlmUnusable:  # it declined
-                continue
+            (reply,) = self.ledger.answers([self._probe(asked, tools=False)])
+            if failed is not None:  # and here it is not down
+                self.ledger.remember(*failed)
+            if isinstance(reply, LlmStopped):
+                dialect = _without(dialect, str(reply))
+            elif isinstance(reply, Reply) and _fits(reply.text):
+                return asked
         return dialect
 
-    def _probe(self, dialect: Dialect, tools: bool) -> Reply:
+    def _probe(self, dialect: Dialect, tools: bool) -> Inquiry:
         system = "You answer in the form that is asked for."
         user = "Report that you are ready, by the function." if tools else 'Answer with the JSON {"word": "ready"}.'
         schema = strict_schema(Ready)
@@ -123,7 +126,7 @@ class Asker:
             answer_schema=None if tools else schema,
             dialect=dialect,
         )
-        return self.ledger.answer(Inquiry(purpose=PROBE, prompt="", request=request))
+        return Inquiry(purpose=PROBE, prompt="", request=request)
 
     def ask(self, question: Question, answer: type[A], check: Callable[[A], None] = lambda _: None) -> A:
         """Return the answer; raises a leaf of LlmError, LlmUnusable after the last repair."""

@@ -85,7 +85,9 @@ class Reply(Record):
     """What a completion said."""
 
     text: str
-    """Its text; empty where it only calls tools."""
+    """Its text; empty where it only calls tools. Of a refusal: why, without secrets."""
+    refused: Literal["", "declined", "stopped", "unavailable"] = ""
+    """Not empty: no completion came. The model declined, the endpoint refuses the request, or it fails at it."""
     tool_uses: tuple[ToolUse, ...] = ()
     """The functions it calls."""
     finish: str = "stop"

@@ -5,6 +5,8 @@ has made before is answered from there, so a killed run pays nothing twice: only
 is sent again, under the same `Idempotency-Key`. Requests of one batch go out side by side; the database is touched by
 the caller's thread alone.
 
+A refusal is an answer too, but only for the run that got it: another one asks again.
+
 A recording is a file with one call a line. With one in place of the endpoint a run can be repeated byte for byte,
 offline. Budgets are compared with what the database says was spent, so resuming does not reset them.
 """
@@ -21,7 +23,7 @@ from premortem.agent.chat import Carrier, Reply, Request
 from premortem.agent.journal import LlmCall
 from premortem.agent.outfile import NewFile
 from premortem.agent.store import Store
-from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
+from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
 from premortem.interp.records import Cost, Record
 
 PROBE = "probe"
@@ -30,9 +32,11 @@ SIDE_BY_SIDE = 4
 """Requests on their way at the same time, at most."""
 
 
-REFUSED = Cost(seconds=0.0, tokens_encoded=0, llm_calls=1, llm_tokens=0)
-"""What a request costs that was sent and refused: it counts as a call, so that a budget bounds these as well."""
-
+_REFUSALS: dict[str, type[LlmError]] = {
+    "declined": LlmUnusable,
+    "stopped": LlmStopped,
+    "unavailable": LlmUnavailable,
+}
 
 class Budget(Record):
     """What one run may use of an LLM; null: no bound."""
@@ -107,13 +111,17 @@ class Ledger:
             if reply is None:
                 missing.setdefault(inquiry.request.request_id, inquiry)
             else:
-                known[inquiry.request.request_id] = reply
+                known[inquiry.request.request_id] = _said(reply)
                 heard()
         self._send(missing, known, heard)
         return [known[inquiry.request.request_id] for inquiry in inquiries]
 
+    def remember(self, inquiry: Inquiry, error: LlmUnavailable) -> None:
+        """Write down that the endpoint fails at this request alone, so that a resumed run and a replay know it."""
+        self._write(inquiry, Reply(text=str(error), refused="unavailable"), remembered=False)
+
     def _remembered(self, inquiry: Inquiry) -> Reply | None:
-        reply = self._store.find_reply(inquiry.request.request_id)
+        reply = self._store.find_reply(inquiry.request.request_id, self._run_id)
         if reply is not None:
             self._write(inquiry, reply, remembered=True)
         return reply
@@ -134,25 +142,31 @@ class Ledger:
                         known[request_id] = stopped
                         self._note(inquiry, stopped)
                     else:
-                        on_their_way[pool.submit(self._carrier.send, inquiry.request)] = request_id
+                        on_their_way[pool.submit(self._ask, inquiry.request)] = request_id
                 for future in _next_done(on_their_way):
                     request_id = on_their_way.pop(future)
                     try:
-                        known[request_id] = future.result()
+                        known[request_id] = _said(future.result())
                         self._write(missing[request_id], future.result(), remembered=False)
-                    except (LlmUnavailable, LlmMisconfigured) as error:
-                        fatal = fatal or error
+                        self._note(missing[request_id], known[request_id])
                     except LlmError as error:
-                        known[request_id] = error
-                        self._store.spend(self._run_id, REFUSED)
-                        self._note(missing[request_id], error)
+                        fatal = fatal or error
                     except KeyboardInterrupt as error:
                         fatal = error
                     heard()
         if fatal is not None:
             raise fatal
 
-    def _note(self, inquiry: Inquiry, error: LlmError) -> None:
+    def _ask(self, request: Request) -> Reply:
+        """Return the answer or the refusal; raises what concerns more than this request."""
+        try:
+            return self._carrier.send(request)
+        except LlmUnusable as error:
+            return Reply(text=str(error), refused="declined")
+        except LlmStopped as error:
+            return Reply(text=str(error), refused="stopped")
+
+    def _note(self, inquiry: Inquiry, error: Reply | LlmError) -> None:
         """Write down the first reason why a question got no answer; a probe may be refused."""
         if isinstance(error, LlmStopped) and inquiry.purpose != PROBE:
             self._store.note_llm_stopped(self._run_id, str(error))
@@ -233,6 +247,10 @@ def write_recording(path: Path, calls: Iterable[LlmCall]) -> int:
         new.file.write("".join(f"{line}\n" for line in lines).encode())
         new.commit()
     return len(lines)
+
+
+def _said(reply: Reply) -> Reply | LlmError:
+    return _REFUSALS[reply.refused](reply.text) if reply.refused else reply
 
 
 def _next_done(on_their_way: dict[Future[Reply], str]) -> Sequence[Future[Reply]]:

@@ -320,9 +320,11 @@ class Store:
             if not call.remembered:
                 self.spend(run_id, used)
 
-    def find_reply(self, request_id: str) -> Reply | None:
-        """Return the answer that any run got to a request; None: it was never asked."""
-        calls = self._load(LlmCall, "SELECT * FROM llm_calls WHERE request_id = ? ORDER BY seq LIMIT 1", [request_id])
+    def find_reply(self, request_id: str, run_id: str) -> Reply | None:
+        """Return the answer that any run got to a request, or the refusal that this one got; None: nothing."""
+        asked = "SELECT * FROM llm_calls WHERE request_id = ?"
+        own = self._load(LlmCall, f"{asked} AND run_id = ?", [request_id, run_id])
+        calls = own or [call for call in self._load(LlmCall, asked, [request_id]) if not call.reply.refused]
         return calls[0].reply if calls else None
 
     def load_llm_calls(self, run_id: str) -> tuple[LlmCall, ...]:

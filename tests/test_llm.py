@@ -321,7 +321,7 @@ def test_lone_surrogates_come_back_as_they_are_remembered(tmp_path: Path) -> Non
     with Store(tmp_path / "premortem.db") as store:
         store.begin_run("r", spec="", settings={}, forecaster="excess")
         store.save_llm_call("r", LlmCall(purpose="plan", prompt="", request=REQUEST, reply=reply))
-        assert store.find_reply(REQUEST.request_id) == reply
+        assert store.find_reply(REQUEST.request_id, "r") == reply
 
 
 def test_bytes_that_are_no_utf_8_are_replaced() -> None:

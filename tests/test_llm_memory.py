@@ -26,7 +26,7 @@ from premortem.interp.errors import (
     LlmMisconfigured,
 )
 from premortem.interp.pairs import read_dataset
-from scripted_llm import CANARY, ScriptedLlm
+from scripted_llm import CANARY, Response, ScriptedLlm, refused, said
 
 pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
@@ -69,6 +69,59 @@ def test_a_recording_in_place_of_the_endpoint_gives_the_same_rows(native_tools: 
     assert rows(live) == rows(replayed)
     with pytest.raises(ExportError):
         write_recording(tmp_path / "calls.jsonl", calls)
+
+
+def _refuses(n: int, body: dict[str, Any]) -> Response | None:
+    """Fail where tools are offered, take no schema, and answer a third of the rest with a refusal or none."""
+    if body.get("tools"):
+        return refused(500, "tools are not supported")
+    if body.get("response_format", {}).get("type") == "json_schema":
+        return refused(400, "no schemas")
+    asked = sum(map(ord, body["messages"][-1]["content"])) % 6
+    return refused(400, "too long") if asked == 1 else said({"refusal": "I had rather not."}) if asked == 2 else None
+
+
+def test_a_recording_holds_the_refusals_too(tmp_path: Path) -> None:
+    live, replayed = tmp_path / "live" / "premortem.db", tmp_path / "replayed" / "premortem.db"
+    with Store(live) as store, ScriptedLlm(misbehave=_refuses) as server:
+        run_id = go(store, endpoint(server))
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id))
+        first = store.run(run_id)
+        assert {call.reply.refused for call in store.load_llm_calls(run_id)} == {
+            "", "declined", "stopped", "unavailable",
+        }  # fmt: skip
+    with Store(replayed) as store:
+        assert go(store, Recording(tmp_path / "calls.jsonl")) == run_id
+        assert store.run(run_id).llm_stopped == first.llm_stopped != ""
+    assert rows(live) == rows(replayed)
+
+
+def test_a_refusal_is_an_answer_for_its_own_run_alone(store: Store) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(400, "no") if n else None) as server:
+        refused_run = go(store, endpoint(server))
+    assert {call.reply.refused for call in store.load_llm_calls(refused_run)} == {"", "stopped"}
+    with ScriptedLlm() as server:
+        other = go(store, endpoint(server), seed=1)
+        assert server.requests
+    assert {call.reply.refused for call in store.load_llm_calls(other)} == {""}
+
+
+def test_a_probe_that_failed_once_is_not_tried_again_by_the_resumed_run(store: Store) -> None:
+    """Otherwise everything that was paid in one dialect would be paid again in another."""
+
+    def fails(n: int, body: dict[str, Any]) -> Response | None:
+        if body.get("tools"):
+            return refused(500, "tools are not supported")
+        return refused(401, "no") if n > 12 else None
+
+    with ScriptedLlm(misbehave=fails) as server, pytest.raises(LlmMisconfigured):
+        go(store, endpoint(server))
+    with ScriptedLlm() as server:
+        run_id = go(store, endpoint(server))
+        assert not any("tools" in asked.body for asked in server.requests)
+        answered = [call.request.request_id for call in store.load_llm_calls(run_id)]
+    assert store.run(run_id).status == "done"
+    assert len(set(answered)) == len(answered)
 
 
 def test_a_request_that_was_never_recorded_is_told(tmp_path: Path) -> None:
