@@ -249,4 +249,10 @@ def export(
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(manifest.by_kind.items())) or "no edits"
     say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
+    if manifest.otherwise_to_trl:
+        say(
+            f"{manifest.otherwise_to_trl} rows have a form that TRL takes otherwise than this run did, or not at all (a "
+            "transcript is plain text to it); --explicit writes every row as it was read",
+            "yellow",
+        )
     typer.echo(str(output))

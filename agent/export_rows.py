@@ -10,7 +10,7 @@ from typing import Any, Literal
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest, ManifestEdit, Provenance
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.errors import ExportError
-from premortem.interp.forms import Mapped, explicit_row, is_explicit, new_row, write_row
+from premortem.interp.forms import Mapped, explicit_row, new_row, trl_form, write_row
 from premortem.interp.records import Dataset, Edit, Pair
 
 Row = dict[str, Any]
@@ -38,11 +38,16 @@ class RowEditor:
             raise ExportError(f"an edit is for row {strange[0]}, which the dataset does not have.")
         self.column = True
         self.tally: Counter[str] = Counter()
+        self.forms: Counter[str] = Counter()
         self.lines: dict[str, int | None] = {}
 
     def changes(self, row: int) -> bool:
         """Whether the row stays and tells of an edit."""
-        return row in self.by_row and all(edit.kind != "drop" for edit in self.by_row[row])
+        return row in self.by_row and not self.drops(row)
+
+    def drops(self, row: int) -> bool:
+        """Whether an edit takes the row out."""
+        return any(edit.kind == "drop" for edit in self.by_row.get(row, ()))
 
     def decide(self, row: int, read: Callable[[], Row] | None) -> Row | Literal["keep"] | None:
         """Return what a row becomes: "keep" for exactly as it came, or another row; None: left out.
@@ -53,7 +58,9 @@ class RowEditor:
             self.tally["not_read"] += row not in self.read_rows
             return None
         edits = self.by_row.get(row, ())
-        if not edits and read is not None and (self.layout == "same" or is_explicit(read(), self.mapping)):
+        form = trl_form(read(), self.mapping) if read is not None else "explicit"
+        self.forms[form if self.layout == "same" else "explicit"] += not self.drops(row)
+        if not edits and read is not None and (self.layout == "same" or form.startswith("explicit")):
             self._count("untouched", edits)
             return "keep"
         pair = edit_pair(self.pairs[row], edits)
@@ -86,6 +93,7 @@ class RowEditor:
             dropped=self.tally["dropped"],
             quarantined=len(self.dataset.quarantined),
             not_read=self.tally["not_read"],
+            otherwise_to_trl=self._otherwise(),
             provenance="column" if self.column else "manifest",
             by_kind=dict(sorted(Counter(item.edit.kind for item in items).items())),
             edits=tuple(
@@ -93,6 +101,11 @@ class RowEditor:
                 for origin, edit in told
             ),
         )
+
+    def _otherwise(self) -> int:
+        """Return how many rows TRL does not take as they were read; it judges all by the first."""
+        first = next((form for form, rows in self.forms.items() if rows), "")
+        return sum(self.forms.values()) - (self.forms[first] if first else 0)
 
     def _written(self, pair: Pair, raw: Row | None) -> Row:
         if raw is not None and self.layout == "same":

@@ -38,6 +38,7 @@ _REFUSALS: dict[str, type[LlmError]] = {
     "unavailable": LlmUnavailable,
 }
 
+
 class Budget(Record):
     """What one run may use of an LLM; null: no bound."""
 

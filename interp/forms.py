@@ -155,14 +155,20 @@ def explicit_row(pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapp
     return {**body, **options, **{name: value for name, value in pair.extra.items() if name not in body}}
 
 
-def is_explicit(raw: Mapping[str, Any], mapping: Mapped | None = None) -> bool:
-    """Whether TRL reads this row as explicit prompt and responses of one kind, without our help."""
+def trl_form(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
+    """Return the form in which TRL trains on just what was read from this row; empty: it takes it otherwise or not.
+
+    It knows no mapping, and a transcript is text to it, which no chat template ever sees.
+    """
     columns = find_columns(raw, mapping)
-    values = [raw.get(name) for name in ("prompt", "chosen", "rejected")]
-    if columns[:3] != ("prompt", "chosen", "rejected"):
-        return False
-    texts = all(isinstance(value, str) for value in values)
-    return texts or all(isinstance(v, list) and v and isinstance(v[0], dict) and "role" in v[0] for v in values)
+    if columns[1:3] != ("chosen", "rejected") or columns.prompt not in ("prompt", None) or columns.system is not None:
+        return ""
+    values = [raw[name] for name in columns[:3] if name is not None]
+    form = "implicit" if columns.prompt is None else "explicit"
+    if all(isinstance(value, str) for value in values):
+        return f"{form} text" if form == "explicit" or not all(is_transcript(value) for value in values) else ""
+    messages = all(isinstance(v, list) and v and isinstance(v[0], dict) and "role" in v[0] for v in values)
+    return f"{form} messages" if messages else ""
 
 
 def _split_implicit(chosen: Content, rejected: Content, columns: Columns) -> tuple[Content, Content, Content]:

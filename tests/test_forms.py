@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premortem.interp.errors import DataError, RowError
-from premortem.interp.forms import check_mapping, explicit_row, is_explicit, new_row, read_row, write_row
+from premortem.interp.forms import check_mapping, explicit_row, new_row, read_row, trl_form, write_row
 from premortem.interp.records import Pair
 
 HI, YES, NO = (
@@ -228,12 +228,18 @@ def test_a_new_row_takes_the_form_of_its_neighbours(raw: dict) -> None:
 def test_an_explicit_row_is_what_trl_reads(raw: dict) -> None:
     pair = read_row(raw, 0)
     row = explicit_row(pair, raw)
-    assert is_explicit(row)
+    assert trl_form(row).startswith("explicit")
     assert read_row(row, 0) == pair
 
 
-def test_only_trl_s_own_explicit_forms_count_as_explicit() -> None:
-    assert [name for name, raw in FORMS.items() if is_explicit(raw)] == ["standard", "conversational"]
+def test_what_trl_takes_as_it_was_read_is_known() -> None:
+    assert {name: form for name, raw in FORMS.items() if (form := trl_form(raw))} == {
+        "standard": "explicit text",
+        "conversational": "explicit messages",
+        "implicit chat": "implicit messages",
+        "implicit text": "implicit text",
+    }
+    assert trl_form({"prompt": "P", "a": "x", "b": "y"}, {"chosen": "a", "rejected": "b"}) == ""
 
 
 WORDS = st.text(alphabet="ab \n", min_size=1, max_size=12)
