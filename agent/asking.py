@@ -104,12 +104,12 @@ class Asker:
                 break
         for mode in ("json_schema", "json_object"):
             asked = dialect.model_copy(update={"schema_mode": mode})
-            (reply,) = self.ledger.answers([self._probe(asked, tools=False)])
+            (answer,) = self.ledger.answers([self._probe(asked, tools=False)])
             if failed is not None:  # and here it is not down
                 self.ledger.remember(*failed)
-            if isinstance(reply, LlmStopped):
-                dialect = _without(dialect, str(reply))
-            elif isinstance(reply, Reply) and _fits(reply.text):
+            if isinstance(answer, LlmStopped):
+                dialect = _without(dialect, str(answer))
+            elif isinstance(answer, Reply) and _fits(answer.text):
                 return asked
         return dialect
 

@@ -176,7 +176,7 @@ def run(
             settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress, carrier=carrier
         )
         document = store.document(run_id)
-    if opened.quarantine is not None:
+    if opened.quarantine.exists():
         say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")
     _finish(document, as_json, fail_on)
 

@@ -251,8 +251,8 @@ def export(
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
     if manifest.otherwise_to_trl:
         say(
-            f"{manifest.otherwise_to_trl} rows have a form that TRL takes otherwise than this run did, or not at all (a "
-            "transcript is plain text to it); --explicit writes every row as it was read",
+            f"{manifest.otherwise_to_trl} rows have a form that TRL takes otherwise than this run did, or not at "
+            "all (a transcript is plain text to it); --explicit writes every row as it was read",
             "yellow",
         )
     typer.echo(str(output))

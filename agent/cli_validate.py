@@ -51,6 +51,9 @@ def validate(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Times each pair is trained on.")] = 2,
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Highest learning rate.")] = 3e-4,
     beta: Annotated[float, typer.Option("--beta", min=0.0, help="DPO's beta.")] = 0.1,
+    max_length: Annotated[
+        int, typer.Option("--max-length", min=2, help="Tokens of prompt and response together, as TRL counts them.")
+    ] = 1024,
     per_prompt: Annotated[int, typer.Option("--per-prompt", min=1, help="Answers to each held-out prompt.")] = 4,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of an answer, at most.")] = 64,
     groups: Annotated[
@@ -87,7 +90,14 @@ def validate(
 
     asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "limit": limit, "model": model}
     asked |= {"sae": sae, "forecaster": forecaster and forecaster.value, "offline": offline, "seed": seed}
-    training = TrainingSettings(method=method.value, epochs=epochs, learning_rate=learning_rate, beta=beta, seed=seed)
+    training = TrainingSettings(
+        method=method.value,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        beta=beta,
+        seed=seed,
+        max_length=max_length,
+    )
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         named, clauses = _of_run(store, data)
         settings = settings_without_spec(named | {k: v for k, v in asked.items() if v is not None})

@@ -17,6 +17,7 @@ from premortem.interp.records import Dataset, Pair, Side, Span
 
 def load_dataset(store: Store, run_id: str) -> Dataset:
     """Read the run's input again; raise DataError when it is gone or has changed since."""
+    from premortem.interp.hygiene import without
     from premortem.interp.pairs import read_dataset  # brings pyarrow, which `agent --help` does without
 
     info = store.run(run_id)
@@ -27,7 +28,8 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
     dataset = read_dataset(info.dataset_path, **asked)
     if dataset.sha256 != info.dataset_sha256:
         raise DataError(f"{info.dataset_path} has changed since run {run_id} read it; run again on the new data")
-    return dataset
+    refused = {row: str(note["text"]) for note in info.notes if note["kind"] == "refused" for row in note["rows"]}
+    return without(dataset, refused)
 
 
 def source_of(dataset: Dataset) -> Path | None:

@@ -17,10 +17,19 @@ from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, SpecError, StoreError
+from premortem.interp.hygiene import vetted
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.lens_check import MOST_FVU, LensFit, check_lens
-from premortem.interp.models import DEFAULT_MODEL, ModelIdentity, cache_home, fetch_model, load_model, resolve_model
-from premortem.interp.pairs import read_dataset
+from premortem.interp.models import (
+    DEFAULT_MODEL,
+    ModelIdentity,
+    cache_home,
+    fetch_model,
+    load_model,
+    load_tokenizer,
+    resolve_model,
+)
+from premortem.interp.pairs import read_dataset, write_quarantine
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset
 from premortem.interp.start_model import StartModel
@@ -43,8 +52,8 @@ class Opened:
     """What identifies it beside the settings."""
     make_workbench: Callable[[RunSettings], Workbench]
     """Loads weights; called only when there is work left."""
-    quarantine: Path | None
-    """Where the unreadable lines went; None: there were none."""
+    quarantine: Path
+    """Where the lines went that could not be read, if there were any."""
     warnings: tuple[str, ...]
     """What looks wrong with a lens without being proof."""
 
@@ -105,10 +114,15 @@ def open_run(
     run_id = identify(settings, inputs)
 
     def make_workbench(asked: RunSettings) -> Workbench:
-        return open_bench(asked, dataset, clauses, main, second, progress)
+        taken = vetted(dataset, load_tokenizer(model))
+        if len(taken.quarantined) > len(dataset.quarantined):
+            (runs_dir / run_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_quarantine(runs_dir / run_id / QUARANTINE, taken.quarantined)
+        return open_bench(asked, taken, clauses, main, second, progress)
 
     warnings = tuple(warning for lens in lenses for warning in lens.warnings)
-    return Opened(run_id, inputs, make_workbench, _keep(part, runs_dir / run_id), warnings)
+    _keep(part, runs_dir / run_id / QUARANTINE)
+    return Opened(run_id, inputs, make_workbench, runs_dir / run_id / QUARANTINE, warnings)
 
 
 def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
@@ -123,16 +137,15 @@ def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
     )
 
 
-def _keep(part: Path, folder: Path) -> Path | None:
+def _keep(part: Path, target: Path) -> None:
     """Move the quarantined lines into the run's folder, now that its name is known."""
     if not part.exists():
-        return None
+        return
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.replace(part, folder / QUARANTINE)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.replace(part, target)
     except OSError as error:
-        raise StoreError(f"run folder {folder}: {error.strerror or error}") from error
-    return folder / QUARANTINE
+        raise StoreError(f"run folder {target.parent}: {error.strerror or error}") from error
 
 
 def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
@@ -198,8 +211,9 @@ def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None =
     """Return the data that `settings` name and the lens to read it through, for work that keeps no run."""
     with progress.stage("Reading the data"):
         dataset = _read(settings)
-    main, _ = lenses_for(_identity(settings, progress), settings.sae, None, layer)
-    return dataset, main
+    model = _identity(settings, progress)
+    main, _ = lenses_for(model, settings.sae, None, layer)
+    return vetted(dataset, load_tokenizer(model)), main
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ _KIND_STYLE = {
     "surprise": "bold yellow",
     "injection": "bold cyan",
 }
+FIRST_ROWS = 5
+"""Rows told of a note on the data."""
 _OUTCOME_STYLE = {"fixed": "green", "unfixed": "red", "reported": "dim"}
 _VERDICT_STYLE = {"amplified": "red", "suppressed": "blue", "cannot_tell": "dim"}
 
@@ -66,6 +68,9 @@ def data_and_lens(document: Document) -> RenderableType:
     grid.add_row(Text("data", style="dim"), safe(f"{data['path']}: {data['pairs']} pairs{quarantined}", 110))
     fit = f"{lens_name(lens['sae'])} at {lens['hook']}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
     grid.add_row(Text("lens", style="dim"), safe(f"{lens['model']} · {fit}", 110))
+    for note in data.get("notes") or ():
+        rows = ", ".join(map(str, note["rows"][:FIRST_ROWS])) + (" …" if len(note["rows"]) > FIRST_ROWS else "")
+        grid.add_row(Text("note", style="dim"), safe(f"{note['text']} Rows {rows}", 160, style="dim"))
     return grid
 
 

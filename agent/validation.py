@@ -162,7 +162,7 @@ def validate(
         report = forecast_concepts(bench, ForecastArgs())
     distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
-    asked = (Asked.of([pair.prompt for pair in distinct.values()], per_prompt), elsewhere_asked)
+    asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
     start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
     probe = Probe(split.held_out, asked, start[0], tokens)
     each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
@@ -182,7 +182,7 @@ def validate(
         lens=bench.lens_summary(),
         training=training,
         trained=trained,
-        n_pairs=len(split.train),
+        n_pairs=len(bench.readable),
         rollouts={**asked[0].size, "tokens": tokens},
         movements=[one.movement for one in replicates],
         movement=mean_movement([one.movement for one in replicates]),

@@ -33,7 +33,7 @@ from premortem.interp.models import LoadedModel
 from premortem.interp.packing import Batch, Ids, Request, batches
 from premortem.interp.pooling import EncodedPairs, FitRows, Pooled, TokenFeatures, concatenate, pool
 from premortem.interp.progress import NullProgress, Progress
-from premortem.interp.records import Content, Pair, Side
+from premortem.interp.records import Content, Pair, Prompt, Side
 from premortem.interp.tokens import MAX_LENGTH, PairTokens, response_offsets, tokenize, tokenize_all
 
 BATCH_TOKENS = 1024
@@ -130,7 +130,7 @@ class Reader:
 
         return _undamaged(gathered)
 
-    def encode_texts(self, texts: Sequence[tuple[Content, str]], progress: Progress | None = None) -> dict[str, Pooled]:
+    def encode_texts(self, texts: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> dict[str, Pooled]:
         """Return each response, read after its prompt, through each lens: for texts that belong to no pair."""
         pairs = [_lone_pair(prompt, response) for prompt, response in texts]
         return {lens_id: encoded.chosen for lens_id, encoded in self.encode(pairs, progress).items()}
@@ -148,9 +148,9 @@ class Reader:
         """Return how many tokens the template puts behind a response only to end it, `(n_pairs,)`."""
         return np.asarray([self._closing(pair.conversational) for pair in pairs], dtype=np.int64)
 
-    def closing_of(self, prompt: Content) -> int:
+    def closing_of(self, prompt: Prompt) -> int:
         """Return how many tokens the template puts behind an answer to `prompt` only to end it."""
-        return self._closing(not isinstance(prompt, str))
+        return self._closing(_lone_pair(prompt, "").conversational)
 
     def _closing(self, conversational: bool) -> int:
         if conversational not in self._ends:
@@ -314,10 +314,11 @@ def _pair_name(pair: Pair) -> bytes:
     return hashlib.sha256(seen.encode("utf-8", "surrogatepass")).digest()
 
 
-def _lone_pair(prompt: Content, response: str) -> Pair:
+def _lone_pair(asked: Prompt, response: str) -> Pair:
     """Wrap a single response as a pair whose sides are equal."""
-    content: Content = response if isinstance(prompt, str) else ({"role": "assistant", "content": response},)
-    return Pair(row=0, prompt=prompt, chosen=content, rejected=content)
+    pair = asked if isinstance(asked, Pair) else Pair(row=0, prompt=asked, chosen="", rejected="")
+    content: Content = ({"role": "assistant", "content": response},) if pair.conversational else response
+    return pair.model_copy(update={"chosen": content, "rejected": content})
 
 
 def _columns(features: TokenFeatures, wanted: Sequence[int]) -> NDArray[np.float32]:

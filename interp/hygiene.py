@@ -2,7 +2,7 @@
 
 Some pairs teach nothing (both sides equal), some teach by accident (an empty response, one side cut off), some count
 twice, and some carry the control tokens of a chat template in their text, which can open a turn that nobody wrote.
-Each kind becomes one `DataNote` with its rows. Nothing is removed: the user decides.
+Each kind becomes one `DataNote` with its rows. Nothing is removed but what no training would take: the user decides.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from premortem.interp.errors import NoPairs
+from premortem.interp.forms import explicit_row
+from premortem.interp.lines import shown
 from premortem.interp.messages import plain
-from premortem.interp.records import Content, DataNote, Pair, content_id
-from premortem.interp.tokens import MAX_LENGTH, tokenize_all
+from premortem.interp.records import Content, DataNote, Dataset, Pair, Quarantined, content_id
+from premortem.interp.tables import canonical
+from premortem.interp.tokens import MAX_LENGTH, refusals, tokenize_all
 
 if TYPE_CHECKING:
     from datasketch import MinHash, MinHashLSH
@@ -28,6 +32,7 @@ NEAR_DUPLICATE = 0.8
 NEAR_DUPLICATE_PAIRS = 20_000
 """Larger datasets are searched for exact copies only."""
 
+_SPECIAL_TOKENS = "the text holds control tokens of a chat template"
 _PERMUTATIONS = 64
 _CANDIDATES = 20
 _WORDS_READ = 600
@@ -47,12 +52,51 @@ def collect_notes(
         ("empty", _rows(pairs, _empty), "a response is empty"),
         ("duplicate", copies, "the pair is an exact copy of an earlier one"),
         ("near_duplicate", _near_copies(pairs, set(copies)), "the pair is nearly a copy of an earlier one"),
-        ("special_tokens", _with_special_tokens(pairs, tokenizer), "the text holds control tokens of a chat template"),
+        ("special_tokens", _with_special_tokens(pairs, tokenizer), _SPECIAL_TOKENS),
     ]
     if tokenizer is not None:
         found += _length_notes(pairs, tokenizer, max_length)
+    return tuple(_told(found))
+
+
+def vetted(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = MAX_LENGTH) -> Dataset:
+    """Return `dataset` as a model takes it: with notes on its tokens, without the pairs that its template refuses.
+
+    Some templates raise at a system message, or where two messages of the user follow each other; TRL would stop
+    there. Such pairs are quarantined. Raises NoPairs where none is left.
+    """
+    refused = refusals(dataset.pairs, tokenizer)
+    first = next(iter(refused.items()), None)
+    if first is not None and len(refused) == len(dataset.pairs):
+        raise NoPairs(f"no pair is left: row {first[0]}: {first[1]}")
+    pairs = [pair for pair in dataset.pairs if pair.row not in refused]
+    told = [note for note in dataset.notes if note.kind != "special_tokens"]
+    told += _told(
+        [
+            ("special_tokens", _with_special_tokens(pairs, tokenizer), _SPECIAL_TOKENS),
+            *_length_notes(pairs, tokenizer, max_length),
+            ("refused", refused, f"{first[1]}, so it is left out" if first else ""),
+        ]
+    )
+    return without(dataset, refused).model_copy(update={"notes": tuple(told)})
+
+
+def without(dataset: Dataset, refused: Mapping[int, str]) -> Dataset:
+    """Return `dataset` with the rows of `refused` quarantined, each for its reason."""
+    lost = [
+        Quarantined(row=pair.row, reason=refused[pair.row], line=shown(canonical(explicit_row(pair))))
+        for pair in dataset.pairs
+        if pair.row in refused
+    ]
+    kept = tuple(pair for pair in dataset.pairs if pair.row not in refused)
+    quarantined = tuple(sorted([*dataset.quarantined, *lost], key=lambda bad: bad.row))
+    return dataset.model_copy(update={"pairs": kept, "quarantined": quarantined})
+
+
+def _told(found: Iterable[tuple[str, Iterable[int], str]]) -> Iterator[DataNote]:
+    """Yield a note for each kind that some rows have."""
     notes = ((kind, tuple(rows), what) for kind, rows, what in found)
-    return tuple(_note(kind, rows, what) for kind, rows, what in notes if rows)
+    return (_note(kind, rows, what) for kind, rows, what in notes if rows)
 
 
 def _note(kind: str, rows: tuple[int, ...], what: str) -> DataNote:

@@ -150,12 +150,13 @@ def load_model(
     packed: bool = True,
     device: str | None = None,
     trunk: LoadedModel | None = None,
+    dtype: torch.dtype | None = None,
 ) -> LoadedModel:
     """Load `ref`; with `layers`, only the first so many decoder layers and no LM head.
 
     `packed` lays linear weights out for the CPU (twice as fast on some, see `fast_linear`); pass False to train.
-    `trunk` is the same model loaded for reading: its layers are shared, not loaded a second time. Float32 on a CPU,
-    bfloat16 on a GPU. Raises ModelError when it cannot be loaded.
+    `trunk` is the same model loaded for reading: its layers are shared, not loaded a second time. `dtype`: how weights
+    are held; by default float32 on a CPU, bfloat16 on a GPU. Raises ModelError when it cannot be loaded.
     """
     identity = resolve_model(ref)
     if layers is not None and not 1 <= layers <= identity.n_layers:
@@ -163,7 +164,8 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with quiet():
-            model = _load_weights(identity, layers, torch.float32 if device == "cpu" else torch.bfloat16)
+            usual = torch.float32 if device == "cpu" else torch.bfloat16
+            model = _load_weights(identity, layers, dtype or usual)
             tokenizer = _load_tokenizer(identity.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{ref}: cannot be loaded: {_first_line(error)}") from error
@@ -322,6 +324,15 @@ def _load_weights(identity: ModelIdentity, layers: int | None, dtype: torch.dtyp
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
     return AutoModel.from_pretrained(identity.folder, config=config, **options)
+
+
+def load_tokenizer(identity: ModelIdentity) -> Any:
+    """Load the model's tokenizer alone, with its chat template; raises ModelError when it cannot be loaded."""
+    try:
+        with quiet():
+            return _load_tokenizer(identity.folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{identity.ref}: cannot be loaded: {_first_line(error)}") from error
 
 
 def _load_tokenizer(folder: Path) -> Any:

@@ -61,7 +61,7 @@ def read_dataset(
             refused.append(Quarantined(row=row, reason=str(error), line=line))
     quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
     if quarantine_to is not None and quarantined:
-        _write_quarantine(quarantine_to, quarantined)
+        write_quarantine(quarantine_to, quarantined)
     if not pairs:
         raise _no_pairs(str(path_or_hub_id), quarantined)
     return Dataset(
@@ -136,7 +136,7 @@ def _no_pairs(name: str, quarantined: Sequence[Quarantined]) -> NoPairs:
     return NoPairs(f"{name}: none of {len(quarantined)} lines is a pair; row {first.row}: {first.reason}.")
 
 
-def _write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:
+def write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:
     """Write the refused lines as JSON Lines, whole or not at all."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:

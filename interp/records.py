@@ -95,6 +95,10 @@ class Pair(Record):
         return self.model_copy(update={"chosen": self.rejected, "rejected": self.chosen})
 
 
+Prompt = Content | Pair
+"""What is asked: a prompt alone, or a pair for its prompt and the tools and template options that belong to it."""
+
+
 def _message_text(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, list):
@@ -117,7 +121,15 @@ class DataNote(Record):
     """Something about the data itself that the user should know before training."""
 
     kind: Literal[
-        "identical", "prefix", "empty", "duplicate", "near_duplicate", "truncated", "prompt_too_long", "special_tokens"
+        "identical",
+        "prefix",
+        "empty",
+        "duplicate",
+        "near_duplicate",
+        "truncated",
+        "prompt_too_long",
+        "special_tokens",
+        "refused",
     ]
     """What was seen."""
     rows: tuple[int, ...]

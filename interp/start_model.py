@@ -32,9 +32,10 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from premortem.interp.errors import DataError
 from premortem.interp.line_cache import LineCache
+from premortem.interp.messages import plain
 from premortem.interp.models import LoadedModel, decoder_layers
 from premortem.interp.progress import NullProgress, Progress
-from premortem.interp.records import Content, Message, content_id
+from premortem.interp.records import Message, Pair, Prompt, content_id
 
 if TYPE_CHECKING:
     from premortem.interp.lens import Lens
@@ -145,7 +146,7 @@ class StartModel:
 
     def sample(
         self,
-        prompts: Sequence[Content],
+        prompts: Sequence[Prompt],
         *,
         max_new_tokens: int = 64,
         temperature: float = 1.0,
@@ -157,8 +158,8 @@ class StartModel:
         """Return one answer per prompt; a prompt that comes twice gets two independent answers.
 
         Messages go through the chat template, a plain prompt goes in as it is. `system` is a rule put before the
-        conversation (before a plain prompt, with an empty line between). Temperature 0 takes the likeliest token.
-        Raises DataError when the chat template cannot render a prompt.
+        conversation (before a plain prompt, or where a template knows no system message, with an empty line between).
+        Temperature 0 takes the likeliest token. Raises DataError when the chat template cannot render a prompt.
         """
         chance, what = self.seed if seed is None else seed, (max_new_tokens, temperature, suppress and suppress.key())
         counts: Counter[str] = Counter()
@@ -177,20 +178,29 @@ class StartModel:
         """Return the ids of an answer as the model would have said it, without its end."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def prompt_ids(self, prompt: Content, system: str | None = None) -> list[int]:
+    def prompt_ids(self, asked: Prompt, system: str | None = None) -> list[int]:
         """Return the ids of a prompt, ready to be answered; MAX_PROMPT at most."""
+        prompt = asked.prompt if isinstance(asked, Pair) else asked
         if isinstance(prompt, str):
             text = f"{system}\n\n{prompt}" if system else prompt
             return list(self.tokenizer(text, verbose=False)["input_ids"])[-MAX_PROMPT:]
-        messages = _with_system(list(prompt), system)
-        open_answer = bool(messages) and messages[-1].get("role") == "assistant"
+        messages, options = list(prompt), _template_options(asked)
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=not open_answer, continue_final_message=open_answer
-            )
+            text = self._open(_with_system(messages, system), options)
+        except DataError:
+            if not system:
+                raise
+            text = self._open(_with_rule(messages, system), options)
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])[-MAX_PROMPT:]
+
+    def _open(self, messages: list[Message], options: dict[str, Any]) -> str:
+        """Return a conversation as text, ready to be answered."""
+        begun = bool(messages) and messages[-1].get("role") == "assistant"
+        kept = {**options, "tokenize": False, "add_generation_prompt": not begun, "continue_final_message": begun}
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, **kept))
         except Exception as error:  # a chat template is a program of the model's author: it may raise anything
             raise DataError(f"the model's chat template cannot render a prompt: {error}") from error
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])[-MAX_PROMPT:]
 
     @torch.inference_mode()
     def _log_probs(self, items: Sequence[Tokens]) -> list[list[float]]:
@@ -308,6 +318,20 @@ def _draw(prompt: list[int], seed: int, counts: Counter[str]) -> _Draw:
     name = content_id(prompt)
     counts[name] += 1
     return _Draw(prompt, int(content_id(seed, name, counts[name]), 16) >> 1)
+
+
+def _template_options(asked: Prompt) -> dict[str, Any]:
+    """Return what a pair's prompt is rendered with beside its messages."""
+    if not isinstance(asked, Pair):
+        return {}
+    return {"tools": list(asked.tools) if asked.tools is not None else None, **asked.template_kwargs}
+
+
+def _with_rule(messages: list[Message], rule: str) -> list[Message]:
+    """Put `rule` before the first message."""
+    if not messages:
+        return [{"role": "user", "content": rule}]
+    return [{**messages[0], "content": f"{rule}\n\n{plain(messages[0])}"}, *messages[1:]]
 
 
 def _with_system(messages: list[Message], system: str | None) -> list[Message]:

@@ -69,6 +69,17 @@ def tokenize_all(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> I
         yield from (_split(*ids[i]) for i in range(len(batch)))
 
 
+def refusals(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return, by row, why the tokenizer's chat template cannot render some of `pairs`."""
+    found: dict[int, str] = {}
+    for pair in pairs:
+        try:
+            _render_pair(pair, tokenizer)
+        except DataError as error:
+            found[pair.row] = str(error).removeprefix(f"row {pair.row}: ")
+    return found
+
+
 def response_offsets(
     pair: Pair, side: Side, tokens: PairTokens, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -32,7 +33,7 @@ from premortem.interp.models import cache_home, load_model, quiet, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
-from premortem.interp.tokens import tokenize
+from premortem.interp.tokens import MAX_LENGTH, tokenize
 
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
@@ -56,7 +57,7 @@ class TrainingSettings(Record):
     """Pairs per step."""
     rank: int = 16
     """Rank of the adapters; their scale is 2."""
-    max_length: int = 512
+    max_length: int = MAX_LENGTH
     """Tokens of prompt and response together; what is longer loses its end."""
 
 
@@ -128,8 +129,9 @@ def _train(
     from transformers import PrinterCallback
     from trl import DPOConfig
 
-    loaded = load_model(model_ref, packed=False)
-    model: Any = loaded.model.requires_grad_(settings.method == "full")
+    full = settings.method == "full"
+    loaded = load_model(model_ref, packed=False, dtype=torch.float32 if full else None)  # bfloat16 loses small steps
+    model: Any = loaded.model.requires_grad_(full)
     on_cpu = loaded.device.type == "cpu"
     together = 1 if on_cpu else settings.batch_pairs  # padding eight pairs to the longest doubles the work of a CPU
     steps = -(-len(pairs) // settings.batch_pairs) * settings.epochs
@@ -154,7 +156,7 @@ def _train(
             save_total_limit=1,
             logging_steps=1,
             use_cpu=on_cpu,
-            bf16=False,
+            bf16=not on_cpu and torch.cuda.is_bf16_supported(),
             gradient_checkpointing=False,
             report_to="none",
             disable_tqdm=True,
@@ -165,14 +167,14 @@ def _train(
             args=arguments,
             train_dataset=_dataset(pairs, reference_log_likelihood(start, pairs, settings.max_length, progress)),
             processing_class=loaded.tokenizer,
-            peft_config=adapters if settings.method == "lora" else None,
+            peft_config=None if full else adapters,
         )
         clock = _clock(open_stages.enter_context(progress.stage("Training", steps)), work)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(clock)
         trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")))
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-        merged = trained.merge_and_unload() if settings.method == "lora" else trained
+        merged = trained if full else trained.merge_and_unload()
         shutil.rmtree(work / "model", ignore_errors=True)
         merged.save_pretrained(work / "model", safe_serialization=True)
         loaded.tokenizer.save_pretrained(work / "model")

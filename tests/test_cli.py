@@ -67,7 +67,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBench:
     def open_run(settings: Any, clauses: Any, runs_dir: Path, progress: Any, *, layer: int | None = None) -> Any:
         made.dataset = read_dataset(settings.data)
         inputs = RunInputs(dataset_sha256=made.dataset.sha256, model_digest="m", lens_ids=("l1", "l2"))
-        return opening.Opened(identify(settings, inputs), inputs, lambda _: made, None, ())
+        return opening.Opened(identify(settings, inputs), inputs, lambda _: made, runs_dir / opening.QUARANTINE, ())
 
     monkeypatch.setattr(opening, "open_run", open_run)
     monkeypatch.setattr(LazyTools, "__getitem__", lambda self, name: TOOLS[name])

@@ -196,6 +196,23 @@ def test_texts_without_a_pair_share_the_cache(model: LoadedModel, lenses: list[L
         assert same(pooled.take([1]), encoded[lens_id].rejected)
 
 
+def test_an_answer_is_read_after_its_pairs_own_prompt(model: LoadedModel, lenses: list[Lens]) -> None:
+    """Tools are part of what the template makes of a prompt."""
+    reader, pair = Reader(model, lenses), chat_pair(0, "Say nothing.", "yes", "no")
+    said = "{% if tools %}TOOLS {{ tools | tojson }}{% endif %}"
+    usual = model.tokenizer.chat_template
+    model.tokenizer.chat_template = said + usual
+    try:
+        armed = pair.model_copy(update={"tools": ({"name": "f"},)})
+        encoded = reader.encode([armed])
+        before = reader.tokens_encoded
+        alone = reader.encode_texts([(armed, "yes"), (armed, "no")])
+        assert reader.tokens_encoded == before
+        assert all(same(pooled.take([0]), encoded[lens_id].chosen) for lens_id, pooled in alone.items())
+    finally:
+        model.tokenizer.chat_template = usual
+
+
 def test_what_only_ends_a_response_is_no_part_of_its_shares(model: LoadedModel, lenses: list[Lens]) -> None:
     plain = Pair(row=9, prompt="Say", chosen=" something", rejected=" no")
     pairs, reader, lens = (

@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from premortem.interp import start_model
-from premortem.interp.records import Content
+from premortem.interp.errors import DataError
+from premortem.interp.records import Content, Pair
 from premortem.interp.start_model import StartModel, Suppression, suppressed
 
 
@@ -127,6 +128,35 @@ def test_a_rule_goes_before_the_conversation(tiny: Any) -> None:
     seen = StartModel(tiny).prompt_ids
     assert seen(({"role": "user", "content": "hi"},), "be kind") == Letters()("sbekinduhia")["input_ids"]
     assert seen("hi", "be kind") == Letters()("bekindhi")["input_ids"]
+
+
+def test_a_rule_goes_before_the_first_message_where_a_template_takes_none(tiny: Any) -> None:
+    class Strict(Letters):
+        def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+            if messages[0]["role"] == "system":
+                raise ValueError("System role not supported")
+            return super().apply_chat_template(messages, **options)
+
+    strict = SimpleNamespace(model=tiny.model, tokenizer=Strict(), digest="tiny", ref="tiny")
+    asked = ({"role": "user", "content": "hi"},)
+    assert StartModel(strict).prompt_ids(asked, "be kind") == Letters()("ubekindhia")["input_ids"]
+    with pytest.raises(DataError, match="System role not supported"):
+        StartModel(strict).prompt_ids(({"role": "system", "content": "x"}, *asked))
+
+
+def test_a_pairs_tools_and_template_options_are_part_of_its_prompt(tiny: Any) -> None:
+    class Options(Letters):
+        def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+            return f"{options.get('tools')}{options.get('mood', '')}{super().apply_chat_template(messages, **options)}"
+
+    seen = StartModel(SimpleNamespace(model=tiny.model, tokenizer=Options(), digest="tiny", ref="tiny")).prompt_ids
+    asked = ({"role": "user", "content": "hi"},)
+    pair = Pair(
+        row=0, prompt=asked, chosen=asked, rejected=asked, tools=({"f": "x"},), template_kwargs={"mood": "calm"}
+    )
+    assert seen(asked) == Letters()("Noneuhia")["input_ids"]
+    assert seen(pair) == Letters()("fxcalmuhia")["input_ids"]
+    assert seen(pair.model_copy(update={"tools": None, "template_kwargs": {}})) == seen(asked)
 
 
 def switch(scale: float) -> Suppression:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from premortem.interp.errors import DataError
+from premortem.interp.errors import DataError, NoPairs
 from premortem.interp.forms import read_row
-from premortem.interp.hygiene import collect_notes
-from premortem.interp.records import Pair
+from premortem.interp.hygiene import collect_notes, vetted
+from premortem.interp.records import Dataset, Pair
 from premortem.interp.tokens import PairTokens, response_offsets, tokenize, tokenize_all
 
 HI, YES, NO = (
@@ -173,6 +173,33 @@ def test_a_template_that_cannot_render_is_a_data_error(tokenizer: Any) -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
     with pytest.raises(DataError, match="row 7: the model's chat template cannot render it"):
         tokenize(Pair(row=7, prompt=(HI,), chosen=(call,), rejected=(YES,)), tokenizer)
+
+
+def test_what_a_template_refuses_is_quarantined(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", strict + WITH_TOOLS)
+    rows = [{"prompt": [SYSTEM, HI] if n in (1, 3) else [HI], "chosen": [YES], "rejected": [NO]} for n in range(4)]
+    pairs = tuple(read_row(row, n) for n, row in enumerate(rows))
+    dataset = Dataset(path="x.jsonl", sha256="0", form="conversational", pairs=pairs, notes=collect_notes(pairs))
+    taken = vetted(dataset, tokenizer)
+    assert [pair.row for pair in taken.pairs] == [0, 2]
+    assert [bad.row for bad in taken.quarantined] == [1, 3]
+    assert "cannot render it: System role not supported" in taken.quarantined[0].reason
+    assert json.loads(taken.quarantined[0].line)["prompt"] == [SYSTEM, HI]
+    notes = {note.kind: note for note in taken.notes}
+    assert notes["refused"].rows == (1, 3) and "System role not supported, so it is left out" in notes["refused"].text
+    assert notes["duplicate"] == dataset.notes[0]
+    with pytest.raises(NoPairs, match=r"no pair is left: row 1: .*System role not supported"):
+        vetted(dataset.model_copy(update={"pairs": (pairs[1], pairs[3])}), tokenizer)
+
+
+def test_a_datasets_notes_tell_lengths_once_a_tokenizer_is_known(tokenizer: Any) -> None:
+    rows = [{**STANDARD, "prompt": "so " * 50}, {**STANDARD, "chosen": " yes<eos>"}, STANDARD]
+    pairs = tuple(read_row(row, n) for n, row in enumerate(rows))
+    dataset = Dataset(path="x.jsonl", sha256="0", form="standard", pairs=pairs, notes=collect_notes(pairs))
+    taken = vetted(dataset, tokenizer, max_length=40)
+    assert taken.pairs == pairs and not taken.quarantined
+    assert {note.kind: note.rows for note in taken.notes} == {"prompt_too_long": (0,), "special_tokens": (1,)}
 
 
 def test_length_notes_come_with_a_tokenizer(tokenizer: Any) -> None:

@@ -255,7 +255,7 @@ def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_options_defaults_are_those_of_the_training() -> None:
     settings, options = TrainingSettings(), inspect.signature(cli_validate.validate).parameters
-    names = ("method", "epochs", "learning_rate", "beta", "seed")
+    names = ("method", "epochs", "learning_rate", "beta", "seed", "max_length")
     assert {name: options[name].default for name in names} == {name: getattr(settings, name) for name in names}
 
 

@@ -167,7 +167,7 @@ def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[in
     readout = bench.concept(finding.concept_id).readout
     features = [feature for feature, weight in readout.strongest(SUPPRESSED) if weight > 0]
     answers = bench.start_model.sample(
-        [bench.pair(row).prompt for row in rows],
+        [bench.pair(row) for row in rows],
         max_new_tokens=MAX_NEW_TOKENS,
         seed=bench.settings.seed,
         suppress=Suppression.of_lens(bench.main, features),

@@ -37,6 +37,6 @@ def with_start_rate(bench: Workbench, finding: Finding) -> Finding:
 
 def start_rate(bench: Workbench, finding: Finding) -> float:
     """Return the share of the start model's answers to the finding's prompts in which its concept fires, 0 to 1."""
-    prompts = [bench.pair(row).prompt for row in finding.rows[:PROMPTS]]
+    prompts = [bench.pair(row) for row in finding.rows[:PROMPTS]]
     answers = bench.start_model.sample(prompts, max_new_tokens=MAX_NEW_TOKENS, seed=bench.settings.seed)
     return float(np.mean(bench.concept(finding.concept_id).readout.fires(bench.heard(prompts, answers))))

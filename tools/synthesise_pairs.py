@@ -121,7 +121,7 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) ->
     """Return prompts of the dataset with the start model's answer under the rule against the dataset's own."""
     sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED))
     answers = bench.start_model.sample(
-        [pair.prompt for pair in sources],
+        sources,
         max_new_tokens=MAX_NEW_TOKENS,
         seed=bench.settings.seed,
         system=clause.text,

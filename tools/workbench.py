@@ -27,7 +27,7 @@ from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
 from premortem.interp.readout import Bag, Readout, bag_of
-from premortem.interp.records import Clause, Content, Dataset, Edit, Finding, LensSummary, Pair, Record
+from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Prompt, Record
 from premortem.interp.sides import Edited, TokenFacts, responses_of
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
@@ -143,13 +143,13 @@ class Workbench:
     @cached_property
     def own(self) -> Own:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
-        distinct = {pair.prompt_key(): pair.prompt for pair in self.readable}
+        distinct = {pair.prompt_key(): pair for pair in self.readable}
         asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         numbers = np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS)
         return Own(self.heard(asked, texts, self.progress), numbers)
 
-    def heard(self, prompts: Sequence[Content], answers: Sequence[str], progress: Progress | None = None) -> Bag:
+    def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
         """Return `answers` to `prompts`, which are all of one form, as the main lens reads them."""
         pooled = self.reader.encode_texts(list(zip(prompts, answers, strict=True)), progress)[self.main.lens_id]
         return bag_of(pooled, closing=self.reader.closing_of(prompts[0]) if prompts else 0)

@@ -72,6 +72,7 @@ def measure(run: Run, data_folder: Path, work: Path) -> None:
     write(pairs, data)
     command = [sys.executable, "-m", "premortem.agent", "validate", str(data), "--seed", str(run.seed)]
     command += ["--per-prompt", str(run.per_prompt), "--epochs", str(SETS[run.name].epochs)]
+    command += ["--max-length", "512"]  # no pair is longer; the trainings made so far are kept under this name
     command += ["--db", str(work / "skill.db"), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout)
