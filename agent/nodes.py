@@ -297,6 +297,7 @@ class Nodes:
             attempt=state["attempt"],
             kept=state["kept"],
             refused=state["refused"],
+            void=self._void(finding_id),
             reasons=self._reasons(state["refused"]),
             kinds=action.kinds,
             advice=action.advice,
@@ -318,6 +319,12 @@ class Nodes:
     def _reasons(self, edit_ids: Sequence[str]) -> dict[str, str]:
         verdicts = self.store.load_verdicts(self.run_id)
         return {edit_id: " ".join(verdicts[edit_id].reasons)[:300] for edit_id in edit_ids if edit_id in verdicts}
+
+    def _void(self, finding_id: str) -> list[str]:
+        """Return the edits of other findings that were refused."""
+        verdicts = self.store.load_verdicts(self.run_id)
+        others = [edit for edit in self.store.load_edits(self.run_id) if edit.finding_id != finding_id]
+        return [edit.edit_id for edit in others if edit.edit_id in verdicts and not verdicts[edit.edit_id].passed]
 
     def _new_edits(self, edits: Sequence[Edit], state: RunState) -> list[Edit]:
         """Return those edits that were never refused and touch no row that a kept edit already mends."""

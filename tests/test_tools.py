@@ -116,6 +116,20 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
     assert not {edit.row for edit in made} & set(offered)
 
 
+def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = finding(0.1, 8), finding(0.1, 8).model_copy(update={"finding_id": "other"})
+    drop = Candidate("drop", None, "", "why")
+    theirs = [_edit(other, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in (1, 2, 3)]
+    offered: list[int] = []
+    monkeypatch.setattr(proposing, "_edits_for", lambda _, __, rows, *___: offered.extend(rows) or [])
+    bench: Any = SimpleNamespace(
+        edits={edit.edit_id: edit for edit in theirs}, author=None, remember=lambda _: None, finding=lambda _: one,
+        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(80)),
+    )  # fmt: skip
+    propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
+    assert offered == [0, 2, 4, 5, 6, 7]
+
+
 def test_a_rise_is_carried_by_the_chosen_side_and_a_fall_by_the_rejected_one() -> None:
     assert carrying_side(finding(0.1, 3)) == "chosen"
     assert carrying_side(finding(-0.1, 3)) == "rejected"

@@ -50,6 +50,8 @@ class ProposeArgs(Record):
     """Edits (edit_id) of this finding that passed and stay: their pairs need no other."""
     refused: tuple[str, ...] = ()
     """Edits (edit_id) that a verdict refused; they are not proposed again."""
+    void: tuple[str, ...] = ()
+    """Edits (edit_id) of other findings that a verdict refused: their pairs are free again."""
     reasons: dict[str, str] = Field(default_factory=dict)
     """Why each of them was refused, by edit_id; whoever writes the next text is told."""
     kinds: tuple[EditKind, ...] = ()
@@ -72,7 +74,7 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     if gained >= needed:
         return ()
     mended = {edit.row for edit in kept}
-    rows = [row for row in _free_rows(bench, finding) if row not in mended]
+    rows = [row for row in _free_rows(bench, finding, args.void) if row not in mended]
     wanted = needed * SPARE
     written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained))], args)
     edits: list[Edit] = []
@@ -126,9 +128,10 @@ def _gain(edit: Edit) -> float:
     return 2.0 if edit.kind == "flip" else 1.0
 
 
-def _free_rows(bench: Workbench, finding: Finding) -> list[int]:
-    """Return the finding's rows that no edit of another finding touches."""
-    taken = {edit.row for edit in bench.edits.values() if edit.finding_id != finding.finding_id}
+def _free_rows(bench: Workbench, finding: Finding, void: Sequence[str]) -> list[int]:
+    """Return the finding's rows that no edit of another finding touches, but for those in `void`."""
+    others = [edit for edit in bench.edits.values() if edit.finding_id != finding.finding_id]
+    taken = {edit.row for edit in others if edit.edit_id not in set(void)}
     return [row for row in finding.rows if row not in taken]
 
 
