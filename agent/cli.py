@@ -176,15 +176,16 @@ def run(
             settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress, carrier=carrier
         )
         document = store.document(run_id)
-    if opened.quarantine.exists():
+    if document["dataset"]["quarantined"]:
         say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")
     _finish(document, as_json, fail_on)
 
 
 def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> None:
     """Print a run's outcome and leave with its exit code."""
+    from premortem.agent.diff import excerpt
     from premortem.agent.show import print_view, run_summary
-    from premortem.agent.summary import breaks_spec
+    from premortem.agent.summary import broken_rules
 
     if as_json:
         emit(document)
@@ -193,7 +194,10 @@ def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> 
     if document["status"] == "interrupted":
         say(f"run {document['run_id']} interrupted; the same command goes on with it", "yellow")
         raise typer.Exit(130)
-    if fail_on is not None and breaks_spec(document, after=fail_on is FailOn.VIOLATION):
+    broken = broken_rules(document, after=fail_on is FailOn.VIOLATION) if fail_on is not None else []
+    for rule in broken:
+        say(f"the forecast breaks: {excerpt(rule, 100)}", "red")
+    if broken:
         raise typer.Exit(3)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from premortem.agent.cli_options import AsJson, Db, RunArg, RunsDir, database, emit, say
-from premortem.interp.errors import PremortemError, StoreError
+from premortem.interp.errors import DataError, ExportError, PremortemError, StoreError
 from premortem.interp.records import Decision, Review
 
 
@@ -124,6 +124,17 @@ def _review(edit_id: str, decision: Decision, text: str | None, reviewer: str) -
     return Review(edit_id=edit_id, decision=decision, text=text, reviewer=reviewer, at=at)
 
 
+def _pairs_at_hand(store: Any, run_id: str) -> dict[int, Any]:
+    """Return the run's pairs by row; none, and a line that says so, where its data is gone or has changed."""
+    from premortem.agent.evidence import load_dataset
+
+    try:
+        return {pair.row: pair for pair in load_dataset(store, run_id).pairs}
+    except DataError as error:
+        say(f"note: the pairs themselves cannot be shown: {error}", "yellow")
+        return {}
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -134,7 +145,6 @@ def _user() -> str:
 def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
     from rich.console import Console
 
-    from premortem.agent.evidence import load_pairs
     from premortem.agent.review import Session, open_editor
 
     def save(edit_id: str, decision: Decision, text: str | None) -> None:
@@ -142,7 +152,7 @@ def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
 
     session = Session(
         store.document(run_id),
-        load_pairs(store, run_id),
+        _pairs_at_hand(store, run_id),
         save,
         console=Console(highlight=False),
         read_key=_read_key,
@@ -155,7 +165,10 @@ def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
 
 def _read_key() -> str:
     """Return one key from a terminal, or the first character of a line from anything else; empty at its end."""
-    return str(typer.getchar()) if sys.stdin.isatty() else sys.stdin.readline()[:1]
+    try:
+        return str(typer.getchar()) if sys.stdin.isatty() else sys.stdin.readline()[:1]
+    except (EOFError, KeyboardInterrupt):
+        return ""
 
 
 def _listed(store: Any, run_id: str) -> dict[str, Any]:
@@ -173,12 +186,12 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML file about a run."""
-    from premortem.agent.evidence import load_pairs, load_spans
+    from premortem.agent.evidence import load_spans
     from premortem.agent.report import render_report, write_report
 
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
-        pairs, spans = load_pairs(store, run_id), load_spans(store, run_id)
+        pairs, spans = _pairs_at_hand(store, run_id), load_spans(store, run_id)
         html = render_report(store.document(run_id), pairs, spans, store.validations())
     path = output or runs_dir / run_id / "report.html"
     write_report(html, path)
@@ -230,6 +243,11 @@ def export(
 
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
+        if (status := store.run(run_id).status) != "done":
+            raise ExportError(
+                f"run {run_id} is not finished ({status}): its edits have not been judged together yet; the same "
+                "`agent run` goes on with it"
+            )
         dataset, reviews = load_dataset(store, run_id), store.load_reviews(run_id)
         passed = {edit.edit_id for edit in store.passed_edits(run_id)}
         edits = [edit for edit in store.load_edits(run_id) if edit.edit_id in passed or edit.edit_id in reviews]
@@ -250,9 +268,13 @@ def export(
     say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
     if manifest.otherwise_to_trl:
+        advice = "text and messages are mixed, and TRL judges a file by its first row: split it"
+        if not explicit:
+            into = " into a .jsonl file" if output.suffix == ".parquet" else ""
+            advice = f"a transcript is plain text to it; --explicit writes every row as it was read{into}"
         say(
-            f"{manifest.otherwise_to_trl} rows have a form that TRL takes otherwise than this run did, or not at "
-            "all (a transcript is plain text to it); --explicit writes every row as it was read",
+            f"{manifest.otherwise_to_trl} rows have a form that TRL takes otherwise than this run did, or not at all; "
+            f"{advice}",
             "yellow",
         )
     typer.echo(str(output))

@@ -1,6 +1,6 @@
 """What a finished run lets a person look at: the pairs themselves, and where the findings' concepts fire in them.
 
-The database keeps numbers and edits; the pairs stay in the user's file. `load_pairs` reads them again, and only when
+The database keeps numbers and edits; the pairs stay in the user's file. `load_dataset` reads them again, and only when
 the file is still the one the run has read. The spans come from the `read_pairs` calls that the run has on record, so
 nothing needs the model. Nothing here prints.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from premortem.agent.store import Store
 from premortem.interp.errors import DataError
-from premortem.interp.records import Dataset, Pair, Side, Span
+from premortem.interp.records import Dataset, Side, Span
 
 
 def load_dataset(store: Store, run_id: str) -> Dataset:
@@ -25,25 +25,23 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
         raise DataError(f"run {run_id} stopped before it had read its data; run it again")
     names = ("mapping", "split", "config", "revision", "limit")
     asked: dict[str, Any] = {name: info.settings[name] for name in names if info.settings.get(name) is not None}
-    dataset = read_dataset(info.dataset_path, **asked)
+    dataset = read_dataset(_place(info.dataset_path, str(info.settings.get("cwd", ""))), **asked)
     if dataset.sha256 != info.dataset_sha256:
         raise DataError(f"{info.dataset_path} has changed since run {run_id} read it; run again on the new data")
     refused = {row: str(note["text"]) for note in info.notes if note["kind"] == "refused" for row in note["rows"]}
     return without(dataset, refused)
 
 
+def _place(path: str, cwd: str) -> str:
+    """Return where a run's data lies, also for a command that is given in another folder than the run was."""
+    there = Path(cwd) / path
+    return str(there) if cwd and not Path(path).exists() and there.exists() else path
+
+
 def source_of(dataset: Dataset) -> Path | None:
     """Return the file or folder that `dataset` was read from; None for a hub dataset."""
     path = Path(dataset.path)
     return path if path.exists() else None
-
-
-def load_pairs(store: Store, run_id: str) -> dict[int, Pair]:
-    """Return the run's pairs by row; empty where the input is gone or has changed, because reading can do without."""
-    try:
-        return {pair.row: pair for pair in load_dataset(store, run_id).pairs}
-    except DataError:
-        return {}
 
 
 def load_spans(store: Store, run_id: str) -> dict[tuple[str, int, Side], list[Span]]:

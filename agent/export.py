@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from pydantic_core import to_jsonable_python
+
 from premortem.agent.export_rows import Row, RowEditor
 from premortem.agent.export_table import write_table
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest
@@ -31,8 +33,12 @@ from premortem.interp.errors import DataError, ExportError
 from premortem.interp.forms import Mapped
 from premortem.interp.lines import LineReader
 from premortem.interp.records import Dataset, Edit, Review
-from premortem.interp.tables import hash_files, parquet_files
+from premortem.interp.tables import hash_files, parquet_files, read_parquet
 
+_Line = tuple[int, bytes, Callable[[], Row] | None]
+"""A row of the source, its bytes and how to read it; None: its pair is all there is."""
+_NO_LINE = b"\n"
+"""The bytes of a row that is no line of a file."""
 COLUMN_WITHIN = 8 << 20
 """The first changed row must begin within so many bytes for `datasets` to learn of the provenance column."""
 
@@ -70,16 +76,16 @@ def export_dataset(
     target exists, its name does not fit the format, the source is not what the run read, or the disk refuses.
     """
     tables = parquet_files(source) if source is not None else []
-    _check_name(target, bool(tables))
+    _check_name(target, bool(tables), layout)
     try:
         editor = RowEditor(dataset, edits, run_id, mapping, layout)
         with NewFile(target) as out:
             _check_source(dataset, source, tables)
-            if tables:
+            if target.suffix == ".parquet":
                 write_table(out.file, tables, editor)
             else:
                 with _packed(out.file, target) as stream:
-                    _write_lines(stream, source, editor)
+                    _write_lines(stream, _source_lines(source, tables, editor), editor)
             manifest = editor.manifest(target.name, out.sha256())
             _write_manifest(target, manifest)
             out.commit()
@@ -104,16 +110,18 @@ class _LineWriter:
         self.open = not line.endswith(b"\n")
 
 
-def _write_lines(out: BinaryIO, source: Path | None, editor: RowEditor) -> None:
-    """Write JSON Lines: from the source's own lines, or from the pairs of a dataset that has none."""
+def _write_lines(out: BinaryIO, lines: Iterable[_Line], editor: RowEditor) -> None:
+    """Write JSON Lines: what becomes of the source's rows, then the new ones."""
     writer = _LineWriter(out)
     settle = _column_rule(writer, editor)
     like: Row | None = None
-    for row, raw, read in _source_lines(source, editor):
+    for row, raw, read in lines:
         settle(editor.changes(row))
         became = editor.decide(row, read)
         if like is None and read is not None and row in editor.pairs:
             like = read()
+        if became == "keep" and raw == _NO_LINE and read is not None:
+            became = read()
         if became is not None:
             writer.write(raw if became == "keep" else _encoded(became, raw))
     settle(bool(editor.added))
@@ -133,10 +141,13 @@ def _column_rule(writer: _LineWriter, editor: RowEditor) -> Callable[[bool], Non
     return settle
 
 
-def _source_lines(source: Path | None, editor: RowEditor) -> Iterator[tuple[int, bytes, Callable[[], Row] | None]]:
-    """Yield (row, its bytes, how to read it) of the source; check at the end that it was the source of the run."""
+def _source_lines(source: Path | None, tables: Sequence[Path], editor: RowEditor) -> Iterator[_Line]:
+    """Yield the rows of the source; check at the end that it was the source of the run."""
     if source is None:
-        yield from ((row, b"\n", None) for row in editor.pairs)
+        yield from ((row, _NO_LINE, None) for row in editor.pairs)
+        return
+    if tables:
+        yield from ((row, _NO_LINE, lambda value=value: value) for row, value in enumerate(read_parquet(list(tables))))
         return
     reader = LineReader(source)
     for line in reader:
@@ -152,8 +163,9 @@ def _encoded(row: Row, like: bytes) -> bytes:
     escaped = like.isascii() and b"\\u" in like
     ending = like[len(like.rstrip(b"\r\n")) :]
     try:
-        return json.dumps(row, ensure_ascii=escaped, allow_nan=False).encode() + ending
-    except ValueError as error:
+        plain = to_jsonable_python(row, inf_nan_mode="null", bytes_mode="base64")  # tables hold dates, bytes and NaN
+        return json.dumps(plain, ensure_ascii=escaped, allow_nan=False).encode() + ending
+    except (ValueError, TypeError) as error:
         raise ExportError(f"an edited row cannot be written as JSON: {error}") from error
 
 
@@ -167,8 +179,8 @@ def _packed(file: BinaryIO, target: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, packed)
 
 
-def _check_name(target: Path, table: bool) -> None:
-    if table != (target.suffix == ".parquet"):
+def _check_name(target: Path, table: bool, layout: Layout) -> None:
+    if table != (target.suffix == ".parquet") and not (table and layout == "explicit"):
         wanted = ".parquet, as the input is" if table else ".jsonl or .jsonl.gz, as the input is JSON Lines"
         raise ExportError(f"{target}: give it a name that ends in {wanted}.")
 

@@ -58,8 +58,9 @@ class RowEditor:
             self.tally["not_read"] += row not in self.read_rows
             return None
         edits = self.by_row.get(row, ())
-        form = trl_form(read(), self.mapping) if read is not None else "explicit"
-        self.forms[form if self.layout == "same" else "explicit"] += not self.drops(row)
+        as_read = "explicit messages" if self.pairs[row].conversational else "explicit text"
+        form = trl_form(read(), self.mapping) if read is not None else as_read
+        self.forms[form if self.layout == "same" else as_read] += not self.drops(row)
         if not edits and read is not None and (self.layout == "same" or form.startswith("explicit")):
             self._count("untouched", edits)
             return "keep"

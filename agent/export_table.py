@@ -81,8 +81,11 @@ def _stored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
 
     table = pa.Table.from_batches([batch])
     if COLUMN not in table.column_names:
-        table = table.append_column(COLUMN, pa.nulls(len(table), pa.string()))
-    return table.cast(schema)
+        table = table.append_column(COLUMN, pa.nulls(len(table), schema.field(COLUMN).type))
+    if set(table.column_names) != set(schema.names):
+        odd = min(set(table.column_names) ^ set(schema.names))
+        raise ExportError(f"the Parquet files differ in their columns (one has '{odd}', another not).")
+    return table.select(schema.names).cast(schema)
 
 
 def _table(row: Row, codec: Codec, schema: pa.Schema) -> pa.Table:
@@ -91,12 +94,15 @@ def _table(row: Row, codec: Codec, schema: pa.Schema) -> pa.Table:
 
     told = row.pop(COLUMN, None)
     if strange := row.keys() - set(schema.names):
-        raise ExportError(f"the Parquet file has no column '{min(strange)}', which an explicit row needs.")
+        raise ExportError(
+            f"the Parquet file has no column '{min(strange)}', which an explicit row needs; name a .jsonl file."
+        )
     stored = {name: row.get(name) for name in schema.names if name != COLUMN}
     if codec.encode is not dict:
         stored = codec.encode(stored)
-    text = told if isinstance(told, str | None) else json.dumps(told, ensure_ascii=False)
-    return pa.Table.from_pylist([{**stored, COLUMN: text}], schema=schema)
+    as_text = pa.types.is_string(schema.field(COLUMN).type) and not isinstance(told, str | None)
+    provenance = json.dumps(told, ensure_ascii=False) if as_text else told
+    return pa.Table.from_pylist([{**stored, COLUMN: provenance}], schema=schema)
 
 
 def _schema(stored: pa.Schema) -> pa.Schema:

@@ -213,16 +213,21 @@ class Nodes:
         with self.progress.stage("Forecasting with the edits that passed"):
             report = self.toolbox.call(state["step"], "forecast_concepts", forecaster=self.forecaster, edits=passed)
         self.store.save_forecast(self.run_id, report.forecast, stage="after", remaining=report.findings)
-        self._mended_by_others({finding.finding_id for finding in report.findings})
+        self._correct_outcomes({_matter(finding) for finding in report.findings})
         self.store.set_status(self.run_id, "done")
         return {"step": state["step"] + 1}
 
-    def _mended_by_others(self, left: Set[str]) -> None:
-        """Correct the outcome of findings that no edits of their own mend and that are gone with all edits applied."""
+    def _correct_outcomes(self, left: Set[tuple[str | None, str]]) -> None:
+        """Correct what became of findings by the forecast with all edits applied, which still shows those in `left`."""
+        findings = {finding.finding_id: finding for finding in self.store.load_findings(self.run_id)}
         for finding_id, outcome in self.store.load_outcomes(self.run_id).items():
-            if outcome.kind == "unfixed" and finding_id not in left:
+            remains = _matter(findings[finding_id]) in left
+            if outcome.kind == "unfixed" and not remains:
                 reason = "the edits of other findings bring it inside its limit"
                 self.store.save_outcome(self.run_id, finding_id, Outcome(kind="fixed", reason=reason))
+            if outcome.kind == "fixed" and remains:
+                reason = f"{outcome.reason}, but with all edits applied the forecast still shows it"
+                self.store.save_outcome(self.run_id, finding_id, Outcome(kind="unfixed", reason=reason))
 
     def _wake(self, state: RunState) -> None:
         """Bring a bench that was built for a resumed run to where the run stands.
@@ -379,6 +384,11 @@ class Nodes:
 def _traceable(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings that concern a concept of the lens; an injection is known by its words alone."""
     return [finding for finding in findings if finding.kind != "injection"]
+
+
+def _matter(finding: Finding) -> tuple[str | None, str]:
+    """Return what a finding is about, however it is broken."""
+    return finding.clause_id, finding.concept_id
 
 
 def _refused(verdict: Verdict, reason: str) -> Verdict:

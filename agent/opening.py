@@ -7,7 +7,6 @@ beats the defaults. Nothing here decides anything.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
 from premortem.interp.encode import Reader
-from premortem.interp.errors import LensError, SpecError, StoreError
+from premortem.interp.errors import LensError, SpecError
 from premortem.interp.hygiene import vetted
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.lens_check import MOST_FVU, LensFit, check_lens
@@ -29,7 +28,7 @@ from premortem.interp.models import (
     load_tokenizer,
     resolve_model,
 )
-from premortem.interp.pairs import read_dataset, write_quarantine
+from premortem.interp.pairs import LINE_SUFFIXES, read_dataset, write_quarantine
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset
 from premortem.interp.start_model import StartModel
@@ -88,7 +87,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _beside(spec_path: Path, data: str) -> str:
     """Return `data` as seen from the spec's folder, where a file of that name stands there; a hub id stays."""
     local = spec_path.parent / data
-    return str(local) if local.exists() or Path(data).suffix else data
+    return str(local) if local.exists() or Path(data).suffix in (*LINE_SUFFIXES, ".parquet") else data
 
 
 def open_run(
@@ -100,9 +99,8 @@ def open_run(
     layer: int | None = None,
 ) -> Opened:
     """Read the data, find model and lenses, and identify the run; no weights are loaded yet."""
-    part = runs_dir / f".{QUARANTINE}-{os.getpid()}"
     with progress.stage("Reading the data"):
-        dataset = _read(settings, part)
+        dataset = _read(settings)
     model = _identity(settings, progress)
     main, second = lenses_for(model, settings.sae, settings.second_sae, layer)
     lenses = [lens for lens in (main, second) if lens is not None]
@@ -113,19 +111,20 @@ def open_run(
     )
     run_id = identify(settings, inputs)
 
+    folder = runs_dir / run_id
+
     def make_workbench(asked: RunSettings) -> Workbench:
         taken = vetted(dataset, load_tokenizer(model))
-        if len(taken.quarantined) > len(dataset.quarantined):
-            (runs_dir / run_id).mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_quarantine(runs_dir / run_id / QUARANTINE, taken.quarantined)
+        if taken.quarantined:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_quarantine(folder / QUARANTINE, taken.quarantined)
         return open_bench(asked, taken, clauses, main, second, progress)
 
     warnings = tuple(warning for lens in lenses for warning in lens.warnings)
-    _keep(part, runs_dir / run_id / QUARANTINE)
-    return Opened(run_id, inputs, make_workbench, runs_dir / run_id / QUARANTINE, warnings)
+    return Opened(run_id, inputs, make_workbench, folder / QUARANTINE, warnings)
 
 
-def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
+def _read(settings: RunSettings) -> Dataset:
     return read_dataset(
         settings.data,
         mapping=settings.mapping,
@@ -133,19 +132,7 @@ def _read(settings: RunSettings, quarantine: Path | None = None) -> Dataset:
         config=settings.config,
         revision=settings.revision,
         limit=settings.limit,
-        quarantine_to=quarantine,
     )
-
-
-def _keep(part: Path, target: Path) -> None:
-    """Move the quarantined lines into the run's folder, now that its name is known."""
-    if not part.exists():
-        return
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.replace(part, target)
-    except OSError as error:
-        raise StoreError(f"run folder {target.parent}: {error.strerror or error}") from error
 
 
 def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:

@@ -194,7 +194,7 @@ def _moved(view: FindingView) -> Chart | None:
     ]
     if chosen.get("second_lens") is not None:
         marks.append(Mark("with these edits, second lens", chosen["second_lens"], style="after"))
-    return draw(marks, view.limit)
+    return draw(marks, view.limit if view.direction != "encourage" else None)
 
 
 def _common_reasons(edits: Iterable[Document]) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import Field
@@ -129,13 +130,15 @@ def start_run(
     Raises RunBusy when another process holds the run; any other failure is noted in the run's row and raised.
     """
     run_id = identify(settings, inputs)
-    if _is_done(store, run_id):
-        return run_id
     folder = runs_dir / run_id
+    asked = settings.model_dump(exclude={"spec_text"}) | {"cwd": os.getcwd(), "folder": str(folder.absolute())}
+    if _is_done(store, run_id):
+        store.relocate(run_id, asked, settings.data)
+        return run_id
     with hold(folder), interruptible():
         if _is_done(store, run_id):
             return run_id
-        _begin(run_id, settings, store, folder)
+        _begin(run_id, settings, asked, store, folder)
         rules = BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
         heard = progress or NullProgress()
         with _status_kept(store, run_id), _metered(store, run_id) as meter:
@@ -169,12 +172,13 @@ def _engineer(
     return Engineer(asker, parse_spec(settings.spec_text, rules_needed=False), rules, progress)
 
 
-def _begin(run_id: str, settings: RunSettings, store: Store, folder: Path) -> None:
+def _begin(run_id: str, settings: RunSettings, asked: Mapping[str, Any], store: Store, folder: Path) -> None:
     """Write the run's row; checkpoints of a run that the database does not know are useless, its records are gone."""
     if not store.has_run(run_id):
         for name in (CHECKPOINTS, f"{CHECKPOINTS}-wal", f"{CHECKPOINTS}-shm"):
             (folder / name).unlink(missing_ok=True)
-    asked = settings.model_dump(exclude={"spec_text"})
+    else:
+        store.relocate(run_id, asked, settings.data)
     store.begin_run(run_id, spec=settings.spec_text, settings=asked, forecaster=settings.forecaster)
 
 
@@ -227,8 +231,8 @@ def recover_runs(store: Store, runs_dir: Path) -> None:
     """Mark as interrupted every run that says `running` while no process holds it: its process was killed."""
     for info in store.runs():
         if info.status == "running":
-            with suppress(RunBusy), hold(runs_dir / info.run_id):
-                store.set_status(info.run_id, "interrupted")
+            with suppress(RunBusy), hold(Path(info.settings.get("folder") or runs_dir / info.run_id)):
+                store.mark_killed(info.run_id)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from premortem.agent.diff import excerpt
+from premortem.agent.diff import excerpt, visible
 from premortem.agent.summary import (
     Document,
     FindingView,
@@ -49,13 +49,23 @@ def safe(value: object, limit: int = 60, style: str = "") -> Text:
 def run_summary(document: Document) -> RenderableType:
     """Return a run's summary: what was read, what was found, what the edits do, what to type next."""
     views = finding_views(document)
-    parts: list[RenderableType] = [Text(headline(document), style="bold"), Text(""), data_and_lens(document)]
+    parts: list[RenderableType] = [Text(visible(headline(document)), style="bold"), *_unfinished(document), Text("")]
+    parts.append(data_and_lens(document))
     if views:
         parts += [Text(""), findings_table(views), _units()]
     parts += [_uncovered(document), _spec_problems(document), _edits_line(views)]
     parts += [_llm_line(document), _llm_stopped(document)]
     parts.append(next_commands(document, views))
     return Group(*parts)
+
+
+def _unfinished(document: Document) -> list[Text]:
+    """Return a line for a run that has findings and is not at its end."""
+    status, error = document.get("status"), visible(str(document.get("error") or ""))
+    if status in ("done", None) or document.get("forecast", {}).get("n_pairs") is None:
+        return []
+    why = f": {error}" if error else ""
+    return [Text(f"The run is not finished ({status}{why}); the same command goes on with it.", style="yellow")]
 
 
 def data_and_lens(document: Document) -> RenderableType:

@@ -83,6 +83,18 @@ class Store:
         """Note where the run stands."""
         self._update_run(run_id, status=status, error=clean(error), updated_at=_now())
 
+    def mark_killed(self, run_id: str) -> None:
+        """Note that nobody works on the run any more; when it was last worked on stays."""
+        self._update_run(run_id, status="interrupted")
+
+    def relocate(self, run_id: str, settings: Mapping[str, Any], path: str) -> None:
+        """Note where the run's data lies now, if that has changed."""
+        known = self.run(run_id)
+        moved = known.dataset_path not in (None, clean(path)) or known.settings.get("cwd") != settings["cwd"]
+        if moved:
+            there = {"dataset_path": clean(path)} if known.dataset_path is not None else {}
+            self._update_run(run_id, settings=to_json(settings), **there)
+
     def save_dataset(self, run_id: str, dataset: Dataset) -> None:
         """Note what the run reads; the pairs themselves stay in the user's file."""
         notes = to_json([note.model_dump() for note in dataset.notes])

@@ -2,7 +2,7 @@
 
 `Store.document(run_id)` is a plain JSON document in which findings, clauses, concepts and edits stand in separate
 lists. `finding_views` puts beside each finding the rule it breaks, its interval, its clusters and its edits;
-`headline` says in one sentence how the run ended; `breaks_spec` is what `--fail-on violation` asks.
+`headline` says in one sentence how the run ended; `broken_rules` is what `--fail-on violation` asks.
 
 Nothing here knows about colours, HTML or the database.
 """
@@ -40,8 +40,10 @@ class FindingView:
     """The topic it is confined to; empty: everywhere."""
     rule: str
     """The clause in the user's words; empty for a surprise."""
+    direction: str
+    """What the clause wants: `avoid`, `encourage` or `keep`; empty for a surprise."""
     limit: float | None
-    """The tolerated effect; None for a surprise."""
+    """The tolerated effect, or the least rise that is asked for; None for a surprise."""
     effect: float
     """Forecast change in the share of responses, -1 to 1."""
     low: float
@@ -106,6 +108,7 @@ def _view(document: Document, finding: Document, clause: Document | None) -> Fin
         name=str(_first("name", finding, concept, default=finding["concept_id"])),
         topic=str(_first("topic", finding, concept, default="")),
         rule=str(clause["text"]) if clause else "",
+        direction=str(clause["direction"]) if clause else "",
         limit=float(clause["limit"]) if clause else None,
         effect=effect,
         low=float(_first("low", finding, concept, default=effect)),
@@ -135,11 +138,13 @@ def _of_finding(document: Document, part: str, key: str, value: str) -> tuple[Do
     return tuple(item for item in document.get(part, ()) if item.get(key) == value)
 
 
-def breaks_spec(document: Document, *, after: bool) -> bool:
-    """Return whether the forecast breaks the spec, on the data as it is or `after` the edits that passed."""
+def broken_rules(document: Document, *, after: bool) -> list[str]:
+    """Return the rules that the forecast breaks, on the data as it is or `after` the edits that passed."""
     changed = document.get("forecast_after") or {}
     source = changed if after and changed.get("n_pairs") is not None else document
-    return any(finding["kind"] in ("forbidden", "missing") for finding in source.get("findings", ()))
+    rules = {clause["clause_id"]: str(clause["text"]) for clause in document.get("clauses", ())}
+    broken = [one for one in source.get("findings", ()) if one["kind"] in ("forbidden", "missing")]
+    return list(dict.fromkeys(rules.get(one["clause_id"], one["name"]) for one in broken))
 
 
 def uncovered(document: Document) -> list[Document]:

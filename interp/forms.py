@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from premortem.interp.errors import DataError, RowError
 from premortem.interp.messages import (
+    are_turns,
     check_response,
     common_lead,
     in_style_of,
@@ -32,6 +33,7 @@ from premortem.interp.messages import (
     plain,
     read_content,
     read_transcript,
+    with_last_text,
     write_transcript,
 )
 from premortem.interp.records import Content, Message, Pair
@@ -270,6 +272,8 @@ def _rewritten(value: Any, old: Content, new: Content) -> Any:
     if isinstance(value, str):
         tail, text = (old, new) if isinstance(old, str) else (plain(old[-1]), _last(new))
         return value[: len(value) - len(tail)] + _last(text)
+    if are_turns(value) and len(old) == len(new):
+        return with_last_text(value, _last(new))
     lead = read_content(value, "")[: -len(old)] if not isinstance(value, dict) else ()
     written = in_style_of(value, _messages(new, "assistant"))
     return [*value[: len(lead)], *written] if isinstance(value, list) else written

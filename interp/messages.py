@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from premortem.interp.errors import RowError
@@ -100,8 +101,22 @@ def in_style_of(value: Any, messages: tuple[Message, ...]) -> Any:
     """Return `messages` in the shape of `value`: messages or turns, a list or a single one."""
     items = value if isinstance(value, list | tuple) else [value]
     turns = bool(items) and isinstance(items[0], dict) and "role" not in items[0]
-    written = [_to_turn(message) if turns else message for message in messages]
+    named = {_TURN_ROLES.get(item["from"]): item["from"] for item in items} if turns else {}
+    written = [_to_turn(message, named) if turns else message for message in messages]
     return written[-1] if isinstance(value, dict) else written
+
+
+def with_last_text(value: Any, text: str) -> Any:
+    """Return turns, a list or a single one, whose last says `text`; every other key of each stays."""
+    if isinstance(value, dict):
+        return {**value, "value": text}
+    return [*value[:-1], {**value[-1], "value": text}]
+
+
+def are_turns(value: Any) -> bool:
+    """Whether `value` is made of sharegpt's turns."""
+    last = value[-1] if isinstance(value, list | tuple) and value else value
+    return isinstance(last, dict) and "role" not in last and "value" in last
 
 
 def plain(message: Message) -> str:
@@ -143,6 +158,7 @@ def _from_turn(item: dict[str, Any], column: str) -> Message:
     return {"role": _TURN_ROLES[speaker], "content": value}
 
 
-def _to_turn(message: Message) -> dict[str, str]:
+def _to_turn(message: Message, named: Mapping[str | None, str]) -> dict[str, str]:
+    """Return a message as a turn, its speaker called as in `named`."""
     role = str(message["role"])
-    return {"from": _TURN_NAMES.get(role, role), "value": plain(message)}
+    return {"from": named.get(role) or _TURN_NAMES.get(role, role), "value": plain(message)}

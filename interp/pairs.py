@@ -39,13 +39,12 @@ def read_dataset(
     config: str | None = None,
     revision: str | None = None,
     limit: int | None = None,
-    quarantine_to: Path | None = None,
 ) -> Dataset:
     """Return the dataset with its readable pairs, quarantined lines and notes.
 
     `mapping` gives other column names (see `forms`); `limit` reads only that many first lines; `split`, `config` and
-    `revision` concern hub ids. `quarantine_to` receives the refused lines as JSON Lines, and is not written when there
-    are none. Raises DataError when the input cannot be read at all, NoPairs when no line of it is a pair.
+    `revision` concern hub ids. Raises DataError when the input cannot be read at all, NoPairs when no line of it is a
+    pair.
     """
     check_mapping(mapping)
     if limit is not None and limit < 1:
@@ -60,8 +59,6 @@ def read_dataset(
             line = shown(raw if raw is not None else canonical(value))
             refused.append(Quarantined(row=row, reason=str(error), line=line))
     quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
-    if quarantine_to is not None and quarantined:
-        write_quarantine(quarantine_to, quarantined)
     if not pairs:
         raise _no_pairs(str(path_or_hub_id), quarantined)
     return Dataset(
@@ -140,7 +137,7 @@ def write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:
     """Write the refused lines as JSON Lines, whole or not at all."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "x", encoding="utf-8") as file:
+        with open(part, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             for bad in quarantined:
                 file.write(json.dumps(bad.model_dump(), ensure_ascii=False) + "\n")
             file.flush()

@@ -183,6 +183,7 @@ def forecast_concepts(bench: FakeBench, args: ForecastArgs) -> Report:
     bench.asleep = False
     mended = {bench.known[edit_id].row for edit_id in args.edits}
     left = {found.finding_id: len(set(found.rows) - mended) / N_PAIRS for found in bench.findings}
+    left |= {bench.known[one].finding_id: 0.0 for one in args.edits if bench.known[one].kind == "synthesise"}
     effects = tuple(make_effect(found, left[found.finding_id]) for found in bench.findings)
     findings = tuple(found for found in bench.findings if left[found.finding_id] > 0)
     concepts = tuple(

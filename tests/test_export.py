@@ -182,12 +182,14 @@ def test_the_explicit_layout_writes_what_trl_reads(make: Any, tmp_path: Path) ->
 def test_rows_that_trl_takes_otherwise_are_counted(make: Any, tmp_path: Path) -> None:
     """A transcript is plain text to TRL, and a file is judged by its first row."""
     drop = applied(edit("drop", 1))
-    for name, first, expected in (("a", make(0), 2 if make is transcript else 0), ("b", standard(0), 1)):
+    mixed = 0 if make is standard else 1
+    for name, first, expected in (("a", make(0), 2 if make is transcript else 0), ("b", standard(0), mixed)):
         source, data = saved(tmp_path, [first, make(1), make(2)], f"{name}.jsonl")
         same = export_dataset(data, drop, source, tmp_path / f"{name}-out.jsonl", "run")
-        assert same.otherwise_to_trl == (0 if make is standard else expected)
+        assert same.otherwise_to_trl == expected
         explicit = export_dataset(data, drop, source, tmp_path / f"{name}-x.jsonl", "run", layout="explicit")
-        assert explicit.otherwise_to_trl == 0
+        text_and_messages = name == "b" and make is not standard
+        assert explicit.otherwise_to_trl == text_and_messages
 
 
 def test_unreadable_and_unread_lines_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_the_last_forecast_has_the_passed_edits_applied(store: Store, start: Sta
     after = [effect.effect for effect in store.load_forecast(run_id, "after").concepts]
     assert before == [ROWS_PER_BUG / N_PAIRS] * 4
     assert after[:2] == [0.0, 0.0]
-    assert [found.kind for found in store.load_remaining(run_id)] == ["missing", "surprise"]
+    assert [found.kind for found in store.load_remaining(run_id)] == ["surprise"]
 
 
 def test_findings_take_turns(store: Store, start: Start) -> None:

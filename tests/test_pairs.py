@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from premortem.interp import tables
 from premortem.interp.errors import DataError, NoPairs, PremortemError
-from premortem.interp.pairs import read_dataset
+from premortem.interp.pairs import read_dataset, write_quarantine
 
 ROW = {"prompt": "Hi?", "chosen": "Yes.", "rejected": "No."}
 CHAT = {
@@ -53,15 +53,11 @@ def test_rows_are_line_numbers_and_bad_lines_are_told_with_theirs(tmp_path: Path
 
 def test_quarantined_lines_go_to_a_file(tmp_path: Path) -> None:
     target = tmp_path / "quarantine.jsonl"
-    read_dataset(write_lines(tmp_path, ROW, "oops \x1b"), quarantine_to=target)
+    write_quarantine(target, read_dataset(write_lines(tmp_path, ROW, "oops \x1b")).quarantined)
     (line,) = target.read_text().splitlines()
     assert json.loads(line) == {"row": 1, "reason": "not JSON: Expecting value at character 0", "line": "oops \\x1b"}
     assert {file.name for file in tmp_path.iterdir()} == {"pairs.jsonl", "quarantine.jsonl"}
-
-
-def test_a_clean_file_leaves_no_quarantine(tmp_path: Path) -> None:
-    read_dataset(write_lines(tmp_path, ROW), quarantine_to=tmp_path / "quarantine.jsonl")
-    assert not (tmp_path / "quarantine.jsonl").exists()
+    assert target.stat().st_mode & 0o077 == 0
 
 
 def test_the_form_is_that_of_most_rows(tmp_path: Path) -> None:

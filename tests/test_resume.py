@@ -29,7 +29,7 @@ SETTINGS = RunSettings(spec_path="spec.md", spec_text="be kind", data="pairs.jso
 INPUTS = RunInputs(dataset_sha256="d1", model_digest="m1", lens_ids=("l1", "l2"))
 RUN_ID = identify(SETTINGS, INPUTS)
 TRIALS = 20
-VARIES = {"runs": ("created_at", "updated_at"), "tool_calls": ("seconds",)}
+VARIES = {"runs": ("created_at", "updated_at", "settings"), "tool_calls": ("seconds",)}
 """Columns that hold times of day or durations."""
 
 FORKS = multiprocessing.get_context("forkserver")

@@ -15,8 +15,13 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     named = bench.concept(concept_id)
     effects = forecast(reading, [named], forecaster).concepts
     everywhere = next(effect for effect in effects if effect.topic is None)
-    kinds = [(effect.topic, kind) for effect in effects if (kind := breach(effect, clause)) is not None]
-    if not kinds or (everywhere.effect > 0) != (clause.direction == "avoid"):
+    wrong_way = (everywhere.effect > 0) == (clause.direction == "avoid")
+    kinds = [
+        (effect.topic, kind)
+        for effect in effects
+        if (kind := breach(effect, clause)) == "missing" or (kind is not None and wrong_way)
+    ]
+    if not kinds:
         return None
     rows = _rows(named, reading, forecaster, everywhere)
     topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
