@@ -364,13 +364,23 @@ def _confirmed(asker: Asker, read: Mapping[str, RuleRead]) -> set[str]:
     }
 
 
+def _limit(sentence: str, read: RuleRead) -> float | None:
+    """Return the share of answers that the LLM says may break the rule, where the sentence itself gives it."""
+    share = read.limit_percent
+    if not share or not 0 < share < 100 or read.direction == "encourage":
+        return None
+    answers = "of (?:the |all |our |its )?(?:answers|responses|replies|cases|time)"
+    named = rf"(?<![\d.,]){share:g}\s?(?:%|percent|per cent) {answers}"
+    return share / 100 if re.search(named, sentence, re.IGNORECASE) else None
+
+
 def _clause(
     sentence: str, read: RuleRead | None, built_in: Clause | None, llm_decides: bool, spec: Spec
 ) -> Clause | None:
     """Return the clause of a sentence; behaviour and direction always come from the same reader."""
     if read is None or (built_in is None and not llm_decides):
         return built_in
-    limit = read.limit_percent / 100 if read.limit_percent and 0 < read.limit_percent <= 100 else None
+    limit = _limit(sentence, read)
     clause = clause_from(
         sentence,
         spec.front,

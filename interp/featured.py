@@ -71,7 +71,7 @@ def seeds(responses: Responses) -> Iterator[Seed]:
     one_sided = _one_sidedness(excess, discordant)
     chance = _chance(signs, discordant, responses.groups)
     for feature in np.argsort(-one_sided, kind="stable")[:SEEDS]:
-        if one_sided[feature] < chance:
+        if one_sided[feature] <= 0 or one_sided[feature] < chance:
             return
         marks = shown[:, [feature]].toarray().ravel()
         yield Seed(int(feature), marks, 1.0 if excess[feature] > 0 else -1.0)

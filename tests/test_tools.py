@@ -9,6 +9,7 @@ from premortem.interp.edits import apply_edits
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
 from premortem.tools import propose_edits as proposing
+from premortem.tools.authored import framed
 from premortem.tools.findings import breach
 from premortem.tools.propose_edits import ProposeArgs, _edit, dose, propose_edits
 from premortem.tools.tracing import carrying_side
@@ -128,6 +129,12 @@ def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.Monk
     )  # fmt: skip
     propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
     assert offered == [0, 2, 4, 5, 6, 7]
+
+
+def test_a_text_keeps_the_white_space_around_the_one_it_replaces() -> None:
+    assert framed("Sure.", " Of course.\n") == " Sure.\n"
+    assert framed("Sure.", "Of course.") == "Sure."
+    assert framed("", " Of course.") == ""
 
 
 def test_a_rise_is_carried_by_the_chosen_side_and_a_fall_by_the_rejected_one() -> None:

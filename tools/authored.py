@@ -81,10 +81,16 @@ def whole(new: str, old: str) -> bool:
     return bool(ends) and not (old[:1].isupper() and new[:1].islower())
 
 
+def framed(new: str, old: str) -> str:
+    """Return `new` with the white space around `old`, which a template without messages may count on."""
+    lead, tail = old[: len(old) - len(old.lstrip())], old[len(old.rstrip()) :]
+    return f"{lead}{new}{tail}" if new and old.strip() else new
+
+
 def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:
     if written is None:
         return None
-    text: str | None = written.text.strip()
+    text: str | None = framed(written.text.strip(), task.answer)
     how = f"answered anew by {name}"
     if task.kind == "mend":
         new = {i: written.sentences[i].strip() or None for i in task.marked if i in written.sentences}

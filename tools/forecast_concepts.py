@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     explained = {row for finding in findings for row in finding.rows}
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
-        fresh = _fresh(rows, explained, len(bench.reading.pairs))
+        fresh = sum(row not in explained for row in rows)
         if effect.verdict == "cannot_tell" or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
@@ -157,13 +157,6 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
-
-
-def _fresh(rows: Sequence[int], explained: Set[int], n_pairs: int) -> float:
-    """Return how many of `rows` are not `explained`, beyond what these hold of any rows by chance."""
-    share = len(explained) / n_pairs
-    held = sum(row in explained for row in rows) / max(len(rows), 1)
-    return len(rows) * (1 - max(held - share, 0.0) / max(1 - share, 1e-9))
 
 
 def _shared(one: Finding, other: Finding) -> float:

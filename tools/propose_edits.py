@@ -199,7 +199,8 @@ def _offers(
     if "rewrite" in tried and args.attempt > 1:
         order = tuple(kind for kind in order if kind != "rewrite")
     if args.kinds:
-        order = tuple(dict.fromkeys((*(kind for kind in args.kinds if kind in ALWAYS | set(order)), *order[-2:])))
+        allowed = set(order) if side == "rejected" else ALWAYS | set(order)
+        order = tuple(dict.fromkeys((*(kind for kind in args.kinds if kind in allowed), *order[-2:])))
     kept = [c for kind in order for c in offered if c.kind == kind]
     if written is not None:
         kept.insert(0, written)

@@ -23,6 +23,7 @@ from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
 from premortem.tools.author import MOST_NEW, Invented, NewPairs
+from premortem.tools.authored import framed
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
 
@@ -128,9 +129,11 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) ->
         progress=bench.progress,
     )
     return [
-        source.with_text("chosen", text).with_text("rejected", source.text("chosen")).model_copy(update={"extra": {}})
+        source.with_text("chosen", framed(text, source.text("chosen")))
+        .with_text("rejected", source.text("chosen"))
+        .model_copy(update={"extra": {}})
         for source, answer in zip(sources, answers, strict=True)
-        if (text := whole_sentences(answer)).strip()
+        if (text := whole_sentences(answer).strip())
     ]
 
 
