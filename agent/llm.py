@@ -263,20 +263,6 @@ def _split(base: str) -> SplitResult:
     raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
 
 
-_UNENFORCED = frozenset({"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"})
-"""Bounds that strict modes of some endpoints refuse; every answer is held against them here in any case."""
-
-
-def _sent(schema: Any) -> Any:
-    """Return a JSON schema as endpoints take it."""
-    if isinstance(schema, list):
-        return [_sent(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    is_schema = "type" in schema and isinstance(schema["type"], str)
-    return {key: _sent(value) for key, value in schema.items() if not (is_schema and key in _UNENFORCED)}
-
-
 def _arguments(request: Request) -> dict[str, Any]:
     dialect = request.dialect
     arguments: dict[str, Any] = {
@@ -289,14 +275,10 @@ def _arguments(request: Request) -> dict[str, Any]:
         arguments["temperature"] = 0
     if request.tools:
         arguments["tools"] = [
-            {
-                "type": "function",
-                "function": {**tool.model_dump(), "parameters": _sent(tool.parameters), "strict": True},
-            }
-            for tool in request.tools
+            {"type": "function", "function": {**tool.model_dump(), "strict": True}} for tool in request.tools
         ]
     if request.answer_schema is not None and dialect.schema_mode == "json_schema":
-        named = {"name": "answer", "schema": _sent(request.answer_schema), "strict": True}
+        named = {"name": "answer", "schema": request.answer_schema, "strict": True}
         arguments["response_format"] = {"type": "json_schema", "json_schema": named}
     elif request.answer_schema is not None and dialect.schema_mode == "json_object":
         arguments["response_format"] = {"type": "json_object"}

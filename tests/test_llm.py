@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
 
 from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
-from premortem.agent.llm import Endpoint, _sent, strict_schema
+from premortem.agent.llm import Endpoint
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
@@ -308,20 +307,6 @@ def test_a_senseless_token_count_spoils_no_answer(count: Any, tmp_path: Path) ->
         store.begin_run("r", spec="", settings={}, forecaster="excess")
         store.save_llm_call("r", LlmCall(purpose="plan", prompt="", request=REQUEST, reply=reply))
         assert store.load_cost("r").llm_tokens >= 0
-
-
-def test_bounds_that_strict_modes_refuse_are_not_sent() -> None:
-    class Bounded(BaseModel):
-        text: str = Field(min_length=2)
-        parts: list[int] = Field(min_length=1, max_length=3)
-        minimum: str
-        type: str
-
-    schema = strict_schema(Bounded)
-    assert schema["properties"]["text"]["minLength"] == 2
-    sent = _sent(schema)
-    assert "minLength" not in json.dumps(sent) and "maxItems" not in json.dumps(sent)
-    assert set(sent["properties"]) == set(sent["required"]) == {"text", "parts", "minimum", "type"}
 
 
 @pytest.mark.parametrize("usage", [None, [], "none", {}])
