@@ -130,8 +130,9 @@ def _gain(edit: Edit) -> float:
 
 def _free_rows(bench: Workbench, finding: Finding, void: Sequence[str]) -> list[int]:
     """Return the finding's rows that no edit of another finding touches, but for those in `void`."""
+    free = set(void)
     others = [edit for edit in bench.edits.values() if edit.finding_id != finding.finding_id]
-    taken = {edit.row for edit in others if edit.edit_id not in set(void)}
+    taken = {edit.row for edit in others if edit.edit_id not in free}
     return [row for row in finding.rows if row not in taken]
 
 
