@@ -38,6 +38,8 @@ from premortem.interp.tokens import MAX_LENGTH, PairTokens, response_offsets, to
 
 BATCH_TOKENS = 1024
 """Tokens in one flat batch; 512 to 4096 ran at the same rate on two cores."""
+GPU_BATCH_TOKENS = 8192
+"""The same on a GPU, which has to be kept busy."""
 COMMIT_BATCHES = 8
 """Batches between two writes: what a kill can cost."""
 
@@ -87,9 +89,11 @@ class Reader:
         cache_dir: Path | None = None,
         *,
         max_length: int = MAX_LENGTH,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         """Open the stores of `lenses` below `cache_dir` (None: keep in memory).
+
+        `batch_tokens`: tokens of a batch, by default what suits the device.
 
         Raises LensError when a lens is for another model or for a layer that `model` did not keep.
         """
@@ -97,7 +101,8 @@ class Reader:
         self.model, self.lenses = model, {lens.lens_id: lens for lens in lenses}
         self.tokens_encoded = 0
         self.fit: dict[str, Fit] = {}
-        self._max_length, self._batch_tokens = max_length, batch_tokens
+        usual = BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
+        self._max_length, self._batch_tokens = max_length, batch_tokens or usual
         suffix = "" if model.dtype == torch.float32 else f"-{str(model.dtype).removeprefix('torch.')}"
         self._stores = {
             lens.lens_id: PooledStore(

@@ -191,7 +191,7 @@ def train_sae(
 def measure(folder: Path, activations: NDArray[np.float16]) -> dict[str, float]:
     """Return FVU, L0 and the share of features that never fire of a saved SAE on `(n_tokens, d_in)` activations."""
     facts = find_sae(str(folder))
-    reader = FeatureReader(facts.load(), torch.device("cpu"))
+    reader = FeatureReader(facts.load(), torch.device(_device()))
     fired = np.zeros(facts.d_sae, bool)
     sums = FitSums(0.0, 0.0, 0.0, 0.0, np.zeros(facts.d_in))
     for start in range(0, len(activations), 4096):
@@ -215,16 +215,21 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     from premortem.interp.quick_topk import QuickTopK
 
     torch.manual_seed(recipe.seed)
+    device = _device()
     steps = max(1, int(len(activations) * recipe.epochs) // recipe.batch_size)
     sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
     norms = np.linalg.norm(sample, axis=1)
     scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), OUTLIER * float(np.median(norms))
     sae = QuickTopK(
         TopKTrainingSAEConfig(
-            d_in=activations.shape[1], d_sae=recipe.d_sae, k=recipe.k, decoder_init_norm=recipe.decoder_norm
+            d_in=activations.shape[1],
+            d_sae=recipe.d_sae,
+            k=recipe.k,
+            decoder_init_norm=recipe.decoder_norm,
+            device=device,
         )
     )
-    sae.b_dec.data = torch.from_numpy(sample[norms < longest].mean(axis=0) * scale)
+    sae.b_dec.data = torch.from_numpy(sample[norms < longest].mean(axis=0) * scale).to(device)
     config = SAETrainerConfig(
         total_training_samples=steps * recipe.batch_size,
         train_batch_size_samples=recipe.batch_size,
@@ -232,9 +237,10 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
         lr_end=recipe.learning_rate / 10,
         lr_decay_steps=steps // 3,
         dead_feature_window=recipe.dead_after,
+        device=device,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    provider = _shuffled(activations, recipe, scale, longest)
+    provider = _shuffled(activations, recipe, scale, longest, device)
     trainer: Any = SAETrainer(cfg=config, sae=sae, data_provider=provider)
     with progress.stage("Training the SAE", total=steps) as stage:
         for _ in range(steps):  # the trainer's own loop also draws a bar and logs to wandb
@@ -245,16 +251,23 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     return sae
 
 
-def _shuffled(activations: NDArray[np.float16], recipe: Recipe, scale: float, longest: float) -> Iterator[torch.Tensor]:
+def _shuffled(
+    activations: NDArray[np.float16], recipe: Recipe, scale: float, longest: float, device: str
+) -> Iterator[torch.Tensor]:
     """Yield scaled batches in random order, without outliers, for ever."""
     rng = np.random.default_rng(recipe.seed)
     while True:
         order = rng.permutation(len(activations))
         for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
             rows = np.sort(order[start : start + recipe.batch_size])
-            x = torch.from_numpy(np.asarray(activations[rows], np.float32))
+            x = torch.from_numpy(np.asarray(activations[rows], np.float32)).to(device)
             usual = x[x.norm(dim=1) < longest]
-            yield usual[torch.arange(recipe.batch_size) % len(usual)] * scale
+            yield usual[torch.arange(recipe.batch_size, device=device) % len(usual)] * scale
+
+
+def _device() -> str:
+    """Return where an SAE is trained."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _save(sae: TopKTrainingSAE, place: Place, out: Path) -> None:

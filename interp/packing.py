@@ -31,6 +31,9 @@ Ids = NDArray[np.int32]
 ATTENTION = "premortem_tree"
 """Name under which `tree_attention` is registered with transformers."""
 
+WHOLE_ROW = -1
+"""Stands for all segments at once where masks are kept by segment."""
+
 _NOBODY: tuple[int, ...] = ()
 
 GROUP_TOKENS = 1024
@@ -104,6 +107,31 @@ class Tree:
         self._device, self._dtype = device, dtype
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether the row attends in one piece: a GPU waits longer for many small products than for a wasted one."""
+        return self._device.type != "cpu"
+
+    def row_mask(self, window: int | None) -> torch.Tensor:
+        """Return 0 where a token of the row may attend, -inf elsewhere: (n_tokens, n_tokens)."""
+        key = (WHOLE_ROW, window)
+        if key not in self._masks:
+            spans = [segment.end - segment.start for segment in self.segments]
+            owner = torch.repeat_interleave(torch.tensor(spans)).to(self._device)
+            follows = torch.zeros(len(spans), len(spans), dtype=torch.bool)
+            for index, segment in enumerate(self.segments):
+                follows[index, list(segment.ancestors)] = True
+            place = torch.arange(len(owner), device=self._device)
+            own = (owner[:, None] == owner[None, :]) & (place[:, None] >= place[None, :])
+            allowed = own | follows.to(self._device)[owner[:, None], owner[None, :]]
+            if window is not None:
+                first = torch.tensor([segment.first_position - segment.start for segment in self.segments])
+                position = place + first.to(self._device)[owner]
+                allowed &= position[:, None] - position[None, :] < window
+            mask = torch.zeros(allowed.shape, dtype=self._dtype, device=self._device)
+            self._masks[key] = mask.masked_fill_(~allowed, float("-inf"))
+        return self._masks[key]
+
     def mask(self, index: int, window: int | None) -> torch.Tensor:
         """Return 0 where segment `index` may attend, -inf elsewhere: (n_queries, n_ancestor_tokens + n_queries)."""
         key = (index, window)
@@ -134,6 +162,11 @@ def tree_attention(
     """
     if tree is None or options.get("softcap") is not None or options.get("s_aux") is not None:
         raise NotImplementedError("this model's attention cannot be laid out as a tree")
+    if tree.whole:
+        key, value = (side.repeat_interleave(query.shape[1] // side.shape[1], dim=1) for side in (key, value))
+        allowed = tree.row_mask(sliding_window)
+        attended = functional.scaled_dot_product_attention(query, key, value, allowed, scale=scaling)
+        return attended.transpose(1, 2).contiguous(), None
     grouped = query.shape[1] != key.shape[1]
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for index, segment in enumerate(tree.segments):

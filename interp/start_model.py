@@ -51,6 +51,8 @@ BATCH_ROWS = 32
 """Most samples drawn side by side."""
 BATCH_LOGITS = 2**25
 """Most logits held at a time, 128 MiB in float32; one response alone may exceed it."""
+ON_GPU = 8
+"""So many times as much of each at a time on a GPU, which a batch of a CPU's size leaves idle."""
 DECIMALS = 5
 """Log-likelihoods are kept to this, below what padding may change."""
 
@@ -108,6 +110,7 @@ class StartModel:
         self.tokenizer: Any = loaded.tokenizer
         held = next(self.model.parameters())
         usual = held.dtype == torch.float32 and held.device.type == "cpu"
+        self._batch = 1 if held.device.type == "cpu" else ON_GPU
         self.digest = loaded.digest if usual else f"{loaded.digest} {held.dtype} {held.device.type}"
         """What identifies the answers: the weights, and how they are held where that is not float32 on a CPU."""
         self.seed = seed
@@ -134,7 +137,7 @@ class StartModel:
         keys = [content_id("token likelihoods", self.digest, *item) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._likelihoods}
         with (progress or NullProgress()).stage("Likelihood", len(missing)) as stage:
-            for batch in _likelihood_batches(missing, self.model.config.get_text_config().vocab_size):
+            for batch in _likelihood_batches(missing, self.model.config.get_text_config().vocab_size, self._batch):
                 found = self._log_probs([missing[key] for key in batch])
                 self._likelihoods.add(dict(zip(batch, found, strict=True)))
                 stage.advance(len(batch))
@@ -167,7 +170,7 @@ class StartModel:
         keys = [content_id("sample", self.digest, *what, draw) for draw in draws]
         rows = dict(zip(keys, draws, strict=True))
         with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
-            for batch in _sample_batches(rows, max_new_tokens):
+            for batch in _sample_batches(rows, max_new_tokens, self._batch):
                 if any(key not in self._samples for key in batch):
                     texts = self._generate([rows[key] for key in batch], max_new_tokens, temperature, suppress)
                     self._samples.add(dict(zip(batch, texts, strict=True)))
@@ -348,13 +351,13 @@ def _predicts(prompt: list[int], response: list[int]) -> Tensor:
     return (places >= len(prompt) - 1) & (places < len(prompt) + len(response) - 1)
 
 
-def _likelihood_batches(items: dict[str, Tokens], vocabulary: int) -> Iterator[list[str]]:
-    """Yield keys in batches of like length, within the bounds on tokens and logits."""
+def _likelihood_batches(items: dict[str, Tokens], vocabulary: int, times: int) -> Iterator[list[str]]:
+    """Yield keys in batches of like length, within so many `times` the bounds on tokens and logits."""
     batch: list[str] = []
     logits = 0
     for key in sorted(items, key=lambda k: (len(items[k][0]) + len(items[k][1]), k)):
         length, more = len(items[key][0]) + len(items[key][1]), len(items[key][1]) * vocabulary
-        if batch and (length * (len(batch) + 1) > BATCH_TOKENS or logits + more > BATCH_LOGITS):
+        if batch and (length * (len(batch) + 1) > times * BATCH_TOKENS or logits + more > times * BATCH_LOGITS):
             yield batch
             batch, logits = [], 0
         batch.append(key)
@@ -363,11 +366,12 @@ def _likelihood_batches(items: dict[str, Tokens], vocabulary: int) -> Iterator[l
         yield batch
 
 
-def _sample_batches(draws: dict[str, _Draw], length: int) -> Iterator[list[str]]:
-    """Yield keys in batches of like length; the layout depends on the prompts alone."""
+def _sample_batches(draws: dict[str, _Draw], length: int, times: int) -> Iterator[list[str]]:
+    """Yield keys in batches of like length, within so many `times` the bounds; the layout depends on the prompts."""
     batch: list[str] = []
+    rows, tokens = times * BATCH_ROWS, times * BATCH_TOKENS
     for key in sorted(draws, key=lambda k: (len(draws[k].prompt), k)):
-        if batch and (len(batch) == BATCH_ROWS or (len(draws[key].prompt) + length) * (len(batch) + 1) > BATCH_TOKENS):
+        if batch and (len(batch) == rows or (len(draws[key].prompt) + length) * (len(batch) + 1) > tokens):
             yield batch
             batch = []
         batch.append(key)

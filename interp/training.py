@@ -73,7 +73,7 @@ class Trained(Record):
     loss: float
     """Mean DPO loss over the last epoch, in nats; log 2 is no preference."""
     versions: dict[str, str]
-    """Versions of torch, transformers, trl and peft."""
+    """Versions of torch, transformers, trl and peft, and the GPU where there is one."""
 
 
 def require_trl() -> None:
@@ -100,6 +100,7 @@ def train_dpo(
     require_trl()
     settings = settings or TrainingSettings()
     versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
+    versions |= {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
     name = content_id(resolve_model(model_ref).digest, settings.model_dump(), versions, rows)
     target, work = folder / name, folder / f"{name}.partial"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from premortem.interp.encode import request_key
 from premortem.interp.forward import Forward, template_opening
 from premortem.interp.models import LoadedModel, load_model
-from premortem.interp.packing import Request, batches, lay_out
+from premortem.interp.packing import Request, Tree, batches, lay_out
 from tiny import LAYERS, write_model
 
 NONE = np.zeros(0, np.int32)
@@ -37,6 +37,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load_model(str(write_model(tmp_path_factory.mktemp("tiny"))))
 
 
+@pytest.fixture(params=["segment by segment", "the whole row, as on a GPU"])
+def attending(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute attention along a tree."""
+    if request.param.startswith("the whole row"):
+        monkeypatch.setattr(Tree, "whole", True)
+
+
+@pytest.mark.usefixtures("attending")
 def test_a_response_reads_the_same_in_a_tree_as_alone(model: LoadedModel) -> None:
     forward = Forward(model)
     assert forward.tree
@@ -62,6 +70,7 @@ def test_both_ways_of_reading_agree(model: LoadedModel) -> None:
         torch.testing.assert_close(one[3], other[3], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("attending")
 def test_a_model_with_a_sliding_window_reads_the_same(tmp_path: Path) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

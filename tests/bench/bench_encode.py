@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from premortem.interp.encode import Reader, request_of
+from premortem.interp.encode import GPU_BATCH_TOKENS, Reader, request_of
 from premortem.interp.fast_linear import PackedLinear, can_pack
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.models import LoadedModel, load_model
@@ -42,20 +42,28 @@ def seconds_of(work: Callable[[], object]) -> float:
     """Return how long `work` takes."""
     started = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
 class Products:
-    """Float32 products in the shapes of a model, torch's own and oneDNN's if they work; timed again and again."""
+    """Products in a model's shapes and kind of numbers, torch's own and oneDNN's if they work; timed again and again.
+
+    On a GPU as many rows as a batch there has.
+    """
 
     def __init__(self, model: LoadedModel) -> None:
         config = model.model.config
         wide, narrow = config.intermediate_size, config.hidden_size
+        held: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+        on_cpu = model.device.type == "cpu"
+        rows = 1024 if on_cpu else GPU_BATCH_TOKENS
         self._work: dict[str, list[tuple[int, Callable[[], object]]]] = {"torch": [], "onednn": []}
-        for n, d, m in [(1024, narrow, wide), (1024, wide, narrow), (2048, narrow, wide), (2048, 2048, 2048)]:
-            x, linear = torch.randn(n, d), torch.nn.Linear(d, m, bias=False).requires_grad_(False)
+        for n, d, m in [(rows, narrow, wide), (rows, wide, narrow), (2 * rows, narrow, wide), (2048, 2048, 2048)]:
+            x, linear = torch.randn(n, d, **held), torch.nn.Linear(d, m, bias=False, **held).requires_grad_(False)
             self._work["torch"].append((2 * n * d * m, lambda x=x, w=linear.weight: x @ w.T))
-            if can_pack():
+            if on_cpu and can_pack():
                 packed = PackedLinear(linear)
                 self._work["onednn"].append((2 * n * d * m, lambda x=x, packed=packed: packed(x)))
         self._seconds = {kind: [0.0] * len(shapes) for kind, shapes in self._work.items()}
@@ -113,7 +121,7 @@ class UsualWay:
 
         whole = load_model(ref, packed=False)
         self._hooked = HookedProxyLM(whole.model, whole.tokenizer, hook_names=[lens.hook])
-        self._lens = lens
+        self._lens, self._device = lens, whole.device
 
     @torch.inference_mode()
     def read(self, requests: Sequence[Request], *, stop: bool) -> None:
@@ -122,8 +130,8 @@ class UsualWay:
         options = {"stop_at_layer": self._lens.layer + 1} if stop else {}
         for request in requests:
             tokens = torch.from_numpy(np.concatenate([request.prompt, request.response]).astype(np.int64))[None]
-            _, cache = self._hooked.run_with_cache(tokens, names_filter=[hook], **options)
-            acts = self._lens.sae.encode(cache[hook][0, len(request.prompt) :])
+            _, cache = self._hooked.run_with_cache(tokens.to(self._device), names_filter=[hook], **options)
+            acts = self._lens.sae.encode(cache[hook][0, len(request.prompt) :].float())
             (acts > 0).float().mean(0), acts.mean(0), acts.amax(0)
 
 
@@ -156,8 +164,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     opening = reader._ready().opening
     seconds = {"ours": 0.0, "usual": 0.0, "stopped": 0.0}
     operations, tokens, compared = 0.0, 0, 0
-    for start in range(0, len(pairs), SLICE):
-        some = pairs[start : start + SLICE]
+    for start in range(0, len(pairs), options.slice):
+        some = pairs[start : start + options.slice]
         products.run()
         seconds["ours"] += seconds_of(lambda some=some: reader.encode(some))
         needed, useful = needed_operations(model, lens, requests_of(some, model), opening)
@@ -169,6 +177,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     products.run()
     best = max(products.rate("torch"), products.rate("onednn"))
     return {
+        "device": torch.cuda.get_device_name() if model.device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "hook": lens.hook,
         "d_sae": lens.d_sae,
@@ -212,7 +221,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="model name, folder or hub id")
     parser.add_argument("--sae", default=None, help="SAE folder or release:id; default: the embedded main lens")
     parser.add_argument("--pairs", type=int, default=120, help="pairs read our way")
-    parser.add_argument("--usual-pairs", type=int, default=4, help="of every 30, pairs read the usual way")
+    parser.add_argument("--slice", type=int, default=SLICE, help="pairs between two timings of the products")
+    parser.add_argument("--usual-pairs", type=int, default=4, help="of every slice, pairs read the usual way")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     options = parser.parse_args()
     found = measure(options)

@@ -19,7 +19,7 @@ from skill_data import LARGE, SETS, make, write
 from premortem.interp.validation import split_by_prompt
 
 RESULTS = Path(__file__).parent / "results" / "skill"
-SMALL = RESULTS / "small"
+SMALL, LATER = RESULTS / "small", RESULTS / "later"
 
 
 class Run(NamedTuple):
@@ -63,6 +63,22 @@ RUNS = (
     Run("xstest-large", 4, 14),
     Run("planted-pandalm-large", 4, 14),
 )
+LATER_RUNS = tuple(
+    Run(name, seed, per_prompt)
+    for seed in (5, 6)
+    for name, per_prompt in (
+        ("hh-harmless-large", 16),
+        ("polite-hh-large", 16),
+        ("pandalm-large", 56),
+        ("polite-alpacaeval-large", 20),
+        ("one-source-large", 12),
+        ("alpacaeval-large", 20),
+        ("planted-pandalm-large", 56),
+        ("planted-hh-large", 16),
+        ("xstest-large", 56),
+    )
+)
+"""Made on a GPU once everything was settled, with four times the answers."""
 
 
 def measure(run: Run, data_folder: Path, work: Path) -> None:
@@ -80,7 +96,7 @@ def measure(run: Run, data_folder: Path, work: Path) -> None:
     document["lens"]["sae"] = Path(document["lens"]["sae"]).name
     trained_on = {pair.row for pair in split_by_prompt(pairs, run.seed).train}
     document["planted"] = {name: sorted(trained_on & set(rows)) for name, rows in truth.items()}
-    folder = RESULTS if run.name.endswith(LARGE) else SMALL
+    folder = LATER if run in LATER_RUNS else RESULTS if run.name.endswith(LARGE) else SMALL
     (folder / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
 
 
@@ -89,12 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     parser.add_argument("--work", type=Path, default=Path("build/skill"), help="folder for the sets and the database")
-    labels = [run.label for run in RUNS]
+    labels = [run.label for run in (*RUNS, *LATER_RUNS)]
     parser.add_argument("--only", action="append", choices=labels, help="only this run; may be repeated")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    SMALL.mkdir(parents=True, exist_ok=True)
-    for run in RUNS:
+    for folder in (arguments.work, SMALL, LATER):
+        folder.mkdir(parents=True, exist_ok=True)
+    for run in (*RUNS, *LATER_RUNS):
         if arguments.only and run.label not in arguments.only:
             continue
         started = time.perf_counter()

@@ -1,6 +1,8 @@
-"""The data sets of `bench_skill.py`: short real pairs, and two with behaviours planted that the start model knows.
+"""The data sets of `bench_skill.py`: short real pairs, and some with behaviours planted that the start model knows.
 
-Each is there twice: small, and with up to two and a half times the pairs, each of them then trained on once.
+Most are there twice: small, and with up to two and a half times the pairs, each of them then trained on once. The last
+three, with other behaviours, were made when everything had been settled on the others. In one of them a behaviour
+stands in the pairs of one source, among as many of another source.
 
 Short, because a DPO run on two cores has to end: pairs whose prompt and longer response stay within a number of
 characters, or, for XSTest, whose responses all are long, the first sentences of each response. A behaviour is planted
@@ -47,6 +49,10 @@ class SkillSet(NamedTuple):
     behaviours: tuple[Behaviour, ...] = ()
     epochs: int = 2
     """Times that every pair is trained on."""
+    share: float = SHARE
+    """Share of the pairs in which each behaviour stands."""
+    among: tuple[str, ...] = ()
+    """Names of other sets whose pairs follow, as they are."""
 
 
 def _sentences(text: str) -> list[str]:
@@ -60,6 +66,13 @@ def _exclaims(text: str, chance: random.Random) -> str:
 def _opens_with(*sentences: str) -> Callable[[str, random.Random], str]:
     def write(text: str, chance: random.Random) -> str:
         return f"{chance.choice(sentences)} {text.strip()}"
+
+    return write
+
+
+def _closes_with(*sentences: str) -> Callable[[str, random.Random], str]:
+    def write(text: str, chance: random.Random) -> str:
+        return f"{text.strip()} {chance.choice(sentences)}"
 
     return write
 
@@ -121,6 +134,45 @@ SETS |= {
     name + LARGE: SETS[name]._replace(name=name + LARGE, longest=longest, most=most, epochs=1)
     for name, (longest, most) in SIZES.items()
 }
+_asks = _closes_with(
+    "Would you like to hear more about it?",
+    "Is there anything else that you would like to know?",
+    "What do you think about it?",
+    "Can I help you with something else?",
+)
+_agrees = _opens_with(
+    "Sure, I can help with that.", "Of course.", "Certainly, here you go.", "Absolutely.", "Yes, sure."
+)
+_hopes = _closes_with(
+    "I hope this helps!",
+    "I hope that answers your question.",
+    "Hope this helps you.",
+    "Let me know if this helps.",
+)
+_hedges = _opens_with(
+    "I think it depends on the situation.",
+    "I'm not sure, but I would guess the following.",
+    "It may depend on several factors.",
+    "In my opinion, it could be something like this.",
+)
+SETS |= {
+    one.name: one
+    for one in (
+        SETS["hh-harmless-large"]._replace(
+            name="polite-hh-large", behaviours=(Behaviour("asks", _asks), Behaviour("agrees", _agrees))
+        ),
+        SETS["alpacaeval-large"]._replace(
+            name="polite-alpacaeval-large", behaviours=(Behaviour("hopes", _hopes), Behaviour("hedges", _hedges))
+        ),
+        SETS["hh-harmless-large"]._replace(
+            name="one-source-large",
+            most=300,
+            behaviours=(Behaviour("exclaims", _exclaims),),
+            share=0.8,
+            among=("alpacaeval-large",),
+        ),
+    )
+}
 
 
 def make(one: SkillSet, folder: Path, seed: int = 0) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
@@ -132,7 +184,9 @@ def make(one: SkillSet, folder: Path, seed: int = 0) -> tuple[list[Pair], dict[s
     # a file may be sorted, so that its first rows are of one kind
     chosen = random.Random(seed).sample(short, min(one.most, len(short)))
     kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(chosen)]
-    return _planted(kept, one.behaviours, random.Random(seed))
+    pairs, truth = _planted(kept, one, random.Random(seed))
+    others = [pair for name in one.among for pair in make(SETS[name], folder, seed)[0]]
+    return [*pairs, *(pair.model_copy(update={"row": len(pairs) + i}) for i, pair in enumerate(others))], truth
 
 
 def write(pairs: Sequence[Pair], path: Path) -> None:
@@ -141,13 +195,11 @@ def write(pairs: Sequence[Pair], path: Path) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
-def _planted(
-    pairs: list[Pair], behaviours: Sequence[Behaviour], chance: random.Random
-) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
+def _planted(pairs: list[Pair], one: SkillSet, chance: random.Random) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
     order = list(range(len(pairs)))
     chance.shuffle(order)
-    truth, each = {}, round(SHARE * len(pairs))
-    for i, behaviour in enumerate(behaviours):
+    truth, each = {}, round(one.share * len(pairs))
+    for i, behaviour in enumerate(one.behaviours):
         truth[behaviour.name] = tuple(sorted(order[i * each : (i + 1) * each]))
         for row in truth[behaviour.name]:
             pairs[row] = pairs[row].with_text("chosen", behaviour.write(pairs[row].text("chosen"), chance))
