@@ -24,7 +24,7 @@ from premortem.interp.forecasters import CALIBRATED, DEFAULT
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
-SMALL = RESULTS / "small"
+SMALL, LATER = RESULTS / "small", RESULTS / "later"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 STYLE = """
 svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
@@ -367,7 +367,7 @@ def pictures(documents: dict[str, Document], across: int = 3) -> str:
 
 
 def main() -> None:
-    """Write the tables and the picture."""
+    """Write the tables and the picture; the runs made later stand by themselves."""
     documents = read()
     sections = [
         ("The runs", runs(documents)),
@@ -384,6 +384,14 @@ def main() -> None:
         ("Planted behaviours, as findings", planted_findings(documents)),
         ("Sets trained several times: R² over groups", averaged(documents | read(SMALL))),
     ]
+    if later := read(LATER):
+        sections += [
+            ("Later: the runs", runs(later)),
+            ("Later: groups of features, held-out prompts: R²", forecasters(later, "groups")),
+            ("Later: up to 300 groups", forecasters(later, "finer")),
+            ("Later: groups within topics", forecasters(later, "topics")),
+            ("Later: planted behaviours, as findings", planted_findings(later)),
+        ]
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
