@@ -374,6 +374,13 @@ def _limit(sentence: str, read: RuleRead) -> float | None:
     return share / 100 if re.search(named, sentence, re.IGNORECASE) else None
 
 
+def _scope(sentence: str, read: RuleRead, built_in: Clause | None) -> str:
+    """Return the rule's condition as the LLM read it, if the sentence says so, else as the built-in reader did."""
+    if built_in is None or (read.scope.strip() and read.scope.lower() in sentence.lower()):
+        return read.scope
+    return built_in.scope
+
+
 def _clause(
     sentence: str, read: RuleRead | None, built_in: Clause | None, llm_decides: bool, spec: Spec
 ) -> Clause | None:
@@ -386,7 +393,7 @@ def _clause(
         spec.front,
         behaviour=read.behaviour if built_in is None or llm_decides else built_in.behaviour,
         direction=read.direction if built_in is None or llm_decides else built_in.direction,
-        scope=read.scope if read.scope.lower() in sentence.lower() or built_in is None else built_in.scope,
+        scope=_scope(sentence, read, built_in),
         limit=limit,
     )
     if not _agree(read, clause):  # its words are about the opposite

@@ -32,8 +32,9 @@ def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
 
 def _cluster(reading: Reading, finding: Finding, topic: str, rows: list[int]) -> Cluster:
     inside = np.isin(reading.rows, rows)
-    name = reading.vocabulary.name(np.concatenate([inside, np.zeros_like(inside)])).text
     sign = 1.0 if finding.effect >= 0 else -1.0
+    sides = [inside, np.zeros_like(inside)]  # the responses that show what is lost are the rejected ones
+    name = reading.vocabulary.name(np.concatenate(sides if sign > 0 else sides[::-1])).text
     return Cluster(
         cluster_id=content_id("cluster", finding.finding_id, rows),
         concept_id=finding.concept_id,

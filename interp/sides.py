@@ -55,6 +55,11 @@ class Sides(ABC):
     """`(n_pairs,)`: pairs with the same number share a prompt; numbered without gaps."""
 
     @property
+    def origins(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the numbers of the pairs' prompts in the data as it was; new prompts have numbers behind."""
+        return self.groups
+
+    @property
     def n_pairs(self) -> int:
         """Number of pairs."""
         return len(self.groups)
@@ -193,8 +198,13 @@ class Edited(Sides):
         """
         self.before, self.kept, self.changed = before, kept, changed
         own = before.groups[kept]
-        both = own if changed is None else np.concatenate([own, changed.groups])
-        self.groups = np.unique(both, return_inverse=True)[1]
+        self._origins = own if changed is None else np.concatenate([own, changed.groups])
+        self.groups = np.unique(self._origins, return_inverse=True)[1]
+
+    @property
+    def origins(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the numbers of the pairs' prompts in the data as it was; new prompts have numbers behind."""
+        return self._origins
 
     @property
     def lengths(self) -> NDArray[np.int64]:

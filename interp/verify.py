@@ -3,9 +3,10 @@
 The edits of a finding are applied in memory and the forecast is made again. Every objection that holds becomes a
 reason, for the set or for one edit, and an edit passes when none holds against it:
 
-- target: the effect, at the upper end of its interval, must come inside the clause's limit;
+- target: the effect must come inside the clause's limit, in the finding's topic where it is confined to one;
 - control: as many random edits of the same kinds, elsewhere in the data, must not do as well;
-- collateral: no other clause may be pushed out of its limit and no other concept driven further from zero than a bound;
+- collateral: no clause may be pushed out of its limit or, where it is outside already, further than the edits' share
+  of the pairs or its limit explain, and no other concept may be driven further from zero than a bound;
 - second lens: a lens that the proposer never saw, taught the behaviour on the data as it was, must agree;
 - quality: the text must still answer its prompt (see `quality`), judged per edit by the caller.
 
@@ -73,10 +74,16 @@ class SetOutcome:
     """Objections to the whole set; empty: it passes."""
 
 
-def effect_of(readout: Readout, responses: Sides) -> Measured:
-    """Return the effect of `readout` with its 90% interval by prompt."""
+def effect_of(readout: Readout, responses: Sides, prompts: NDArray[np.int64] | None = None) -> Measured:
+    """Return the effect of `readout` with its 90% interval by prompt.
+
+    `prompts`: numbers of those (see `Sides.origins`) to whose pairs the question is confined; None: all.
+    """
     signs = signed_rows(responses.fires(readout), responses.n_pairs)[:, None]
-    table = measure(signs, responses.groups, responses.length_difference)
+    inside = np.ones(responses.n_pairs, dtype=bool) if prompts is None else np.isin(responses.origins, prompts)
+    if not inside.any():
+        return Measured(0.0, 0.0, 0.0)
+    table = measure(signs[inside], responses.groups[inside], responses.length_difference[inside])
     return Measured(float(table.effect[0]), float(table.low[0]), float(table.high[0]))
 
 
@@ -109,6 +116,7 @@ def judge_set(
     second: tuple[Readout, Sides, Edited] | None,
     n_edits: int,
     bounds: VerifyBounds,
+    prompts: NDArray[np.int64] | None = None,
 ) -> SetOutcome:
     """Decide whether the edits that led from `before` to `after` do their job; see the module's text.
 
@@ -121,15 +129,17 @@ def judge_set(
         second: the behaviour's readout in the second lens, and the data before and after through it.
         n_edits: how many pairs were edited; that many flips alone may move a bystander by twice their share.
         bounds: what is tolerated.
+        prompts: the prompts (see `Sides.origins`) of the topic that the finding is confined to; None: all.
     """
     clause = target.clause
     if clause is None:
         raise ValueError("a set of edits is judged against a clause")
-    was, now = effect_of(target.readout, before.responses), effect_of(target.readout, after)
-    control = float(np.mean([effect_of(target.readout, draw).effect for draw in controls])) if controls else was.effect
-    allowed = max(bounds.collateral, 2 * n_edits / before.responses.n_pairs)
-    collateral = tuple(_collateral(other, before.responses, after, allowed) for other in others)
-    pair = (effect_of(second[0], second[1]), effect_of(second[0], second[2])) if second else None
+    was, now = (effect_of(target.readout, sides, prompts) for sides in (before.responses, after))
+    drawn = [effect_of(target.readout, draw, prompts).effect for draw in controls]
+    control = float(np.mean(drawn)) if drawn else was.effect
+    touched = n_edits / before.responses.n_pairs
+    collateral = tuple(_collateral(other, before.responses, after, touched, bounds) for other in others)
+    pair = tuple(effect_of(second[0], sides, prompts) for sides in second[1:]) if second else None
     reasons = [
         *_target_reasons(now, clause),
         *_control_reasons(was, now, control, clause, bounds),
@@ -171,11 +181,13 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
 
-def _collateral(other: Guarded, before: Sides, after: Edited, allowed: float) -> Collateral:
+def _collateral(other: Guarded, before: Sides, after: Edited, touched: float, bounds: VerifyBounds) -> Collateral:
+    """Return what becomes of a bystander when the share `touched` of the pairs is edited."""
     was, now = effect_of(other.readout, before), effect_of(other.readout, after)
-    breaks = abs(now.effect) > abs(was.effect) + allowed
-    if other.clause is not None:
-        breaks |= within(was, other.clause) and not within(now, other.clause)
+    breaks = abs(now.effect) > abs(was.effect) + max(bounds.collateral, 2 * touched)
+    if (clause := other.clause) is not None and not within(now, clause):
+        worse = badness(now, clause)[0] - badness(was, clause)[0]
+        breaks |= within(was, clause) or worse > max(clause.limit, touched)
     return Collateral(
         concept_id=other.concept_id,
         name=other.name,

@@ -23,11 +23,11 @@ from premortem.interp.matching import (
 )
 from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.pooling import TokenRows
-from premortem.interp.readout import Bag, Part, Readout, sign_z, signed_rows
+from premortem.interp.readout import Bag, Part, Readout, sign_z, signed_rows, units_of
 from premortem.interp.records import Clause, Direction
 from premortem.interp.sides import Edited, Responses
 from premortem.interp.trace import spans
-from premortem.interp.verify import Guarded, Measured, VerifyBounds, badness, effect_of, within
+from premortem.interp.verify import Guarded, Measured, VerifyBounds, _collateral, badness, effect_of, within
 from synthetic import TOKENS, responses, token_rows
 
 ROWS = list(range(0, 90, 3))
@@ -180,6 +180,50 @@ def test_an_effect_is_measured_through_the_readout() -> None:
     assert effect_of(found.readout, data).effect == pytest.approx(0.2, abs=0.03)
     assert Guarded("c", "n", found.readout).clause is None
     assert VerifyBounds().collateral < 0.1
+
+
+def planted_in(rows: range, seed: int = 0) -> tuple[Responses, Readout]:
+    data = responses(100, dict.fromkeys(rows, tuple(PLANT)), seed=seed)
+    return data, discover(Learner(data))[0].readout
+
+
+def test_an_effect_can_be_confined_to_some_prompts_before_and_after_edits() -> None:
+    data, readout = planted_in(range(20))
+    assert effect_of(readout, data, np.arange(25)).effect > 0.7
+    assert abs(effect_of(readout, data, np.arange(30, 100)).effect) < 0.1
+    without = Edited(data, np.arange(15, 100), None)  # what stands in rows 15 to 19 is left
+    assert effect_of(readout, without, np.arange(10, 25)).effect == pytest.approx(
+        effect_of(readout, data, np.arange(15, 25)).effect
+    )
+    assert effect_of(readout, without, np.arange(5)).effect == 0.0
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "after", "breaks"),
+    [
+        (0.05, 4, 6, True),  # pushed out of its limit
+        (0.05, 4, 5, False),
+        (0.02, 10, 14, True),  # outside already, and worse by more than the limit
+        (0.02, 10, 12, False),
+        (0.02, 10, 6, False),
+    ],
+)
+def test_a_clause_must_not_be_pushed_out_nor_further_out(limit: float, before: int, after: int, breaks: bool) -> None:
+    def planted(n: int) -> Responses:
+        return Responses(exact_bag(n), np.arange(100))
+
+    readout = Readout(Part((0,), (1.0,)), Part((), ()), 0.5)
+    guarded = Guarded("c", "n", readout, clause(limit=limit))
+    view = Edited(planted(before), np.arange(0), planted(after))
+    assert _collateral(guarded, planted(before), view, 0.01, VerifyBounds()).breaks is breaks
+
+
+def exact_bag(n: int) -> Bag:
+    """Return 100 pairs of which the first `n` chosen responses show feature 0."""
+    tokens = np.zeros((200, 4))
+    tokens[:n, 0] = 1.0
+    x = sparse.csr_matrix(tokens.astype(np.float32))
+    return Bag(x, units_of(token_rows(tokens)), np.arange(201), x)
 
 
 def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:

@@ -11,7 +11,8 @@ from premortem.interp.rewrite import Candidate
 from premortem.tools import propose_edits as proposing
 from premortem.tools.authored import framed
 from premortem.tools.findings import breach
-from premortem.tools.propose_edits import ProposeArgs, _edit, dose, propose_edits
+from premortem.tools.forecast_concepts import _fresh
+from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import implied_clause
 
@@ -88,6 +89,19 @@ def test_the_dose_leaves_no_more_than_the_limit_allows_at_the_end_of_its_interva
     assert left == 3  # 3 + 1.645 * sqrt(3) = 5.85 <= 6 = 300 * 0.02, and 4 + 1.645 * sqrt(4) = 7.3 is not
 
 
+def test_what_a_rule_asks_for_must_rise_from_where_it_is_to_its_limit() -> None:
+    assert dose(finding(-0.02, 6), clause("encourage", limit=0.05), 300) == pytest.approx(21)
+    assert dose(finding(0.04, 6), clause("encourage", limit=0.05), 300) == pytest.approx(3)
+
+
+def test_what_findings_hold_by_chance_explains_no_surprise() -> None:
+    most = set(range(80))
+    assert _fresh(tuple(range(60, 100)), most, 100) == 1.0  # they hold 20 of 40, and would hold 32 by chance
+    assert _fresh(tuple(range(10)), most, 100) == 0.0
+    assert _fresh(tuple(range(76, 86)), set(range(80)), 1000) == pytest.approx(1 - (0.4 - 0.08) / 0.92)
+    assert _fresh((), most, 100) == 0.0
+
+
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:
     assert dose(finding(0.005, 7, topic="medicine"), clause("avoid"), 1400) == 7
 
@@ -99,18 +113,18 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
     one = finding(0.1, 30)
     assert dose(one, clause("avoid", limit=0.01), 140) == pytest.approx(14)  # some 15% more are proposed
     drop, flip = (Candidate(kind, None, "", "why") for kind in ("drop", "flip"))
-    made = [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), flip, 0) for row in range(flips)]
-    made += [_edit(one, Pair(row=20 + row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in range(drops)]
+    made = [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), flip) for row in range(flips)]
+    made += [_edit(one, Pair(row=20 + row, prompt="?", chosen="a", rejected="b"), drop) for row in range(drops)]
     offered: list[int] = []
 
     def offer(_: Any, __: Any, rows: list[int], *___: Any) -> list[Any]:
         offered.extend(rows)
-        return [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in rows]
+        return [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop) for row in rows]
 
     monkeypatch.setattr(proposing, "_edits_for", offer)
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in made}, author=None, remember=lambda _: None, finding=lambda _: one,
-        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)),
+        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)), next_row=140,
     )  # fmt: skip
     proposed = propose_edits(bench, ProposeArgs(finding_id="f", attempt=1, kept=tuple(bench.edits)))
     assert len(proposed) == more
@@ -120,12 +134,12 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
 def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = finding(0.1, 8), finding(0.1, 8).model_copy(update={"finding_id": "other"})
     drop = Candidate("drop", None, "", "why")
-    theirs = [_edit(other, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop, 0) for row in (1, 2, 3)]
+    theirs = [_edit(other, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop) for row in (1, 2, 3)]
     offered: list[int] = []
     monkeypatch.setattr(proposing, "_edits_for", lambda _, __, rows, *___: offered.extend(rows) or [])
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in theirs}, author=None, remember=lambda _: None, finding=lambda _: one,
-        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(80)),
+        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(80)), next_row=80,
     )  # fmt: skip
     propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
     assert offered == [0, 2, 4, 5, 6, 7]
@@ -147,10 +161,32 @@ def test_a_surprise_is_judged_as_if_no_change_were_wanted() -> None:
     assert implied_clause(finding(-0.1, 3)).direction == "keep"
 
 
+def test_new_pairs_stand_in_rows_of_their_own_and_a_kept_one_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = finding(0.1, 40)
+    pairs = {row: Pair(row=row, prompt=f"{row}?", chosen=f"a{row}", rejected="b") for row in range(40)}
+    fresh = Candidate("synthesise", None, "c", "why")
+    kept = [_in_new_row(_edit(one, pairs[row], fresh), 140 + row) for row in (0, 3)]
+    monkeypatch.setattr(proposing, "BATCH", 4)
+    monkeypatch.setattr(
+        proposing, "_edits_for", lambda _, __, rows, *___: [_edit(one, pairs[row], fresh) for row in rows]
+    )
+    bench: Any = SimpleNamespace(
+        edits={edit.edit_id: edit for edit in kept}, author=None, remember=lambda _: None, finding=lambda _: one,
+        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)),
+        pair=lambda row: pairs[row], next_row=142,
+    )  # fmt: skip
+    proposed = propose_edits(bench, ProposeArgs(finding_id="f", kept=tuple(bench.edits)))
+    assert [edit.row for edit in proposed] == list(range(142, 142 + len(proposed)))
+    assert [edit.pair and edit.pair.row for edit in proposed] == [edit.row for edit in proposed]
+    beside = [edit.pair.text("rejected") for edit in proposed if edit.pair]
+    assert len(beside) == len(proposed) > 4
+    assert beside[:4] == ["a1", "a2", "a4", "a5"]
+
+
 def test_a_counter_pair_prefers_what_lacks_the_concept() -> None:
     pair = Pair(row=3, prompt="Why?", chosen="Because, teapot.", rejected="Because.", extra={"source": "here"})
     candidate = Candidate("synthesise", None, "Because of the rain.", "a counter-pair prefers a fresh answer to it")
-    edit = _edit(finding(0.1, 20), pair, candidate, 40)
+    edit = _in_new_row(_edit(finding(0.1, 20), pair, candidate), 40)
     assert (edit.row, edit.kind, edit.side, edit.before, edit.after) == (40, "synthesise", None, "", candidate.text)
     assert edit.pair == Pair(row=40, prompt="Why?", chosen=candidate.text, rejected="Because, teapot.")
     assert apply_edits([pair], [edit]) == [pair, edit.pair]

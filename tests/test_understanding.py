@@ -83,6 +83,17 @@ def test_a_clause_keeps_its_sentence_and_learns_what_it_is_about(tmp_path: Path)
     assert weather.scope == "when nobody asked"
 
 
+def test_a_condition_that_the_llm_overlooks_stays(tmp_path: Path) -> None:
+    sentence = "It never brings up the weather when nobody asked."
+
+    def without(asked: str) -> Any:
+        known = answers()["read_rule"](asked)
+        return {**known, "scope": ""}
+
+    clauses, _, _ = read(tmp_path, read_rule=without)
+    assert clauses[sentence].scope == next(c for c in parse_spec(SPEC).clauses if c.text == sentence).scope != ""
+
+
 def test_a_rule_without_cue_words_is_found_by_the_llm_alone(tmp_path: Path) -> None:
     clauses, _, _ = read(tmp_path)
     assert clauses["Slang confuses people."].direction == "avoid"

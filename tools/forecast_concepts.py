@@ -52,15 +52,29 @@ class ForecastReport(Record):
 def forecast_concepts(bench: Workbench, args: ForecastArgs) -> ForecastReport:
     """Forecast which concepts DPO on the data would amplify or suppress, and compare with the spec.
 
-    With `edits` the same concepts are measured on the edited data. Call it first: the other tools need its findings.
+    With `edits` the same concepts are measured on the edited data, those of clauses that the data as it was respected
+    too. Call it first: the other tools need its findings.
     """
     forecaster = args.forecaster or bench.settings.forecaster
     _prepare(bench, forecaster)
     if not args.edits:
         return _report(bench, bench.reading, forecaster, tuple(bench.findings.values()))
     after = bench.reading_after(bench.edits_of(args.edits))
-    remaining = [remeasured(bench, after, finding, forecaster) for finding in bench.findings.values()]
-    return _report(bench, after, forecaster, tuple(finding for finding in remaining if finding is not None))
+    remeasured_all = (remeasured(bench, after, finding, forecaster) for finding in bench.findings.values())
+    remaining = [finding for finding in remeasured_all if finding is not None]
+    return _report(bench, after, forecaster, (*remaining, *_new_breaches(bench, after, remaining, forecaster)))
+
+
+def _new_breaches(bench: Workbench, after: Reading, remaining: Sequence[Finding], forecaster: str) -> list[Finding]:
+    """Return what breaks a clause on edited data by a concept that made no finding before; no rows are told twice."""
+    known = {(finding.clause_id, finding.concept_id) for finding in bench.findings.values()}
+    asked = [(c, concept) for c in bench.clauses for concept in c.concept_ids if (c.clause_id, concept) not in known]
+    kept = list(remaining)
+    for clause, concept_id in asked:
+        finding = measured(bench, after, concept_id, forecaster, clause)
+        if finding is not None and not any(_shared(finding, other) > SAME_ROWS for other in kept):
+            kept.append(finding)
+    return kept[len(remaining) :]
 
 
 def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
@@ -149,7 +163,7 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     explained = {row for finding in findings for row in finding.rows}
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
-        fresh = sum(row not in explained for row in rows)
+        fresh = _fresh(rows, explained, len(bench.reading.pairs)) * len(rows)
         if effect.verdict == "cannot_tell" or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
@@ -157,6 +171,17 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
+
+
+def _fresh(rows: Sequence[int], explained: set[int], n_pairs: int) -> float:
+    """Return the share of `rows` that is not held by findings before, beyond what chance alone would let them hold.
+
+    Where findings hold most of the data, they hold most of any rows; that explains nothing (Cohen's kappa does alike).
+    """
+    if not rows or len(explained) >= n_pairs:
+        return 0.0
+    held, by_chance = sum(row in explained for row in rows) / len(rows), len(explained) / n_pairs
+    return 1.0 - max(0.0, held - by_chance) / (1.0 - by_chance)
 
 
 def _shared(one: Finding, other: Finding) -> float:

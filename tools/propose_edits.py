@@ -11,6 +11,7 @@ added until the forecast meets the limit at the upper end of its interval, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from math import ceil
 
 import numpy as np
@@ -73,7 +74,7 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     needed, gained = dose(finding, clause, len(bench.reading.pairs)), sum(map(_gain, kept))
     if gained >= needed:
         return ()
-    mended = {edit.row for edit in kept}
+    mended = {edit.row for edit in kept} | _countered(bench, finding, kept)
     rows = [row for row in _free_rows(bench, finding, args.void) if row not in mended]
     wanted = needed * SPARE
     written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained))], args)
@@ -85,6 +86,8 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
                 gained += _gain(edit)
         if gained >= wanted:
             break
+    new_rows = count(bench.next_row)
+    edits = [_in_new_row(edit, next(new_rows)) if edit.pair is not None else edit for edit in edits]
     bench.remember(edits)
     return tuple(edits)
 
@@ -117,10 +120,25 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     if finding.topic is not None and abs(finding.effect) <= clause.limit:
         return float(len(finding.rows))  # a breach within a topic only: nothing of it may stay
     k = np.arange(len(finding.rows) + 1)
-    allowed = n_pairs * (clause.limit if clause.direction != "encourage" else 0.0)
+    if clause.direction == "encourage":  # it must rise from where it is to the limit
+        return max((clause.limit - finding.effect) * n_pairs, 1.0)
+    allowed = n_pairs * clause.limit
     net = abs(finding.effect) * n_pairs
     may_stay = int(k[k + Z90 * np.sqrt(k) <= allowed].max(initial=0))
     return max(net - may_stay, 1.0)
+
+
+def _countered(bench: Workbench, finding: Finding, kept: Sequence[Edit]) -> set[int]:
+    """Return the finding's rows beside which one of the kept edits has put a counter-pair."""
+    beside = {(edit.pair.prompt_key(), edit.pair.text("rejected")) for edit in kept if edit.pair is not None}
+    pairs = (bench.pair(row) for row in (finding.rows if beside else ()))
+    return {pair.row for pair in pairs if (pair.prompt_key(), pair.text("chosen")) in beside}
+
+
+def _in_new_row(edit: Edit, row: int) -> Edit:
+    """Return an edit that adds a pair, in the row `row`."""
+    pair = edit.pair and edit.pair.model_copy(update={"row": row})
+    return edit.model_copy(update={"row": row, "pair": pair})
 
 
 def _gain(edit: Edit) -> float:
@@ -150,14 +168,12 @@ def _edits_for(
     }
     quiet = _quiet(bench, finding, [(row, candidate) for row in rows for candidate in offers[row]])
     chosen: list[Edit] = []
-    fresh = bench.next_row
     for row in rows:
         for candidate in offers[row]:
             if candidate.kind in ("flip", "drop") or (row, candidate.text) in quiet:
-                added = sum(edit.kind == "synthesise" for edit in chosen)
                 by_author = bench.author is not None and candidate == written.get(row)
                 author = bench.author.name if by_author and bench.author else BUILT_IN
-                edit = _edit(finding, bench.pair(row), candidate, fresh + added, author)
+                edit = _edit(finding, bench.pair(row), candidate, author)
                 if edit.edit_id not in args.refused:
                     chosen.append(edit)
                     break
@@ -233,13 +249,14 @@ def _quiet(bench: Workbench, finding: Finding, offered: Sequence[tuple[int, Cand
     return {(row, c.text) for i, (row, c) in enumerate(offered) if not by_row.get(i, True)}
 
 
-def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int, author: str = BUILT_IN) -> Edit:
-    counter = _counter_pair(pair, candidate.text, new_row) if candidate.kind == "synthesise" else None
+def _edit(finding: Finding, pair: Pair, candidate: Candidate, author: str = BUILT_IN) -> Edit:
+    """Return the edit that a candidate makes; a counter-pair still bears the row of the pair that it stands beside."""
+    counter = _counter_pair(pair, candidate.text) if candidate.kind == "synthesise" else None
     before = "" if counter else pair.text(candidate.side or "chosen")
     return Edit(
         edit_id=content_id("edit", finding.finding_id, pair.row, candidate.kind, candidate.side, candidate.text),
         finding_id=finding.finding_id,
-        row=new_row if counter else pair.row,
+        row=pair.row,
         kind=candidate.kind,
         side=candidate.side,
         before=before,
@@ -250,10 +267,10 @@ def _edit(finding: Finding, pair: Pair, candidate: Candidate, new_row: int, auth
     )
 
 
-def _counter_pair(pair: Pair, chosen: str, row: int) -> Pair:
+def _counter_pair(pair: Pair, chosen: str) -> Pair:
     """Return a new pair with the prompt of `pair` that prefers `chosen` to what `pair` prefers."""
     shown = pair.text("chosen")
-    return pair.with_text("chosen", chosen).with_text("rejected", shown).model_copy(update={"row": row, "extra": {}})
+    return pair.with_text("chosen", chosen).with_text("rejected", shown).model_copy(update={"extra": {}})
 
 
 def _why(finding: Finding) -> str:

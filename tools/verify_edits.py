@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from premortem.interp.quality import check_text
@@ -78,7 +79,16 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
         second=second_view,
         n_edits=len(edits),
         bounds=bench.settings.verify,
+        prompts=_topic_prompts(bench, finding),
     )
+
+
+def _topic_prompts(bench: Workbench, finding: Finding) -> NDArray[np.int64] | None:
+    """Return the prompts, by number, of the topic that a finding is confined to; None where it is not."""
+    topic = next((topic for topic in bench.reading.topics if topic.name == finding.topic), None)
+    if topic is None:
+        return None
+    return np.unique(bench.reading.responses.groups[np.isin(bench.reading.rows, topic.rows)])
 
 
 def implied_clause(finding: Finding) -> Clause:
@@ -95,11 +105,10 @@ def implied_clause(finding: Finding) -> Clause:
 def _others(bench: Workbench, finding: Finding) -> list[Guarded]:
     """Return every other concept, those of clauses with their clause."""
     clauses = {concept_id: clause for clause in bench.clauses for concept_id in clause.concept_ids}
-    own = {c for clause in bench.clauses if clause.clause_id == finding.clause_id for c in clause.concept_ids}
     return [
         Guarded(concept_id, named.concept.name, named.readout, clauses.get(concept_id))
         for concept_id, named in bench.concepts.items()
-        if concept_id != finding.concept_id and concept_id not in own
+        if concept_id != finding.concept_id
     ]
 
 
@@ -157,7 +166,7 @@ def _objections(
 ) -> tuple[str, ...]:
     other: Side = "rejected" if side == "chosen" else "chosen"
     return check_text(
-        pair,
+        pair if edit.pair is None else pair.with_text(other, ""),  # a new pair had no other side to be like before
         side,
         edit.after,
         old,

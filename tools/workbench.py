@@ -27,7 +27,7 @@ from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.quality import QualityBounds
 from premortem.interp.readout import Bag, Readout, bag_of
-from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Prompt, Record
+from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Prompt, Record, content_id
 from premortem.interp.sides import Edited, TokenFacts, responses_of
 from premortem.interp.start_model import StartModel
 from premortem.interp.verify import VerifyBounds, teach
@@ -35,7 +35,7 @@ from premortem.prompts.behaviours import Behaviour, load_behaviours
 from premortem.tools.author import Author
 
 OWN_PROMPTS = 40
-"""Prompts that the start model answers itself where a forecaster asks for that, at most; the first ones."""
+"""Prompts that the start model answers itself where a forecaster asks, at most; their text alone says which."""
 OWN_ANSWERS = 2
 """Answers to each."""
 OWN_TOKENS = 64
@@ -144,7 +144,8 @@ class Workbench:
     def own(self) -> Own:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
         distinct = {pair.prompt_key(): pair for pair in self.readable}
-        asked = list(distinct.values())[:OWN_PROMPTS] * OWN_ANSWERS
+        drawn = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by where it comes from
+        asked = [distinct[key] for key in drawn[:OWN_PROMPTS]] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         numbers = np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS)
         return Own(self.heard(asked, texts, self.progress), numbers)
