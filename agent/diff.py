@@ -16,9 +16,11 @@ from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Indel
 
+from premortem.interp.words import CHARACTER, SPACELESS
+
 Op = Literal["equal", "delete", "insert"]
 
-_TOKENS = re.compile(r"\s+|\w+|[^\w\s]")
+_TOKENS = re.compile(rf"\s+|{CHARACTER}|[^\W{SPACELESS}]+|[^\w\s]")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _KEPT = frozenset("\n\t\u200c\u200d")
 """Line breaks and tabs, and the joiners that Persian, Hindi and emoji are spelt with."""
@@ -32,7 +34,10 @@ class Piece(NamedTuple):
 
 
 def word_diff(before: str, after: str) -> list[Piece]:
-    """Return the pieces that turn `before` into `after`, word by word; equal and deleted ones spell `before`."""
+    """Return the pieces that turn `before` into `after`, word by word; equal and deleted ones spell `before`.
+
+    What counts as a word where a script has no spaces, `interp.words` says.
+    """
     old, new = _TOKENS.findall(before), _TOKENS.findall(after)
     pieces: list[Piece] = []
     for code in Indel.opcodes(old, new):

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules, spec_sentences
+from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, SINGLE_QUOTED, WITHOUT, rules, spec_sentences
+from premortem.agent.spec_shapes import told_by_shape
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
@@ -32,7 +33,7 @@ LIMIT = re.compile(
     re.IGNORECASE,
 )
 """A share of answers that a rule tolerates; any other percentage is what the rule is about."""
-QUOTED = re.compile(r"[\"“]([^\"“”]{2,120})[\"”]|`([^`]{2,120})`")
+QUOTED = re.compile(rf"[\"“]([^\"“”]{{2,120}})[\"”]|`([^`]{{2,120}})`|{SINGLE_QUOTED}")
 WORD = re.compile(r"[a-z][a-z'’-]{2,}")
 COMMON = frozenset(
     """a about above after again all also always an and another any anybody anyone answer answers are as ask asked
@@ -161,9 +162,10 @@ def sentences_of(spec: Spec) -> list[str]:
 
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
-    behaviour, scope = _scoped(rule)
+    told = told_by_shape(rule, direction)
+    behaviour, scope = told if told and names_something(told[0]) else _scoped(rule)
     unwanted = WITHOUT.search(behaviour)
-    if direction == "avoid" and unwanted and names_something(unwanted["what"]):
+    if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")
     return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
 
@@ -190,7 +192,7 @@ def clause_from(
         scope=scope,
         limit=_limit(rule, front) if limit is None or _named_limit(rule, front) is not None else limit,
         words=content_words(behaviour),
-        examples=tuple(a or b for a, b in QUOTED.findall(rule)),
+        examples=tuple("".join(found) for found in QUOTED.findall(rule)),
         detector=next((p for name, p in front.detectors.items() if name.lower() in rule.lower()), ""),
     )
 
@@ -220,5 +222,5 @@ def names_something(text: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    plain = QUOTED.sub(lambda match: f" {match[1] or match[2]} ", text.lower().replace("’", "'"))
+    plain = QUOTED.sub(lambda match: f" {match[match.lastindex or 0]} ", text.lower().replace("’", "'"))
     return [CONTRACTED.sub("", word.strip("'-")) for word in WORD.findall(plain)]

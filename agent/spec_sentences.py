@@ -19,6 +19,8 @@ from typing import Literal, NamedTuple
 
 from scipy.special import softmax
 
+from premortem.agent.spec_shapes import ALLOWED_ONLY, OPINIONS
+from premortem.agent.spec_signature import cut_signature
 from premortem.interp.records import Direction
 from premortem.interp.text_model import shipped
 
@@ -51,11 +53,15 @@ OPENING_SCOPE = re.compile(
 """A condition at its beginning."""
 WITHOUT = re.compile(
     r"^(?:please )?(?:just |always )?"
-    r"(?:answer|reply|respond|write|speak|talk|explain|describe|summari[sz]e|help|refuse|decline)\b"
+    r"(?:answer|reply|respond|write|speak|talk|explain|describe|summari[sz]e|help|refuse|decline|begin|start|open|close"
+    r"|end|finish|conclude|greet)\b"
     r"(?!.*(?:\bno\b|\bnot\b|\bnever\b|n't\b))[^;:]*?\bwithout (?:any |ever )?(?!being (?:asked|told))(?P<what>.+)",
     re.IGNORECASE | re.DOTALL,
 )
 """A rule that says how to answer and means what not to do."""
+
+SINGLE_QUOTED = r"(?<!\w)['‘]((?:[^'‘’\n]|(?<=\w)['’](?=\w)){2,120})['’](?!\w)"
+"""Words in single quotes, which an apostrophe does not begin or end."""
 
 _FENCED = re.compile(r"```.*?```", re.DOTALL)
 _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
@@ -70,7 +76,8 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|St)\.$")
 _POINTS_BACK = re.compile(r"(?:\w+ ){0,4}(?:this|that|it|them|these|those)\W*|no change\W*", re.IGNORECASE)
 _TOKEN = re.compile(r"<\w+>|[a-z]+(?:'[a-z]+)?|[%:;?!.\"*]")
 _TYPO = re.compile(r"\b(do|does|should|must|wo|ca|is|are)nt\b")
-_MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
+_SINGLE = re.compile(SINGLE_QUOTED)
+_MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (_SINGLE, " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
 _NUMBER = re.compile(r"\d[\d.,]*")
 _PRONOUNS = frozenset("we i our my us you your they it he she".split())
 _SUBJECT = (
@@ -115,6 +122,8 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
         ),
     ),
     ("avoid", WITHOUT),
+    ("avoid", ALLOWED_ONLY),
+    *OPINIONS,
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
 """Shapes that leave no doubt: 576 of the 600 sentences of `specs.jsonl` that have one are such rules."""
@@ -157,12 +166,15 @@ class Sentence(NamedTuple):
     """Number of sentences before it."""
     listed: bool = False
     """Whether the spec has bullets anywhere, so that its prose is likelier to be background."""
+    signed: bool = False
+    """Whether it belongs to the signature below the spec, which asks for nothing."""
 
 
 def spec_sentences(body: str) -> list[Sentence]:
     """Return the sentences of a Markdown text in order; headings and code hold none, but headings lead to some."""
     found: list[Sentence] = []
     heading = intro = ""
+    body, signature = cut_signature(body)
     blocks = _blocks(body)
     listed = any(kind == "bullet" for _, kind in blocks)
     for text, kind in blocks:
@@ -179,7 +191,8 @@ def spec_sentences(body: str) -> list[Sentence]:
             found.append(Sentence(part, "bullet" if kind == "bullet" else "prose", lead, len(found), listed))
         if kind == "prose" and parts and parts[-1].endswith(":"):
             intro = parts[-1]
-    return found
+    signed = [" ".join(line.split()) for line in signature.splitlines() if re.search(r"\w", line)]
+    return found + [Sentence(line, "prose", "", len(found) + i, listed, True) for i, line in enumerate(signed)]
 
 
 def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
@@ -190,7 +203,8 @@ def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
     for sentence, direction in zip(sentences, likely, strict=True):
         masked = _masked(sentence.text).strip(" *_")
         certain = next((asked for asked, pattern in _CERTAIN if pattern.search(masked)), None)
-        told.append(certain or (None if _EXPLAINS.search(masked) else direction))
+        background = sentence.signed or (certain is None and _EXPLAINS.search(masked))
+        told.append(None if background else certain or direction)
     return told
 
 
@@ -299,11 +313,13 @@ def _is_short(line: str) -> bool:
 def _parts(text: str) -> Iterator[str]:
     """Yield the sentences of a block; quotations and brackets hold together."""
     start = 0
+    quoted = [match.span() for match in _SINGLE.finditer(text)]
     for end in _END.finditer(text):
         part = text[start : end.end()]
         whole = part.strip(" —–")
         unclosed = part.count("(") > part.count(")") or part.count('"') % 2 or part.count("“") > part.count("”")
-        aside = whole.endswith((")", '"', "”")) and text[end.end() : end.end() + 1].islower()
+        unclosed = unclosed or any(opens < end.start() and end.end() < closes for opens, closes in quoted)
+        aside = whole.endswith((")", '"', "”", "'", "’")) and text[end.end() : end.end() + 1].islower()
         aside = aside or (whole.endswith(";") and not _OF_ITS_OWN.match(text, end.end()))
         if not (unclosed or aside or len(whole) < 4 or _ABBREVIATION.search(whole)):
             yield whole

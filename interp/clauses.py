@@ -14,7 +14,8 @@ import unicodedata
 from dataclasses import dataclass
 from itertools import pairwise
 
-from premortem.interp.sentences import inside, split, unbreakable, words
+from premortem.interp.sentences import inside, split, unbreakable
+from premortem.interp.words import words
 
 MIN_WORDS = 4
 """A sentence that keeps fewer words than this after a cut goes whole: shorter rests read as fragments."""
@@ -93,7 +94,11 @@ def capitalise(text: str) -> str:
 def open_marks(text: str) -> frozenset[str]:
     """Return the quotes, brackets and emphasis that `text` leaves without their other half."""
     twins = frozenset(mark for mark in ('"', "**", "```") if text.count(mark) % 2)
-    return twins | {left for left, right in ("()", "[]", "{}", "“”") if text.count(left) != text.count(right)}
+    return twins | {
+        left
+        for left, right in ("()", "[]", "{}", "“”", "（）", "「」", "『』", "【】", "《》")
+        if text.count(left) != text.count(right)
+    }
 
 
 def _touches(start: int, stop: int, fires: list[tuple[int, int]]) -> bool:

@@ -22,6 +22,7 @@ from premortem.interp.messages import plain
 from premortem.interp.records import Content, DataNote, Dataset, Pair, Quarantined, content_id
 from premortem.interp.tables import canonical
 from premortem.interp.tokens import MAX_LENGTH, refusals, tokenize_all
+from premortem.interp.words import spaced
 
 if TYPE_CHECKING:
     from datasketch import MinHash, MinHashLSH
@@ -175,7 +176,7 @@ def _word_runs(pair: Pair) -> np.ndarray:
 
 def _run_hashes(text: str, part: int) -> np.ndarray:
     """Return one hash per run of three words; `part` keeps equal words of prompt and responses apart."""
-    words = text.lower().encode().split(None, _WORDS_READ)[:_WORDS_READ]
+    words = spaced(text.lower()).encode().split(None, _WORDS_READ)[:_WORDS_READ]
     hashes = np.zeros(max(3, len(words)), dtype=np.uint32)
     hashes[: len(words)] = np.fromiter(map(zlib.crc32, words), dtype=np.uint32, count=len(words))
     first, second, third, shift = np.array([0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F], dtype=np.uint32)

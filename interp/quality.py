@@ -15,7 +15,8 @@ from rapidfuzz.distance import LCSseq
 
 from premortem.interp.clauses import open_marks
 from premortem.interp.records import Pair, Record, Side, Span
-from premortem.interp.sentences import split, words
+from premortem.interp.sentences import split
+from premortem.interp.words import words
 
 LIKELIHOOD_DROP = 0.8
 """Default of `QualityBounds.likelihood_drop`, in nats per token.
@@ -101,15 +102,15 @@ def flaws(text: str) -> frozenset[str]:
 
 
 _FLAWS = (
-    (re.compile(r"[,;(\[–—]$|(?<=\s)-$"), "ends in the middle of a sentence"),
-    (re.compile(r"[\w)\"”]:$"), "ends with a colon that introduces nothing"),
-    (re.compile(r"^(?:[,;:!?)\]]|\.(?![\w.]))"), "starts with a stray mark"),
+    (re.compile(r"[,;(\[–—，、；（「『]$|(?<=\s)-$"), "ends in the middle of a sentence"),
+    (re.compile(r"[\w)\"”]:$|[\w）」』”]：$"), "ends with a colon that introduces nothing"),
+    (re.compile(r"^(?:[,;:!?)\]，、；：。！？）」』]|\.(?![\w.]))"), "starts with a stray mark"),
     (
-        re.compile(r"[,;]\s*[.!?](?![\w.])|(?<!\.)\s\.(?=\s|$)|,\s*,"),
+        re.compile(r"[,;]\s*[.!?](?![\w.])|(?<!\.)\s\.(?=\s|$)|,\s*,|[，、；]\s*[。！？，、；]"),
         "has two marks in a row where a clause is missing",
     ),
     (re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]*$", re.MULTILINE), "has an empty list item"),
-    (re.compile(r"\(\s*\)|\[\s*\](?!\()|\]\(\s*\)"), "has an empty bracket"),
+    (re.compile(r"\(\s*\)|（\s*）|「\s*」|\[\s*\](?!\()|\]\(\s*\)"), "has an empty bracket"),
 )
 
 

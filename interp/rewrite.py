@@ -20,7 +20,8 @@ from rapidfuzz import fuzz
 
 from premortem.interp.clauses import capitalise, cut_clause, open_marks
 from premortem.interp.records import EditKind, Pair, Side, Span
-from premortem.interp.sentences import Sentence, split, whole_sentences, words
+from premortem.interp.sentences import Sentence, split, whole_sentences
+from premortem.interp.words import runs_on, words
 
 KEEP_SHARE = 0.3
 """Least share of the letters that a cut must leave; below it the response is no longer the same answer."""
@@ -195,7 +196,7 @@ def _drop_introductions(text: str, pieces: Sequence[Sentence], bodies: _Bodies) 
         listed = pieces[i + 1].kind not in ("prose", "heading")
         deeper = following is not None and _level(text, pieces[following]) > _level(text, pieces[i])
         orphan = listed and following is not None and pieces[following].kind == "prose"
-        if (pieces[i].kind == "heading" and gone and not deeper) or (body.endswith(":") and (gone or orphan)):
+        if (pieces[i].kind == "heading" and gone and not deeper) or (body.endswith((":", "：")) and (gone or orphan)):
             bodies[i] = None
 
 
@@ -288,7 +289,7 @@ def _pool(source: str, present: Sequence[str]) -> list[tuple[float, str]]:
     pool = []
     for piece in split(source):
         body = source[piece.body : piece.stop]
-        whole = not body.endswith(":") and not open_marks(body)
+        whole = not body.endswith((":", "：")) and not open_marks(body)
         usable = whole and piece.kind in _PLAIN and len(words(body)) >= MIN_WORDS
         if usable and all(fuzz.ratio(body, sentence) <= SAME for sentence in present):
             pool.append((piece.start / len(source), body))
@@ -312,12 +313,14 @@ def _insert(text: str, block: str, place: float, *, own_line: bool) -> str:
     stops = [0, *(piece.stop for piece in pieces)]
     at = min(range(len(stops)), key=lambda j: abs(stops[j] / len(text) - place))
     if at == 0:
-        glue = " " if pieces[0].kind == "prose" else "\n\n"
+        glue = ("" if runs_on(block) else " ") if pieces[0].kind == "prose" else "\n\n"
         return text[: pieces[0].body - len(text[: pieces[0].body].lstrip())] + block + glue + text.lstrip()
     before = pieces[at - 1]
     head, tail = text[: before.stop], text[before.stop :]
     breaks = "\n" in tail[: before.end - before.stop] or at == len(pieces)
     if before.kind not in _PLAIN or "\n" in block or (own_line and breaks):
         return head + "\n\n" + block + (tail if breaks else "\n\n" + tail.lstrip())
+    if runs_on(head):
+        return head + ("。" if head[-1:].isalnum() else "") + block + tail
     stop = "." if head[-1:].isalnum() else ""
     return head + stop + " " + block + tail

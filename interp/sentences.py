@@ -71,15 +71,10 @@ def inside(position: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(start < position < end for start, end in ranges)
 
 
-def words(text: str) -> list[str]:
-    """Return the words of `text`, lower case."""
-    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
-
-
 def whole_sentences(text: str) -> str:
     """Drop a last sentence that breaks off, as a sample does at its token limit; a single one stays as it is."""
     pieces = split(text)
-    if len(pieces) < 2 or pieces[-1].kind != "prose" or re.search(r"[^\w\s,;(–—-]\s*$", text):
+    if len(pieces) < 2 or pieces[-1].kind != "prose" or re.search(r"[^\w\s,;(–—，、；（「『-]\s*$", text):
         return text.strip()
     return text[: pieces[-2].stop].strip()
 
@@ -120,7 +115,7 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _goes_on(block: str, line: str) -> bool:
     """Say whether `line` continues the sentence that the last line of `block` left open."""
     marked = _MARKER.match(line) or _HEADING.match(block) or not block.strip()
-    return not marked and line[:1].islower() and not re.search(r"[.!?:;]\s*$|\n\s*\n$", block)
+    return not marked and line[:1].islower() and not re.search(r"[.!?:;。！？：；]\s*$|\n\s*\n$", block)
 
 
 def _sentence_edges(text: str, start: int, end: int) -> Iterator[int]:

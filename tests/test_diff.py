@@ -18,6 +18,11 @@ def test_one_changed_word_is_one_deletion_and_one_insertion():
     ]
 
 
+def test_where_no_spaces_are_a_changed_character_is_not_the_whole_sentence():
+    pieces = word_diff("我喜欢喝茶。", "我喜欢喝水。")
+    assert [p.text for p in pieces] == ["我喜欢喝", "茶", "水", "。"]
+
+
 def test_neighbouring_changes_are_told_as_one():
     changed = [p.text for p in word_diff("a red big cat", "a blue small cat") if p.op != "equal"]
     assert changed == ["red big", "blue small"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premortem.interp.sentences import split, unbreakable, whole_sentences, words
+from premortem.interp.sentences import split, unbreakable, whole_sentences
+from premortem.interp.words import words
 
 
 def pieces(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from premortem.agent.spec import DEFAULT_LIMIT, content_words, parse_spec, read_spec, sentences_of
+from premortem.agent.spec_signature import cut_signature
 from premortem.interp.errors import SpecError
 
 
@@ -124,3 +125,67 @@ def test_content_words_leave_out_what_every_rule_says() -> None:
 def test_what_an_answer_should_do_without_is_to_be_avoided(rule: str, direction: str, words: tuple[str, ...]) -> None:
     (clause,) = parse_spec(f"- {rule}").clauses
     assert (clause.direction, clause.words) == (direction, words)
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "scope"),
+    [
+        ("Tables belong only where numbers are compared.", "avoid", "Tables", "except where numbers are compared"),
+        ("Photos belong in an answer only if somebody asks.", "avoid", "Photos", "except if somebody asks"),
+        ("Headings are allowed only in long guides.", "avoid", "Headings", "except in long guides"),
+        ("Nicknames are reserved for regulars.", "avoid", "Nicknames", "except for regulars"),
+        ("We appreciate it when the unit is named.", "encourage", "the unit is named.", ""),
+        ("Our guests love it if the directions name a landmark.", "encourage", "the directions name a landmark.", ""),
+        ("I hate it when it repeats the question.", "avoid", "it repeats the question.", ""),
+        ("We love how it explains grammar.", "keep", "it explains grammar.", ""),
+    ],
+)
+def test_what_is_allowed_liked_or_disliked_is_what_the_rule_is_about(
+    rule: str, direction: str, behaviour: str, scope: str
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour, clause.scope) == (direction, behaviour, scope)
+
+
+def test_words_in_single_quotes_are_an_example_and_apostrophes_are_not() -> None:
+    spec = parse_spec(
+        "- Answer without 'shall I also …' at the end.\n- Begin without ‘Don’t worry! Breathe.’ of any kind.\n"
+        "- Don't use the readers' names or the users' towns.\n"
+    )
+    assert [(clause.direction, clause.examples) for clause in spec.clauses] == [
+        ("avoid", ("shall I also …",)),
+        ("avoid", ("Don’t worry! Breathe.",)),
+        ("avoid", ()),
+    ]
+    assert spec.clauses[2].words == ("readers", "names", "towns")
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "Miriam",
+        "-- The support team",
+        "Best, Miriam",
+        "Kind regards,\nTom\nHead of the night desk",
+        "Thank you very much.",
+        "— Jo, second floor",
+        "Anna van Dijk and Li",
+        "Your kitchen crew",
+    ],
+)
+def test_a_signature_below_a_spec_asks_for_nothing(signature: str) -> None:
+    body = "The helper sits at our front desk. It must never swear. It should name the opening hours."
+    spec = parse_spec(f"{body}\n\n{signature}\n")
+    assert [clause.text for clause in spec.clauses] == ["It must never swear.", "It should name the opening hours."]
+    assert " ".join(sentences_of(spec)).endswith(" ".join(signature.removeprefix("-- ").split()).removeprefix("— "))
+
+
+def test_a_spec_whose_only_rule_is_doubtful_does_not_take_its_signature_for_one() -> None:
+    with pytest.raises(SpecError, match="no rule found"):
+        parse_spec("Hello there, this is a text.\n\nMiriam\n")
+
+
+@pytest.mark.parametrize("last", ["No emoji", "— never shout", "Thanks: never", "plain words", "- Sources"])
+def test_a_last_line_that_asks_for_something_is_no_signature(last: str) -> None:
+    assert not cut_signature(f"It must never swear.\n\n{last}\n")[1]
+    assert not cut_signature("Wanted:\nShort words\nWarm tone\n\nPlain English\n")[1], "one more of such lines"

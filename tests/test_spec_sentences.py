@@ -44,6 +44,57 @@ def test_what_a_sentence_asks_for(sentence: str, direction: str | None) -> None:
     assert read_directions([Sentence(sentence, "bullet" if direction else "prose", "")]) == [direction]
 
 
+@pytest.mark.parametrize(
+    ("sentence", "direction"),
+    [
+        ("Old prices are mentioned only when someone asks what has changed.", "avoid"),
+        ("A weather report has its place only where a trip is planned.", "avoid"),
+        ("Small talk is welcome only before the first question.", "avoid"),
+        ("Recipes are only meant for people who ask for one.", "avoid"),
+        ("Footnotes belong nowhere but in long essays.", "avoid"),
+        ("Close without a slogan.", "avoid"),
+        ("Begin without 'Dear customer'.", "avoid"),
+        ("Finish the reply without offering further help.", "avoid"),
+        ("We cannot stand lectures.", "avoid"),
+        ("Parents dislike it when the homework is solved for them.", "avoid"),
+        ("We enjoy it when answers spare us the preamble.", "avoid"),
+        ("We like it when the bot waits for an answer.", "encourage"),
+        ("Our readers love concrete examples.", "encourage"),
+        ("We love short sentences.", "encourage"),
+        ("I’d like it if it named the date.", "encourage"),
+        ("I hate it when the unit is not given.", "encourage"),
+        ("We love how it explains grammar today.", "keep"),
+        ("We like that it asks for the size first.", "keep"),
+    ],
+)
+def test_what_is_allowed_here_and_there_liked_or_disliked_goes_the_way_it_is_meant(
+    sentence: str, direction: str
+) -> None:
+    for kind in ("bullet", "prose"):
+        assert read_directions([Sentence(sentence, kind, "")]) == [direction], kind
+
+
+@pytest.mark.parametrize(
+    ("sentence", "direction"),
+    [
+        ("Dates are written only in figures.", "encourage"),
+        ("Answers are complete only when they name the next step.", "encourage"),
+        ("Send the door code only on the day of arrival.", "encourage"),
+        ('Words like "cosy" when the room is small.', "avoid"),
+        ("Don't open without a greeting.", "encourage"),
+        ("We love the calm tone it has; leave it as it is.", "keep"),
+        ("Customers like it when the bill is itemised, so please go on with that.", "keep"),
+        ("We would love it to name the date.", "encourage"),
+        ("We would hate to lose its patience.", "keep"),
+        ("We like the town.", None),
+        ("Our guests are tired when they write.", None),
+        ("The shop belongs to Ines and only opens in May.", None),
+    ],
+)
+def test_what_only_resembles_these_is_read_as_before(sentence: str, direction: str | None) -> None:
+    assert read_directions([Sentence(sentence, "bullet" if direction else "prose", "")]) == [direction]
+
+
 def test_headings_bold_words_and_lines_with_a_colon_lead_to_what_follows() -> None:
     found = spec_sentences(
         "# Bot\n\nHello there.\n\n## Not wanted\n\n- Puns.\n- **Style:** Long words.\n\nWe like:\n\n"

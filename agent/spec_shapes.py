@@ -1,0 +1,107 @@
+"""Ways to put a rule that leave no doubt which way it goes, though its cue words say otherwise.
+
+"Tables belong only where numbers are compared" allows something in order to forbid it elsewhere; "we like it when the
+unit is named" asks for what would else be told as a habit; "we hate it when it does not" asks for the opposite of what
+is hated. What likes or dislikes a thing that is there already ("we love how it explains") wishes to keep it, and what
+names a wish to keep behind it ("…, so keep numbering") is left to the classifier, which reads the whole sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+from premortem.interp.records import Direction
+
+Shape = tuple[Direction, re.Pattern[str]]
+
+_CONDITION = r"(?:when|whenever|if|where|wherever|while|after|before|during|once|on request|at the request|by request)"
+_PLACE = rf"(?:{_CONDITION}|in|inside|within|for|on|at|to|with|under|as|between)"
+_LIMITING = r"(?:only|solely|exclusively|nowhere (?:but|except|else than))"
+_PERMITTED = (
+    r"(?:welcome|allowed|permitted|fine|ok|okay|acceptable|appropriate|tolerated|justified|excusable|wanted|needed"
+    r"|necessary|called for|in place|reserved|meant)"
+)
+_GIVEN = r"(?:used|shown|offered|given(?: out)?|mentioned|told|made|added|included|brought up|suggested)"
+_BE = r"(?:is|are|may be|can be|should be|must be|shall be|ought to be)"
+ALLOWED_ONLY = re.compile(
+    r"^(?!(?:the |an |our |every |all )?(?:\w+ )?(?:answers?|repl(?:y|ies)|responses?)\b|it\b|they\b)"
+    r"(?P<what>[^,;:]{2,60}?) "
+    r"(?:"
+    rf"belongs?(?<!not belong) (?:(?!only)[^,;:]{{1,30}} )?{_LIMITING} (?={_PLACE}\b)"
+    rf"|{_LIMITING} belongs? (?={_PLACE}\b)"
+    rf"|(?:has|have) (?:a|their|its) place {_LIMITING} (?={_PLACE}\b)"
+    rf"|{_BE} (?:{_PERMITTED} (?:(?!only)[^,;:]{{1,30}} )?{_LIMITING}|{_LIMITING} {_PERMITTED}) (?={_PLACE}\b)"
+    rf"|{_BE} {_LIMITING} (?=for\b)"
+    rf"|{_BE} (?:{_GIVEN} {_LIMITING}|{_LIMITING} (?:to be )?{_GIVEN}) (?={_CONDITION}\b)"
+    rf"|{_BE} reserved (?=for\b)"
+    r")(?P<where>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A rule that allows `what` under the condition `where`, and so forbids it elsewhere."""
+
+_STAYS = (
+    r"(?!.*(?:[,;:—–]|\b(?:and|so|but|please)\b).*\b(?:keep\w*|stay\w*|remain\w*|continue|go(?:es)? on|carry on|lose"
+    r"|lost|leave|retain|preserve|touch|change|train|intact|as (?:it|they) (?:is|are))\b)"
+)
+_NOT = (
+    r"(?:\w+ ){1,5}?(?:not|never|\w+n't|no|nobody|nothing|without|no longer|free of|spares?|avoids?|refrains?"
+    r"|leaves? out|skips?)"
+)
+_WHO = (
+    r"^(?:and |but |also,? )?(?:we|i|people|users|customers|readers|everyone|everybody|"
+    r"(?:our|my|the|most|many|all|all our|most of our) (?:\w+ )?\w+)"
+)
+_PEOPLE = rf"(?:{_WHO}|^[a-z]{{3,}}s)"
+"""Any plural may like it when something is done; with other objects "words like …" would be taken for it."""
+_MUCH = r"(?:(?:really|all|always|also|do|very much|truly|especially|particularly) )*"
+_LIKES = (
+    rf"{_MUCH}(?:(?:like|love|enjoy|appreciate|prefer|welcome)s?|(?:am|are|is) {_MUCH}(?:happy|glad|pleased|grateful))"
+)
+_WOULD = "(?:'d| would)?"
+_DISLIKES = (
+    rf"{_MUCH}(?:(?:hate|dislike|detest|loathe|resent)s?"
+    r"|(?:do not|does not|don't|doesn't) (?:like|love|enjoy|want|need)|can(?:not|'t) (?:stand|bear)"
+    r"|(?:am|are|is) (?:tired of|sick of|fed up with|annoyed by))"
+)
+_IT_WHEN = r" (?:it|this)(?: best| most| a lot| very much| too)? (?:when|whenever|if)\b"
+_HOW = r"(?: best| most)? (?:how|that|the way)\b"
+_IT = (
+    r"(?:it|its|she|he|(?:the|its|an?) (?:\w+ )?(?:model|assistant|bot|helper|system|agent|answers?"
+    r"|repl(?:y|ies)|responses?))"
+)
+_SAID = (
+    r"(?:answers?|repl(?:y|ies)|responses?|sentences?|words?|wording|language|paragraphs?|lists?|tables?|examples?|numbers?"
+    r"|steps?|sources?|links?|headings?|summar(?:y|ies)|explanations?|questions?|greetings?|openings?|endings?|units?"
+    r"|details?|jokes?|puns?|humou?r|advice|tips|warnings?|quotations?|quotes?|phrases?|emoji|emojis|metaphors?|jargon"
+    r"|lectures?|flattery|apologies|compliments?|titles?)"
+)
+_ANY = rf"(?!(?:it|its|the|this|that|these|those|how|what|our|my|your|to)\b)(?:[\w-]+ ){{0,3}}{_SAID}\b"
+OPINIONS: tuple[Shape, ...] = (
+    ("avoid", re.compile(rf"{_PEOPLE}{_WOULD} {_LIKES}{_IT_WHEN}(?= {_NOT}\b){_STAYS}")),
+    ("encourage", re.compile(rf"{_PEOPLE}{_WOULD} {_LIKES}{_IT_WHEN}(?! {_NOT}\b){_STAYS}")),
+    ("encourage", re.compile(rf"{_PEOPLE} {_DISLIKES}{_IT_WHEN}(?= {_NOT}\b){_STAYS}")),
+    ("avoid", re.compile(rf"{_PEOPLE} {_DISLIKES}{_IT_WHEN}(?! {_NOT}\b){_STAYS}")),
+    (
+        "keep",
+        re.compile(rf"{_WHO} {_LIKES}{_HOW} {_IT}\b(?! (?:should|must))"),
+    ),
+    ("encourage", re.compile(rf"{_WHO} {_LIKES} {_ANY}(?! (?:that |which |who )?{_NOT}\b){_STAYS}")),
+    ("avoid", re.compile(rf"{_WHO} {_DISLIKES} {_ANY}(?! (?:that |which |who )?{_NOT}\b){_STAYS}")),
+)
+"""What those who write the spec, or their readers, like and dislike."""
+_OPENING = re.compile(
+    rf"{_PEOPLE}{_WOULD} (?:{_LIKES}|{_DISLIKES})(?:{_IT_WHEN}|{_HOW}|(?! (?:it|this)\b)) ",
+    re.IGNORECASE,
+)
+
+
+def told_by_shape(rule: str, direction: Direction) -> tuple[str, str] | None:
+    """Return what a rule of one of these shapes is about and its scope; None where it has none that asks for that."""
+    plain = rule.replace("’", "'")
+    allowed = ALLOWED_ONLY.match(plain) if direction == "avoid" else None
+    if allowed:
+        return allowed["what"], f"except {allowed['where'].strip(' .')}"
+    opening = _OPENING.match(plain)
+    if opening and any(asked == direction and shape.match(plain.lower()) for asked, shape in OPINIONS):
+        return rule[opening.end() :], ""
+    return None
