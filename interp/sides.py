@@ -64,6 +64,11 @@ class Sides(ABC):
         return values[: self.n_pairs], values[self.n_pairs :]
 
     @property
+    def prompts(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the number of each pair's prompt in the data as it was, before any edit."""
+        return self.groups
+
+    @property
     def length_difference(self) -> NDArray[np.int64]:
         """`(n_pairs,)`: chosen minus rejected response, in tokens."""
         chosen, rejected = self.both(self.lengths)
@@ -193,8 +198,13 @@ class Edited(Sides):
         """
         self.before, self.kept, self.changed = before, kept, changed
         own = before.groups[kept]
-        both = own if changed is None else np.concatenate([own, changed.groups])
-        self.groups = np.unique(both, return_inverse=True)[1]
+        self._prompts = own if changed is None else np.concatenate([own, changed.groups])
+        self.groups = np.unique(self._prompts, return_inverse=True)[1]
+
+    @property
+    def prompts(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the number of each pair's prompt in `before`, larger ones for the prompts of new pairs."""
+        return self._prompts
 
     @property
     def lengths(self) -> NDArray[np.int64]:
