@@ -92,7 +92,7 @@ class Own:
     bag: Bag
     """As the lens reads them."""
     prompts: NDArray[np.int64]
-    """`(n_answers,)`: the number of each answer's prompt, as in `Sides.groups`."""
+    """`(n_answers,)`: the number of each answer's prompt, as in `Sides.prompts`."""
 
     def expected(self, values: Values, prompts: NDArray[np.int64]) -> Values:
         """Return the mean of `values` (n_answers, k) for each of `prompts` (n,), and over all where none was asked."""
@@ -215,7 +215,7 @@ def own_gap(responses: Sides, readouts: Sequence[Readout], answers: Answers | No
     """Return the chosen response's amount minus that of own answers to the same prompt, `(n_pairs, n_concepts)`."""
     own = _asked(answers)
     chosen, _ = responses.both(responses.amounts(readouts))
-    return np.asarray(chosen - own.expected(amounts(own.bag, readouts), responses.groups))
+    return np.asarray(chosen - own.expected(amounts(own.bag, readouts), responses.prompts))
 
 
 def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:

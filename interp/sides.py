@@ -55,11 +55,6 @@ class Sides(ABC):
     """`(n_pairs,)`: pairs with the same number share a prompt; numbered without gaps."""
 
     @property
-    def origins(self) -> NDArray[np.int64]:
-        """`(n_pairs,)`: the numbers of the pairs' prompts in the data as it was; new prompts have numbers behind."""
-        return self.groups
-
-    @property
     def n_pairs(self) -> int:
         """Number of pairs."""
         return len(self.groups)
@@ -67,6 +62,11 @@ class Sides(ABC):
     def both(self, values: NDArray) -> tuple[NDArray, NDArray]:
         """Split values per response into those of the chosen and those of the rejected side."""
         return values[: self.n_pairs], values[self.n_pairs :]
+
+    @property
+    def prompts(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the number of each pair's prompt in the data as it was, before any edit."""
+        return self.groups
 
     @property
     def length_difference(self) -> NDArray[np.int64]:
@@ -198,13 +198,13 @@ class Edited(Sides):
         """
         self.before, self.kept, self.changed = before, kept, changed
         own = before.groups[kept]
-        self._origins = own if changed is None else np.concatenate([own, changed.groups])
-        self.groups = np.unique(self._origins, return_inverse=True)[1]
+        self._prompts = own if changed is None else np.concatenate([own, changed.groups])
+        self.groups = np.unique(self._prompts, return_inverse=True)[1]
 
     @property
-    def origins(self) -> NDArray[np.int64]:
-        """`(n_pairs,)`: the numbers of the pairs' prompts in the data as it was; new prompts have numbers behind."""
-        return self._origins
+    def prompts(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: the number of each pair's prompt in `before`, larger ones for the prompts of new pairs."""
+        return self._prompts
 
     @property
     def lengths(self) -> NDArray[np.int64]:

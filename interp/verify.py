@@ -77,10 +77,10 @@ class SetOutcome:
 def effect_of(readout: Readout, responses: Sides, prompts: NDArray[np.int64] | None = None) -> Measured:
     """Return the effect of `readout` with its 90% interval by prompt.
 
-    `prompts`: numbers of those (see `Sides.origins`) to whose pairs the question is confined; None: all.
+    `prompts`: numbers of those (see `Sides.prompts`) to whose pairs the question is confined; None: all.
     """
     signs = signed_rows(responses.fires(readout), responses.n_pairs)[:, None]
-    inside = np.ones(responses.n_pairs, dtype=bool) if prompts is None else np.isin(responses.origins, prompts)
+    inside = np.ones(responses.n_pairs, dtype=bool) if prompts is None else np.isin(responses.prompts, prompts)
     if not inside.any():
         return Measured(0.0, 0.0, 0.0)
     table = measure(signs[inside], responses.groups[inside], responses.length_difference[inside])
@@ -129,7 +129,7 @@ def judge_set(
         second: the behaviour's readout in the second lens, and the data before and after through it.
         n_edits: how many pairs were edited; that many flips alone may move a bystander by twice their share.
         bounds: what is tolerated.
-        prompts: the prompts (see `Sides.origins`) of the topic that the finding is confined to; None: all.
+        prompts: the prompts (see `Sides.prompts`) of the topic that the finding is confined to; None: all.
     """
     clause = target.clause
     if clause is None:

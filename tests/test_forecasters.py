@@ -27,7 +27,7 @@ from premortem.interp.forecasters import (
     values_per_pair,
 )
 from premortem.interp.readout import Bag, Part, Readout, units_of
-from premortem.interp.sides import Responses, TokenFacts
+from premortem.interp.sides import Edited, Responses, TokenFacts
 from premortem.tools.workbench import BenchSettings
 from synthetic import D_SAE, facts, responses, token_rows
 
@@ -92,6 +92,23 @@ def test_an_own_gap_is_measured_from_what_the_model_says_to_the_same_prompt() ->
     known = answers.reshape(2, 60).mean(0)
     expected = chosen - np.concatenate([known, np.full(N - 60, answers.mean())])
     assert values_per_pair("own-gap", data(), CONCEPTS, lambda: said)[:, 0] == pytest.approx(expected)
+
+
+def test_an_edit_leaves_the_own_gap_of_every_other_pair_as_it_was() -> None:
+    made, said = data(), own()
+    kept = np.setdiff1d(np.arange(N), [0, 7])
+    fresh = responses(2, {}, seed=5)
+    changed = Responses(fresh.bag, np.asarray([7, N]), facts(len(fresh.bag.units)))
+    before = values_per_pair("own-gap", made, CONCEPTS, lambda: said)
+    for edited in (Edited(made, kept, changed), Edited(made, kept, None)):
+        after = values_per_pair("own-gap", edited, CONCEPTS, lambda: said)
+        assert after[: len(kept)] == pytest.approx(before[kept])
+        assert edited.prompts[: len(kept)].tolist() == kept.tolist()
+    shown = said.bag.shares.toarray()[:, LIKED].mean(1, keepdims=True)
+    answers = said.expected(shown, np.asarray([7, N]))[:, 0]
+    new = fresh.shares.toarray()[:2, LIKED].mean(1)
+    found = values_per_pair("own-gap", Edited(made, kept, changed), CONCEPTS, lambda: said)[-2:, 0]
+    assert found == pytest.approx(new - answers)
 
 
 def test_at_equal_length_nothing_is_left_of_what_only_goes_with_length() -> None:

@@ -15,6 +15,7 @@ from premortem.tools.forecast_concepts import _fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import implied_clause
+from premortem.tools.workbench import Workbench
 
 
 def clause(direction: Direction, limit: float = 0.01) -> Clause:
@@ -100,6 +101,24 @@ def test_what_findings_hold_by_chance_explains_no_surprise() -> None:
     assert _fresh(tuple(range(10)), most, 100) == 0.0
     assert _fresh(tuple(range(76, 86)), set(range(80)), 1000) == pytest.approx(1 - (0.4 - 0.08) / 0.92)
     assert _fresh((), most, 100) == 0.0
+
+
+def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_their_numbers() -> None:
+    pairs = [Pair(row=row, prompt=f"prompt {row}?", chosen="a", rejected="b") for row in range(200)]
+    asked: list[Pair] = []
+    bench: Any = SimpleNamespace(
+        readable=pairs, start_model=SimpleNamespace(sample=lambda prompts, **_: asked.extend(prompts) or ["c"] * 80),
+        heard=lambda *_: None, progress=None,
+    )  # fmt: skip
+    own = Workbench.own.func(bench)
+    assert own.prompts.tolist() == [pair.row for pair in asked]
+    assert len(set(own.prompts.tolist())) == 40
+    assert 60 < own.prompts.mean() < 140
+    again: Any = SimpleNamespace(**{**vars(bench), "readable": pairs[::-1]})
+    before = {pair.prompt for pair in asked}
+    asked.clear()
+    Workbench.own.func(again)
+    assert {pair.prompt for pair in asked} == before
 
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:

@@ -147,7 +147,8 @@ class Workbench:
         drawn = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by where it comes from
         asked = [distinct[key] for key in drawn[:OWN_PROMPTS]] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
-        numbers = np.tile(np.arange(len(asked) // OWN_ANSWERS), OWN_ANSWERS)
+        number = {key: i for i, key in enumerate(distinct)}
+        numbers = np.tile([number[key] for key in drawn[:OWN_PROMPTS]], OWN_ANSWERS)
         return Own(self.heard(asked, texts, self.progress), numbers)
 
     def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
