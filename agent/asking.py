@@ -167,13 +167,13 @@ class Asker:
         calls fill in `flat`, one record with a field `action` and the union of the arguments. Raises a leaf of
         LlmError; an invented tool or argument is answered with what there is.
         """
-        request = self._request(question, strict_schema(flat))
+        request = self._request(question, None if self.dialect.tools else strict_schema(flat))
         if self.dialect.tools:
             schemas = tuple(
                 ToolSchema(name=name, description=(model.__doc__ or "").strip(), parameters=strict_schema(model))
                 for name, model in tools.items()
             )
-            request = request.model_copy(update={"answer_schema": None, "tools": schemas})
+            request = request.model_copy(update={"tools": schemas})
 
         def read(_: int, reply: Reply) -> tuple[str, Record]:
             name, arguments = _chosen(reply)
@@ -187,9 +187,9 @@ class Asker:
             raise found
         return found
 
-    def _request(self, question: Question, schema: dict[str, Any]) -> Request:
+    def _request(self, question: Question, schema: dict[str, Any] | None) -> Request:
         system = question.system
-        if self.dialect.schema_mode != "json_schema":
+        if schema is not None and self.dialect.schema_mode != "json_schema":
             system += f"\n\nAnswer with one JSON object that fits this schema, and nothing else:\n{json.dumps(schema)}"
         turns = [
             ChatMessage(role=role, content=text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from premortem.agent.toolbox import Toolbox
+from premortem.prompts.excerpts import ends
 
 EXCERPT = 280
 """Characters of each text of a pair."""
@@ -39,7 +40,7 @@ def _told(item: Any) -> str:
         return f"Row {item.row} is not shown: its text addresses whoever reads it."
     return "\n".join(
         (
-            f"Row {item.row}, prompt: {item.prompt[:EXCERPT]}",
+            f"Row {item.row}, prompt: {ends(item.prompt, EXCERPT)}",
             f"chosen: {item.chosen[:EXCERPT]}",
             f"rejected: {item.rejected[:EXCERPT]}",
         )

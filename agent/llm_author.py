@@ -95,7 +95,10 @@ class LlmAuthor:
         questions = [Question.of("rewrite", _mending(task)) for task in tasks]
         checks = [_about_marked(task) for task in tasks]
         found = self._asker.ask_all(questions, Mended, checks, heard)
-        return [None if isinstance(answer, LlmError) else _sentences(answer) for answer in found]
+        return [
+            None if isinstance(answer, LlmError) else _sentences(answer, task)
+            for answer, task in zip(found, tasks, strict=True)
+        ]
 
     def _whole(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
         questions = [Question.of("rewrite", _anew(task)) for task in tasks]
@@ -112,16 +115,21 @@ def _mending(task: Task) -> Rendered:
         for i, text in enumerate(task.sentences)
     ]
     return load_prompt("rewrite").render(
-        rule=task.rule, behaviour=task.behaviour, question=task.question, sentences=sentences, advice=task.advice
+        rule=task.rule,
+        behaviour=task.behaviour,
+        question=task.question,
+        sentences=sentences,
+        **task.hint.model_dump(),
     )
 
 
 def _anew(task: Task) -> Rendered:
     answer = "" if task.hidden else task.answer
     known = {"rule": task.rule, "behaviour": task.behaviour, "question": task.question, "answer": answer}
+    known |= task.hint.model_dump()
     if task.kind == "add":
-        return load_prompt("add_behaviour").render(**known, model_answer=task.model_answer, advice=task.advice)
-    return load_prompt("rewrite_whole").render(**known, advice=task.advice)
+        return load_prompt("add_behaviour").render(**known, model_answer=task.model_answer)
+    return load_prompt("rewrite_whole").render(**known)
 
 
 def _about_marked(task: Task) -> Callable[[Mended], None]:
@@ -133,6 +141,8 @@ def _about_marked(task: Task) -> Callable[[Mended], None]:
     return check
 
 
-def _sentences(answer: Mended) -> Written:
-    kept = [each for each in answer.replacements if REDACTED not in each.text]
-    return Written(sentences={each.sentence - 1: " ".join(each.text.split()) for each in kept})
+def _sentences(answer: Mended, task: Task) -> Written:
+    """Return the replacements by index; what stands for a block of lines, as code, keeps its own lines."""
+    lines = {i for i, sentence in enumerate(task.sentences) if "\n" in sentence}
+    kept = [(each.sentence - 1, each.text.strip()) for each in answer.replacements if REDACTED not in each.text]
+    return Written(sentences={i: text if i in lines else " ".join(text.split()) for i, text in kept})

@@ -3,8 +3,8 @@
 It shows the LLM the finding, what was tried and why it was refused, and lets it look at pairs or at the rule's own
 score before it acts. What the LLM may name is an enumeration of this very finding: its rows, the kinds of edit, the
 open actions. There is no argument that could hold a path, an address or a command. It may give up only after something
-was tried. The same look twice in a row, too many looks, or answers that cannot be used end the LLM's part in the
-attempt, and the built-in rules choose.
+was tried, and never asks for fewer new pairs than the built-in rules find necessary. The same look twice in a row, too
+many looks, or answers that cannot be used end the LLM's part in the attempt, and the built-in rules choose.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ WHAT = {
     "score_rule": "ask the model that will be trained how well its own reading of the rule agrees with the finding",
     "propose_edits": "have edits written for the pairs responsible; `kinds` in the order of preference (none: the "
     "usual order, least change first), `advice` for whoever writes them",
-    "synthesise_pairs": "have `count` new pairs written that teach the missing behaviour, with `advice`",
+    "synthesise_pairs": "have `count` new pairs written that teach the missing behaviour, the dose at least, with "
+    "`advice`",
     "give_up": "leave the finding as it is; `advice` gives the reason",
 }
 """What each action does, for the LLM."""
+DOSE = "as many of these pairs as the limit needs, those first that carry it most"
+"""How many edits are proposed, for the LLM; `propose_edits` works the number out."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class LlmPlanner:
         for looks in range(MOST_LOOKS + 1):
             tools = _tools(case, isinstance(fallback, Synthesise), looks < MOST_LOOKS, {item["tool"] for item in seen})
             try:
-                chosen = self.asker.choose(_question(case, seen, tools), tools, _flat(tools))
+                chosen = self.asker.choose(_question(case, seen, tools, fallback), tools, _flat(tools))
             except (LlmStopped, LlmUnusable):
                 return fallback
             name, arguments = chosen
@@ -78,7 +81,8 @@ class LlmPlanner:
         if name == "give_up":
             return Stop(outcome="unfixed", reason=f"{self.asker.model} gave up: {advice or 'it gave no reason'}")
         if isinstance(fallback, Synthesise):
-            return Synthesise(count=max(1, min(arguments.count, 2 * fallback.count, MOST_NEW)), advice=advice)
+            most = min(2 * fallback.count, MOST_NEW)
+            return Synthesise(count=max(fallback.count, min(arguments.count, most)), advice=advice)
         return Propose(kinds=tuple(dict.fromkeys(arguments.kinds)), advice=advice)
 
 
@@ -124,7 +128,9 @@ def _looked(look: Look, name: str, arguments: Any) -> str:
         return f"it could not be served: {error}"
 
 
-def _question(case: Case, seen: list[dict[str, str]], tools: dict[str, type[Record]]) -> Question:
+def _question(
+    case: Case, seen: list[dict[str, str]], tools: dict[str, type[Record]], usual: Propose | Synthesise
+) -> Question:
     finding, clause = case.finding, case.clause
     limit = f", limit {clause.limit:.0%}" if clause is not None else ""
     rendered = load_prompt("plan").render(
@@ -136,6 +142,7 @@ def _question(case: Case, seen: list[dict[str, str]], tools: dict[str, type[Reco
         if finding.rows
         else "none",
         clusters=[cluster.name for cluster in case.clusters[:6]],
+        dose=f"{usual.count} new pairs" if isinstance(usual, Synthesise) else DOSE,
         seen=seen,
         attempts=_attempts(case),
         actions=[{"name": name, "what": WHAT[name]} for name in tools],
@@ -143,9 +150,12 @@ def _question(case: Case, seen: list[dict[str, str]], tools: dict[str, type[Reco
     return Question.of("plan", rendered, 600)
 
 
-def _attempts(case: Case) -> list[str]:
+def _attempts(case: Case) -> list[dict[str, str]]:
     """Return why the verifier refused edits, the commonest reasons first."""
     kinds = {edit.edit_id: edit.kind for edit in case.tried}
     refused = [verdict for verdict in case.verdicts if verdict.edit_id in set(case.refused)]
     counted = Counter((kinds.get(v.edit_id, "rewrite"), reason) for v in refused for reason in v.reasons)
-    return [f"{n} edits of kind {kind} were refused: {reason}" for (kind, reason), n in counted.most_common(4)]
+    return [
+        {"what": f"{n} edits of kind {kind} were refused", "reason": reason}
+        for (kind, reason), n in counted.most_common(4)
+    ]

@@ -17,6 +17,8 @@ from typing import Any
 LENGTH = 700
 """Characters of an excerpt, where a prompt does not say otherwise."""
 CUT = " […]"
+LINES = 40
+"""Lines of one list entry that keep to themselves; what follows them runs on in the last."""
 
 _TOKENS = re.compile(
     r"<(?=[|｜/]?[A-Za-z_|｜][^<>\n]{0,40}[|｜]?>)|\[(?=/?INST\])|<(?=</?SYS>>)|(?<=<)<(?=/?SYS)|\[\[(?=/?text )",
@@ -37,17 +39,42 @@ def cut(text: str, length: int = LENGTH) -> str:
     return text if len(text) <= length else text[:length].rstrip() + CUT
 
 
-def excerpt(text: str, length: int = LENGTH) -> str:
-    """Return `text` cut, defused and fenced."""
-    shown = defuse(cut(text, length))
+def ends(text: str, length: int = LENGTH) -> str:
+    """Return the beginning and, twice as long, the end of `text`, marked where the middle was cut.
+
+    A prompt given as one string may hold a whole conversation: what is to be answered stands at its end.
+    """
+    if len(text) <= length:
+        return text
+    first = length // 3
+    return f"{text[:first].rstrip()}{CUT} {text[len(text) - length + first :].lstrip()}"
+
+
+def excerpt(text: str, length: int = LENGTH, *, both_ends: bool = False) -> str:
+    """Return `text` cut, defused and fenced; `both_ends` keeps its end too and cuts the middle (see `ends`)."""
+    shown = defuse(ends(text, length) if both_ends else cut(text, length))
     fence = hashlib.sha256(shown.encode()).hexdigest()[:8]
     return f"[[text {fence}]]\n{shown}\n[[/text {fence}]]"
 
 
-def numbered(sentences: Sequence[Mapping[str, Any]], length: int = LENGTH) -> str:
-    """Return sentences (each with `text` and `marked`) as one fenced list, numbered from 1, the marked ones marked."""
-    lines = [f"{n}.{' MARKED:' if s['marked'] else ''} {inline(s['text'], length)}" for n, s in enumerate(sentences, 1)]
-    return excerpt("\n".join(lines), len(lines) * (length + 20))
+def numbered(sentences: Sequence[Mapping[str, Any]], length: int = LENGTH, marked: int | None = None) -> str:
+    """Return sentences (each with `text` and `marked`) as one fenced list, numbered from 1, the marked ones marked.
+
+    Each is cut to `length` characters, a marked one to `marked` where that is given. The lines of code, or of a table,
+    stay lines; those after the first are set in, so that none can be taken for an entry of the list.
+    """
+    shown = [
+        f"{n}.{' MARKED:' if s['marked'] else ''} {_set_in(s['text'], marked if marked and s['marked'] else length)}"
+        for n, s in enumerate(sentences, 1)
+    ]
+    return excerpt("\n".join(shown), sum(map(len, shown)) + len(shown))
+
+
+def _set_in(text: str, length: int) -> str:
+    """Return `text` cut and defused, its lines after the first set in, at most `LINES` of them, without empty ones."""
+    lines = [line.rstrip() for line in cut(text.strip(), length).splitlines() if line.strip()]
+    rest = " ".join(" ".join(lines[LINES - 1 :]).split())
+    return defuse("\n   ".join([*lines[: LINES - 1], *([rest] if rest else [])]))
 
 
 def inline(text: str, length: int = 160) -> str:

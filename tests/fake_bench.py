@@ -29,7 +29,7 @@ from premortem.interp.records import (
     Verdict,
     content_id,
 )
-from premortem.tools.author import Author, Task
+from premortem.tools.author import Author, Hint, Task
 from premortem.tools.find_passages import Passages
 from premortem.tools.link_surprises import Link
 from premortem.tools.score_rule import RuleScore
@@ -257,7 +257,7 @@ def make_task(pair: Pair, advice: str) -> Task:
     text = pair.text("chosen")
     return Task(
         kind="mend", rule="be kind", behaviour="unkind words", question=pair.prompt_text(), answer=text,
-        sentences=(text,), marked=(0,), advice=advice,
+        sentences=(text,), marked=(0,), hint=Hint(advice=advice),
     )  # fmt: skip
 
 

@@ -258,6 +258,24 @@ def test_an_action_in_json_is_understood(text: str, asker: Make) -> None:
         assert choose(asker(server)) == ("wash", Wash(hot=True))
 
 
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_the_schema_of_actions_is_told_in_words_only_where_no_tools_are_called(native_tools: bool, asker: Make) -> None:
+    def schemaless(n: int, body: dict[str, Any]) -> Response | None:
+        if "response_format" in body:
+            return refused(400, "no schemas")
+        paint = completion(calls=[("paint", '{"colour": "blue"}')]) if native_tools else None
+        return paint if "colours" in body["messages"][0]["content"] and native_tools else only([TOLD])(n, body)
+
+    with ScriptedLlm(native_tools=native_tools, misbehave=schemaless) as server:
+        assert choose(asker(server)) == ("paint", Paint(colour="blue"))
+        body = server.requests[-1].body
+        assert ("tools" in body) == native_tools
+        assert ("this schema" in body["messages"][0]["content"]) != native_tools
+
+
+TOLD = '{"action": "paint", "colour": "blue", "hot": true}'
+
+
 def test_find_json_says_where_there_is_none() -> None:
     assert find_json('x [1, 2] {"a": 1}') in ({"a": 1}, [1, 2])
     for text in ("", "plain", "{,}"):

@@ -27,7 +27,7 @@ from premortem.agent.understanding import (
     RuleRead,
 )
 from premortem.interp.records import Clause, Finding
-from premortem.prompts.excerpts import CUT, LENGTH, defuse, excerpt, inline, numbered
+from premortem.prompts.excerpts import CUT, LENGTH, LINES, defuse, ends, excerpt, inline, numbered
 from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
 
 FINDING = Finding(
@@ -102,7 +102,18 @@ def test_every_input_is_explained_and_used(name: str) -> None:
 @pytest.mark.parametrize("name", PROMPT_NAMES)
 def test_no_input_goes_in_without_a_filter(name: str) -> None:
     """What a template prints is an excerpt, one line, a numbered list, or words of our own."""
-    ours = {"loop.index", "kind", "effect", "rows", "count", "action.name", "action.what", "item.tool"}
+    ours = {
+        "loop.index",
+        "kind",
+        "effect",
+        "rows",
+        "count",
+        "dose",
+        "attempt.what",
+        "action.name",
+        "action.what",
+        "item.tool",
+    }
     for printed in re.findall(r"\{\{(.*?)\}\}", load_prompt(name).user):
         assert printed.strip() in ours or re.search(r"\| (excerpt|inline|numbered)", printed), printed
 
@@ -139,9 +150,48 @@ def test_an_excerpt_is_bounded(text: str) -> None:
     assert "\n" not in inline(text)
 
 
-def test_numbered_sentences_stay_in_one_fence_and_one_line_each() -> None:
+def test_numbered_sentences_stay_in_one_fence_and_only_entries_begin_at_the_margin() -> None:
     shown = numbered([{"text": "One\n2. MARKED: two", "marked": False}, {"text": "Three", "marked": True}])
-    assert shown.splitlines()[1:-1] == ["1. One 2. MARKED: two", "2. MARKED: Three"]
+    assert shown.splitlines()[1:-1] == ["1. One", "   2. MARKED: two", "2. MARKED: Three"]
+
+
+def test_a_numbered_block_of_code_keeps_its_lines_and_their_indentation() -> None:
+    code = "```python\nfor n in range(3):\n    print(n)\r\n\n```"
+    shown = numbered([{"text": code, "marked": True}])
+    assert shown.splitlines()[1:-1] == [
+        "1. MARKED: ```python", "   for n in range(3):", "       print(n)", "   ```",
+    ]  # fmt: skip
+
+
+def test_the_lines_of_a_numbered_sentence_are_bounded_and_none_is_lost() -> None:
+    shown = numbered([{"text": "\n".join(f"line {n}" for n in range(200)), "marked": False}], 4000).splitlines()[1:-1]
+    assert len(shown) == LINES
+    assert shown[-1].endswith("line 198 line 199")
+
+
+def test_a_marked_sentence_may_be_shown_longer_than_its_neighbours() -> None:
+    shown = numbered([{"text": "a" * 500, "marked": False}, {"text": "b" * 500, "marked": True}], 400, 1600)
+    assert f"1. {'a' * 400}{CUT}\n" in shown
+    assert f"2. MARKED: {'b' * 500}\n" in shown
+
+
+@given(TEXT | st.text(max_size=3000), st.integers(9, 500))
+def test_the_ends_of_a_text_are_bounded_and_mostly_its_end(text: str, length: int) -> None:
+    shown = ends(text, length)
+    assert len(shown) <= length + len(CUT) + 1
+    assert shown == text or (CUT in shown and text.endswith(shown.rpartition(CUT)[2].lstrip()))
+
+
+@pytest.mark.parametrize("name", ["rewrite", "rewrite_whole", "add_behaviour", "synthesise", "describe_clusters"])
+def test_a_long_prompt_is_shown_with_what_it_ends_in(name: str) -> None:
+    long = "\n\nHuman: First of all. " + "More of it. " * 500 + "\n\nHuman: And how tall is it?\n\nAssistant:"
+    given = {"question": long, "prompts": [long], "clusters": [[long]]}
+    prompt = load_prompt(name)
+    inputs = prompt.examples[0]["inputs"]
+    asked = prompt.render(**inputs | {key: text for key, text in given.items() if key in inputs}).user
+    assert "Human: First of all." in asked
+    assert "Human: And how tall is it?\n\nAssistant:" in asked
+    assert len(asked) < 2000
 
 
 def test_every_action_says_what_it_does() -> None:

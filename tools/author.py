@@ -16,6 +16,27 @@ from premortem.interp.records import Record
 
 MOST_NEW = 2000
 """New pairs that may be asked for at a time."""
+WHOLE = 1600
+"""Characters of an answer that may be written anew as one; of a longer one marked sentences are mended."""
+LONGEST_ADDED = 6000
+"""Characters of an answer that an author is shown whole where there is nothing to mark in it; longer ones it is not
+asked about."""
+LONGEST_MARKED = 1600
+"""Characters of a marked sentence (it may be a block of code) that an author is shown; an answer with a longer one it
+is not asked about."""
+SHOWN = 160
+"""Characters of a refused text that the next try is shown."""
+
+
+class Hint(Record):
+    """What whoever writes a text is told beforehand."""
+
+    advice: str = ""
+    """In the planner's words; empty: nothing."""
+    tried: str = ""
+    """What an earlier try put there, at most `SHOWN` characters; empty: there was none. It may quote the dataset."""
+    why: str = ""
+    """Why that was refused. It may quote the dataset."""
 
 
 class Task(Record):
@@ -41,8 +62,8 @@ class Task(Record):
     what it is shown writes into the gap."""
     model_answer: str = ""
     """The other side's answer, for `add`."""
-    advice: str = ""
-    """What earlier tries have taught; empty: nothing."""
+    hint: Hint = Hint()
+    """What the planner advises and earlier tries have taught."""
 
 
 class Written(Record):
@@ -66,7 +87,7 @@ class NewPairs(Record):
     count: int
     """How many pairs."""
     advice: str = ""
-    """What earlier tries have taught; empty: nothing."""
+    """In the planner's words; empty: nothing."""
 
 
 class Invented(Record):

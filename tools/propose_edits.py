@@ -23,7 +23,8 @@ from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, EditKind, Finding, Pair, Record, Side, content_id
 from premortem.interp.rewrite import Candidate, candidates
 from premortem.interp.start_model import Suppression
-from premortem.tools.authored import SHOWN, advice_after, authored
+from premortem.tools.author import SHOWN, Hint
+from premortem.tools.authored import authored, changed_part, hint_after
 from premortem.tools.tracing import carrying_side, finding_spans
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
@@ -100,14 +101,15 @@ def _written(
     if author is None or not rows or (args.kinds and "rewrite" not in args.kinds):
         return {}
     refused = {edit.row: edit for edit_id in args.refused if (edit := bench.edits[edit_id]).author == author.name}
-    advice = dict.fromkeys(rows, args.advice)
+    hints = dict.fromkeys(rows, Hint(advice=args.advice))
     for row, edit in refused.items():
-        why = args.reasons.get(edit.edit_id, "it was refused")
-        advice[row] = f"{args.advice} It was rewritten as “{edit.after[:SHOWN]}”, but: {why}".strip()
-    made = authored(bench, author, finding, clause, rows, advice)
+        tried = changed_part(edit.before, edit.after)[:SHOWN]
+        hints[row] = Hint(advice=args.advice, tried=tried, why=args.reasons.get(edit.edit_id, "it was refused"))
+    made = authored(bench, author, finding, clause, rows, hints)
     quiet = _quiet(bench, finding, list(made.items()))
     failed = [row for row in rows if row not in made or (row, made[row].text) not in quiet]
-    hints = {row: advice_after(made[row]) if row in made else advice[row] for row in failed}
+    for row in set(failed) & set(made):
+        hints[row] = hint_after(hints[row], finding, bench.pair(row).text("chosen"), made[row].text)
     return made | authored(bench, author, finding, clause, failed, hints, again=True)
 
 

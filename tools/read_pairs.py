@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from premortem.interp.records import Record, Side, Span
+from premortem.prompts.excerpts import ends
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
@@ -27,7 +28,7 @@ class PairExcerpt(Record):
     row: int
     """The row."""
     prompt: str
-    """The last user message, cut."""
+    """The last user message, or a prompt that is one string; its middle is cut."""
     chosen: str
     """The chosen response, cut."""
     rejected: str
@@ -50,7 +51,7 @@ def _excerpt(bench: Workbench, row: int, finding_id: str | None) -> PairExcerpt:
     side, spans = finding_spans(bench, bench.finding(finding_id), pair) if finding_id else (None, ())
     return PairExcerpt(
         row=row,
-        prompt=pair.prompt_text()[:EXCERPT],
+        prompt=ends(pair.prompt_text(), EXCERPT),
         chosen=pair.text("chosen")[:EXCERPT],
         rejected=pair.text("rejected")[:EXCERPT],
         side=side,
