@@ -19,7 +19,7 @@ from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
 from premortem.agent.ledger import PROBE, Inquiry, Ledger
 from premortem.agent.llm import strict_schema
-from premortem.interp.errors import LlmError, LlmStopped, LlmUnavailable, LlmUnusable
+from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered
 
@@ -83,20 +83,15 @@ class Asker:
     def dialect(self) -> Dialect:
         """What the endpoint understands; a few short calls the first time, none later."""
         dialect = Dialect()
-        failed: tuple[Inquiry, LlmUnavailable] | None = None
         for _ in range(3):
-            probe = self._probe(dialect, tools=True)
             try:
-                reply = self.ledger.answer(probe)
-            except LlmStopped as error:
+                reply = self.ledger.answer(self._probe(dialect, tools=True))
+            except LlmStopped as error:  # some refuse a parameter, some fail where tools are offered
                 changed = _without(dialect, str(error))
                 if changed == dialect:
                     break
                 dialect = changed
             except LlmUnusable:  # it declined
-                break
-            except LlmUnavailable as error:  # some servers fail where tools are offered; one that is down fails again
-                failed = probe, error
                 break
             else:
                 native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)
@@ -105,8 +100,6 @@ class Asker:
         for mode in ("json_schema", "json_object"):
             asked = dialect.model_copy(update={"schema_mode": mode})
             (answer,) = self.ledger.answers([self._probe(asked, tools=False)])
-            if failed is not None:  # and here it is not down
-                self.ledger.remember(*failed)
             if isinstance(answer, LlmStopped):
                 dialect = _without(dialect, str(answer))
             elif isinstance(answer, Reply) and _fits(answer.text):

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -33,6 +34,8 @@ RETRIES = 2
 """How often the client library tries again after a refused connection, a time-out or a status that asks for it."""
 BODY_TRIES = 3
 """How often a request is sent whose answer is no completion at all."""
+BUSY_SECONDS = 60.0
+"""How long is waited in all for an endpoint that is asked too often, or that says itself how long to wait."""
 MOST_BYTES = 8 * 2**20
 """Bytes of an answer, at most."""
 MOST_ERROR_BYTES = 2**16
@@ -89,10 +92,16 @@ class Endpoint:
             wait=tenacity.wait_exponential_jitter(0.2, 2.0),
             reraise=True,
         )
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Busy), wait=_wait, stop=_waited_long, reraise=True
+        )
         try:
-            reply = again(self._once, request)
+            reply = patient(again, self._once, request)
         except LlmError as error:
-            raise type(error)(f"the LLM at {self.address}: {self._redact(str(error))}") from None
+            told = f"the LLM at {self.address}: {self._redact(str(error))}"
+            raise type(error)(told, cause=error.cause) from None
+        except _Busy as error:
+            raise LlmUnavailable(f"the LLM at {self.address}: {self._redact(str(error))}", cause="everywhere") from None
         except _NoCompletion as error:
             raise LlmUnavailable(f"the LLM at {self.address} {self._redact(str(error))}") from None
         return reply.model_copy(update={"seconds": time.monotonic() - started})
@@ -104,9 +113,10 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._status(error) from None
         except openai.APITimeoutError:
-            raise LlmUnavailable(f"no answer within {self._timeout:g} seconds") from None
+            raise LlmUnavailable(f"no answer within {self._timeout:g} seconds", cause="silence") from None
         except openai.APIConnectionError as error:
-            raise LlmUnavailable(f"no connection ({self._told(error.__cause__ or error)})") from None
+            told = self._told(error.__cause__ or error)
+            raise LlmUnavailable(f"no connection ({told})", cause="silence") from None
         except openai.OpenAIError as error:
             raise LlmUnavailable(self._told(error)) from None
         return self._reply(request, body)
@@ -120,7 +130,8 @@ class Endpoint:
                 if len(body) > MOST_BYTES:
                     raise _NoCompletion(f"answered with more than {MOST_BYTES // 2**20} MiB")
                 if time.monotonic() > ends:
-                    raise LlmUnavailable(f"no complete answer within {self._timeout:g} seconds")
+                    told = f"no complete answer within {self._timeout:g} seconds"
+                    raise LlmUnavailable(told, cause="silence")
         except (LlmError, _NoCompletion):
             raise
         except Exception as error:  # the transport raises errors of its own while a body comes in
@@ -150,23 +161,27 @@ class Endpoint:
             usd=price(request.model, used.prompt_tokens, used.completion_tokens),
         )
 
-    def _status(self, error: openai.APIStatusError) -> LlmError:
+    def _status(self, error: openai.APIStatusError) -> LlmError | _Busy:
         status, said = error.status_code, self._told(error)
         if 300 <= status < 400:
             there = self._line(error.response.headers.get("location", "another address"))
             return LlmMisconfigured(
-                f"it redirects to {there}, which is not followed; set OPENAI_BASE_URL if you trust it"
+                f"it redirects to {there}, which is not followed; set OPENAI_BASE_URL if you trust it",
+                cause="everywhere",
             )
-        if status in (401, 403):
+        if status == 401:
             return LlmMisconfigured(f"it refuses the key ({said}); check OPENAI_API_KEY")
-        if status == 402:
-            return LlmMisconfigured(f"it wants to be paid first ({said})")
+        if status == 403:
+            return LlmMisconfigured(f"it forbids the request ({said}); check OPENAI_API_KEY and what the key allows")
+        if status == 402 or error.code == "insufficient_quota":
+            return LlmMisconfigured(f"it wants to be paid first ({said})", cause="everywhere")
         if status in (404, 405):
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
         if status in (408, 409, 429) or status >= 500:
-            wait = error.response.headers.get("retry-after")
+            wait = error.response.headers.get("retry-after", "")
             later = f"; try again after {self._line(wait)}{' seconds' if wait.isdigit() else ''}" if wait else ""
-            return LlmUnavailable(f"it cannot answer now ({said}){later}")
+            told = f"it cannot answer now ({said}){later}"
+            return _Busy(told, _seconds(wait)) if status == 429 else LlmUnavailable(told)
         return LlmStopped(f"it refuses the request ({said})")
 
     def _told(self, error: BaseException) -> str:
@@ -193,13 +208,49 @@ class _Client(openai.DefaultHttpxClient):
                     break
         response.close()
         sealed = {"content-encoding", "content-length", "transfer-encoding"}
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in sealed]
+        ours = {"x-should-retry": "false"} if response.status_code == 429 else {}  # `Endpoint.send` waits longer
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in {*sealed, *ours}]
+        headers += ours.items()
         kept = bytes(body[:MOST_ERROR_BYTES])
         return type(response)(response.status_code, headers=headers, content=kept, request=request)
 
 
 class _NoCompletion(Exception):
     """The endpoint answered with something that is no completion; worth another try."""
+
+
+class _Busy(Exception):
+    """The endpoint is asked too often; worth another try after a while."""
+
+    def __init__(self, message: str, seconds: float | None) -> None:
+        """Say what was seen, and for how long the endpoint wants to be left alone; None: it does not say."""
+        super().__init__(message)
+        self.seconds = seconds
+
+
+_GROWING = tenacity.wait_exponential_jitter(initial=1.0, max=16.0, jitter=1.0)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Return the seconds until a busy endpoint is asked again: as it says itself, else longer each time."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked_for = error.seconds if isinstance(error, _Busy) else None
+    return _GROWING(state) if asked_for is None else asked_for
+
+
+def _waited_long(state: tenacity.RetryCallState) -> bool:
+    return state.idle_for + state.upcoming_sleep > BUSY_SECONDS
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Return how long a `Retry-After` asks to wait, in seconds; None where it does not say."""
+    with suppress(ValueError, OverflowError):
+        try:
+            seconds = float(retry_after)
+        except ValueError:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        return seconds if seconds > 0 else None
+    return None
 
 
 def _text_of(content: str | list[Any] | None) -> str:

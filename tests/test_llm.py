@@ -225,6 +225,30 @@ def test_a_short_wait_that_the_server_asks_for_is_obeyed(quiet: QuietTime) -> No
     assert quiet.slept == [7.0]
 
 
+def test_an_endpoint_that_is_asked_too_often_is_left_alone_longer_each_time(quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow down") if n < 5 else None) as server:
+        assert Endpoint(server.address).send(REQUEST).text == "I am ready."
+        assert {asked.key for asked in server.requests} == {REQUEST.request_id}
+    assert len(quiet.slept) == 5
+    assert quiet.slept == sorted(quiet.slept)
+    assert sum(quiet.slept) > 25
+
+
+@pytest.mark.parametrize("more", [{}, {"Retry_After": "nonsense"}, {"Retry_After": "20"}, {"x_should_retry": "true"}])
+def test_an_endpoint_that_stays_busy_is_given_up_after_a_minute(more: dict[str, str], quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow down", **more)) as server:
+        endpoint = Endpoint(server.address)
+        assert "cannot answer now" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == len(quiet.slept) + 1
+    assert 40 < sum(quiet.slept) <= llm.BUSY_SECONDS == 60
+
+
+def test_an_account_without_money_is_told_at_once(quiet: QuietTime) -> None:
+    body = json.dumps({"error": {"message": "quota", "code": "insufficient_quota"}}).encode()
+    assert "paid first" in fails(LlmMisconfigured, lambda: ask(Response(body, 429)))
+    assert quiet.slept == []
+
+
 def test_a_long_wait_fails_at_once_and_says_how_long(quiet: QuietTime) -> None:
     with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow", Retry_After="300")) as server:
         endpoint = Endpoint(server.address, retries=3)
