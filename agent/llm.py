@@ -314,6 +314,32 @@ def _split(base: str) -> SplitResult:
     raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
 
 
+_UNENFORCED = frozenset(
+    "minLength maxLength pattern format minItems maxItems uniqueItems minimum maximum exclusiveMinimum "
+    "exclusiveMaximum multipleOf minProperties maxProperties default".split()
+)
+"""Keywords that strict modes of some endpoints refuse; `asking` holds every answer against the full schema."""
+_NAMED_PARTS = frozenset({"properties", "$defs", "definitions"})
+"""Keywords that hold schemas under names of ours, which may be called like a keyword."""
+_VALUES = frozenset({"enum", "const", "required"})
+"""Keywords that hold values, no schema."""
+
+
+def _sent(schema: Any) -> Any:
+    """Return a JSON schema as every endpoint takes it."""
+    if isinstance(schema, list):
+        return [_sent(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    sent: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED_PARTS:
+            sent[key] = {name: _sent(part) for name, part in value.items()}
+        elif key not in _UNENFORCED:
+            sent[key] = value if key in _VALUES else _sent(value)
+    return sent
+
+
 def _arguments(request: Request) -> dict[str, Any]:
     dialect = request.dialect
     arguments: dict[str, Any] = {
@@ -326,10 +352,14 @@ def _arguments(request: Request) -> dict[str, Any]:
         arguments["temperature"] = 0
     if request.tools:
         arguments["tools"] = [
-            {"type": "function", "function": {**tool.model_dump(), "strict": True}} for tool in request.tools
+            {
+                "type": "function",
+                "function": {**tool.model_dump(), "parameters": _sent(tool.parameters), "strict": True},
+            }
+            for tool in request.tools
         ]
     if request.answer_schema is not None and dialect.schema_mode == "json_schema":
-        named = {"name": "answer", "schema": request.answer_schema, "strict": True}
+        named = {"name": "answer", "schema": _sent(request.answer_schema), "strict": True}
         arguments["response_format"] = {"type": "json_schema", "json_schema": named}
     elif request.answer_schema is not None and dialect.schema_mode == "json_object":
         arguments["response_format"] = {"type": "json_object"}

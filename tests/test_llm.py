@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
-from premortem.agent.llm import Endpoint
+from premortem.agent.llm import Endpoint, strict_schema
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
@@ -391,6 +393,52 @@ def test_the_dialect_decides_how_a_request_is_put() -> None:
     assert body["max_completion_tokens"] == 7
     assert body["response_format"] == {"type": "json_object"}
     assert body["tools"][0]["function"]["name"] == "f"
+
+
+class Bounded(BaseModel):
+    """Fields with bounds, some of them called like a bound."""
+
+    text: str = Field(min_length=2, max_length=9, pattern="^a")
+    parts: list[Annotated[int, Field(ge=1, le=4)]] = Field(min_length=1, max_length=3)
+    inner: list[Inner]
+    minimum: Literal["default", "pattern"]
+    default: int | None
+    format: str
+
+
+class Inner(BaseModel):
+    """A part."""
+
+    share: float = Field(gt=0, lt=1, multiple_of=0.1)
+    pattern: str = Field(max_length=5)
+
+
+REFUSED = re.compile(r'"((min|max)(Length|Items|imum)|exclusiveM\w+|multipleOf|pattern|format|default)": [^{"]')
+"""A keyword that strict modes refuse, with a value of its own; properties of that name hold a schema."""
+
+
+def test_bounds_that_strict_modes_refuse_are_not_sent() -> None:
+    schema = strict_schema(Bounded)
+    whole_request = REQUEST.model_copy(
+        update={
+            "tools": (ToolSchema(name="f", description="d", parameters=schema),),
+            "answer_schema": schema,
+            "dialect": Dialect(tools=True, schema_mode="json_schema"),
+        }
+    )
+    assert REFUSED.search(json.dumps(schema))
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(whole_request)
+        (asked,) = server.requests
+    assert asked.key == whole_request.request_id
+    tool, answer = asked.body["tools"][0]["function"], asked.body["response_format"]["json_schema"]
+    assert tool["parameters"] == answer["schema"]
+    assert tool["strict"] is answer["strict"] is True
+    assert not REFUSED.search(json.dumps(answer["schema"]))
+    names = {"text", "parts", "inner", "minimum", "default", "format"}
+    assert set(answer["schema"]["properties"]) == set(answer["schema"]["required"]) == names
+    assert set(answer["schema"]["$defs"]["Inner"]["properties"]) == {"share", "pattern"}
+    assert answer["schema"]["properties"]["minimum"]["enum"] == ["default", "pattern"]
 
 
 # Addresses and keys
