@@ -14,15 +14,16 @@ import os
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import openai
 import tenacity
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from premortem.agent.cells import clean
 from premortem.agent.chat import Reply, Request, ToolUse
+from premortem.agent.completion import Completion, Usage
 from premortem.agent.redact import Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
 
@@ -40,8 +41,6 @@ MOST_BYTES = 8 * 2**20
 """Bytes of an answer, at most."""
 MOST_ERROR_BYTES = 2**16
 """Bytes that are read of what comes with an error status."""
-MOST_TOKENS = 2**40
-"""A count above this, or below zero, is none."""
 
 
 class Endpoint:
@@ -141,19 +140,21 @@ class Endpoint:
     def _reply(self, request: Request, body: bytes) -> Reply:
         text = body.decode("utf-8", "replace")
         try:
-            said = _Completion.model_validate(clean(json.loads(text)))
+            said = Completion.model_validate(clean(json.loads(text)))
         except (ValueError, RecursionError) as error:
             what = "is no completion" if isinstance(error, ValidationError) else "is no JSON"
             raise _NoCompletion(f"answered with something that {what}: {self._line(text)!r}") from None
         if not said.choices:
             raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
-        choice, used = said.choices[0], said.usage or _Usage()
+        choice, used = said.choices[0], said.usage or Usage()
         message = choice.message
         if message.refusal:
             raise LlmUnusable(f"the LLM declined: {self._line(message.refusal)}")
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
+        text = message.text()
         return Reply(
-            text=self._redact(_text_of(message.content)),
+            text=self._redact(text),
+            thinks=message.thought() or used.thought() or "<think>" in text or "</think>" in text,
             tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
             finish=self._redact(choice.finish_reason or "stop"),
             prompt_tokens=used.prompt_tokens,
@@ -251,57 +252,6 @@ def _seconds(retry_after: str) -> float | None:
             seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
         return seconds if seconds > 0 else None
     return None
-
-
-def _text_of(content: str | list[Any] | None) -> str:
-    """Return the text of an answer; some endpoints send it in parts, what they thought among them."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
-        return "".join(str(part.get("text", "")) for part in parts)
-    return content or ""
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-def _as_text(value: Any) -> Any:
-    """Some servers give the arguments of a function as the object itself, or null."""
-    return value if isinstance(value, str) else json.dumps({} if value is None else value)
-
-
-def _as_count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
-
-
-class _Function(_Lenient):
-    name: Annotated[str, BeforeValidator(lambda value: value or "")] = ""
-    arguments: Annotated[str, BeforeValidator(_as_text)] = "{}"
-
-
-class _Call(_Lenient):
-    function: _Function | None = None
-
-
-class _Message(_Lenient):
-    content: str | list[Any] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(_Lenient):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(_Lenient):
-    prompt_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
-    completion_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
-
-
-class _Completion(_Lenient):
-    choices: list[_Choice] | None
-    usage: Annotated[_Usage | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)] = None
 
 
 def _split(base: str) -> SplitResult:
