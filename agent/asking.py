@@ -2,8 +2,9 @@
 
 Endpoints differ in what they enforce. At the start each is asked to call a function, then to fit a schema, and what it
 does decides the `Dialect`: native tool calls, or one JSON object that names the action. `tool_choice` is never relied
-on. Whatever comes back is checked here; an answer that does not fit goes back with the reason, twice at most, and then
-the question is given up (`LlmUnusable`): what the LLM may mend goes back to it, everything else is the caller's.
+on. A model whose first answers show that it thinks gets more room from then on. Whatever comes back is checked here;
+an answer that does not fit goes back with the reason, twice at most, and then the question is given up
+(`LlmUnusable`): what the LLM may mend goes back to it, everything else is the caller's.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from premortem.agent.cells import clean
-from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json
+from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json, is_thinking
 from premortem.agent.ledger import PROBE, Inquiry, Ledger
 from premortem.agent.llm import strict_schema
-from premortem.interp.errors import LlmError, LlmStopped, LlmUnavailable, LlmUnusable
+from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered
 
@@ -29,8 +30,11 @@ _ROLES: tuple[Role, Role] = ("user", "assistant")
 REPAIRS = 2
 """How often an answer that cannot be used is sent back with the reason."""
 MAX_TOKENS = 1200
-"""Bound on an answer; one that is cut off is asked for again with four times as many."""
-
+"""Bound on an answer."""
+MOST_TOKENS = 4 * MAX_TOKENS
+"""Bound for an answer that was cut off, and for every answer of a model that thinks before it answers."""
+PROBE_TOKENS = 1024
+"""Bound on the answer to a probe."""
 
 MOST_NAMED = 60
 """Characters that are told back of a name that the LLM made up."""
@@ -78,40 +82,45 @@ class Asker:
     def __init__(self, ledger: Ledger, model: str) -> None:
         """Ask `model`."""
         self.ledger, self.model = ledger, model
+        self._thinks = False
 
     @cached_property
     def dialect(self) -> Dialect:
         """What the endpoint understands; a few short calls the first time, none later."""
         dialect = Dialect()
-        failed: tuple[Inquiry, LlmUnavailable] | None = None
         for _ in range(3):
-            probe = self._probe(dialect, tools=True)
-            try:
-                reply = self.ledger.answer(probe)
-            except LlmStopped as error:
-                changed = _without(dialect, str(error))
-                if changed == dialect:
-                    break
-                dialect = changed
-            except LlmUnusable:  # it declined
-                break
-            except LlmUnavailable as error:  # some servers fail where tools are offered; one that is down fails again
-                failed = probe, error
-                break
-            else:
-                native = any(use.name == "report_ready" and _fits(use.arguments) for use in reply.tool_uses)
+            answer = self._probed(dialect, tools=True)
+            if isinstance(answer, Reply):
+                native = any(use.name == "report_ready" and _fits(use.arguments) for use in answer.tool_uses)
                 dialect = dialect.model_copy(update={"tools": native})
                 break
+            changed = _without(dialect, str(answer))
+            if isinstance(answer, LlmUnusable) or changed == dialect:  # it declined, or fails where tools are offered
+                break
+            dialect = changed
         for mode in ("json_schema", "json_object"):
             asked = dialect.model_copy(update={"schema_mode": mode})
-            (answer,) = self.ledger.answers([self._probe(asked, tools=False)])
-            if failed is not None:  # and here it is not down
-                self.ledger.remember(*failed)
+            answer = self._probed(asked, tools=False)
             if isinstance(answer, LlmStopped):
                 dialect = _without(dialect, str(answer))
             elif isinstance(answer, Reply) and _fits(answer.text):
                 return asked
         return dialect
+
+    def _probed(self, dialect: Dialect, tools: bool) -> Reply | LlmError:
+        """Return what becomes of a probe; a model that is cut off while it thinks is asked again with more room."""
+        while True:
+            probe = self._probe(dialect, tools)
+            (answer,) = self.ledger.answers([probe])
+            if isinstance(answer, LlmError):
+                return answer
+            self._thinks = self._thinks or answer.thinks
+            if answer.finish != "length" or probe.request.max_tokens == self._limit(PROBE_TOKENS):
+                return answer
+
+    def _limit(self, tokens: int) -> int:
+        """Return the bound on an answer that is `tokens` long without any thinking."""
+        return max(tokens, MOST_TOKENS) if self._thinks else tokens
 
     def _probe(self, dialect: Dialect, tools: bool) -> Inquiry:
         system = "You answer in the form that is asked for."
@@ -124,6 +133,7 @@ class Asker:
             if tools
             else (),
             answer_schema=None if tools else schema,
+            max_tokens=self._limit(PROBE_TOKENS),
             dialect=dialect,
         )
         return Inquiry(purpose=PROBE, prompt="", request=request)
@@ -204,7 +214,7 @@ class Asker:
                 ChatMessage(role="user", content=question.user),
             ),
             answer_schema=schema,
-            max_tokens=question.max_tokens,
+            max_tokens=self._limit(question.max_tokens),
             dialect=self.dialect,
         )
 
@@ -232,8 +242,10 @@ class Asker:
                     found[at] = read(at, reply)
                 except (ValueError, RecursionError) as error:
                     found[at] = LlmUnusable(f"the LLM's answer cannot be used: {_reason(error)}")
-                    requests[at] = _repaired(requests[at], reply, _reason(error))
-                    failed.append(at)
+                    again = _repaired(requests[at], reply, _reason(error))
+                    if again is not None:
+                        requests[at] = again
+                        failed.append(at)
             open_ones = failed
             if last or not open_ones:
                 break
@@ -279,10 +291,16 @@ def _reason(error: ValueError | RecursionError) -> str:
     return str(error)
 
 
-def _repaired(request: Request, reply: Reply, reason: str) -> Request:
-    """Return the request that sends an answer back with the reason; one that was cut off gets more room instead."""
-    if reply.finish == "length" and request.max_tokens < 4 * MAX_TOKENS:
-        return request.model_copy(update={"max_tokens": 4 * MAX_TOKENS})
+def _repaired(request: Request, reply: Reply, reason: str) -> Request | None:
+    """Return the request that sends an answer back with the reason; one that was cut off gets more room instead.
+
+    None where there is no answer to send back: it was cut off in the thinking, with all the room there is.
+    """
+    if reply.finish == "length":
+        if request.max_tokens < MOST_TOKENS:
+            return request.model_copy(update={"max_tokens": MOST_TOKENS})
+        if is_thinking(reply.text) or (reply.thinks and not reply.text.strip() and not reply.tool_uses):
+            return None
     said = reply.text or json.dumps([use.model_dump() for use in reply.tool_uses])
     more = (
         ChatMessage(role="assistant", content=said[:4000]),

@@ -92,6 +92,8 @@ class Reply(Record):
     """The functions it calls."""
     finish: str = "stop"
     """Why it ended, as the endpoint says: `stop`, `tool_calls`, `length`, `content_filter` …"""
+    thinks: bool = False
+    """Whether the model shows that it thought before it answered."""
     prompt_tokens: int = 0
     """Tokens of the request, as the endpoint counts them; 0 where it does not say."""
     completion_tokens: int = 0
@@ -118,9 +120,11 @@ class Carrier(Protocol):
 def find_json(text: str) -> Any:
     """Return the JSON value that an answer holds, alone, in a code fence or behind some thinking aloud.
 
-    Raises ValueError where there is none.
+    Raises ValueError where there is none; what stands in a block of thinking that never ends is none.
     """
-    body = text.rsplit("</think>", 1)[-1].strip()
+    if is_thinking(text):
+        raise ValueError("there is no answer behind the thinking")
+    body = _answered(text)
     starts = [at for at in (0, body.find("{"), body.find("[")) if 0 <= at < len(body)]
     for start in sorted(set(starts)):
         try:
@@ -128,3 +132,14 @@ def find_json(text: str) -> Any:
         except ValueError:
             continue
     raise ValueError("there is no JSON value in it")
+
+
+def is_thinking(text: str) -> bool:
+    """Whether an answer ends before its thinking does, so that there is nothing else in it."""
+    before, opened, _ = _answered(text).partition("<think>")
+    return bool(opened) and not any(bracket in before for bracket in "{[")
+
+
+def _answered(text: str) -> str:
+    """Return what stands behind the thinking; some endpoints leave out the tag that opens it."""
+    return text.rsplit("</think>", 1)[-1].strip()

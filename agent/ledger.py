@@ -5,7 +5,8 @@ has made before is answered from there, so a killed run pays nothing twice: only
 is sent again, under the same `Idempotency-Key`. Requests of one batch go out side by side; the database is touched by
 the caller's thread alone.
 
-A refusal is an answer too, but only for the run that got it: another one asks again.
+A refusal is an answer too, but only for the run that got it: another one asks again. So is a request at which an
+endpoint fails that answers others (see `pulse`).
 
 A recording is a file with one call a line. With one in place of the endpoint a run can be repeated byte for byte,
 offline. Budgets are compared with what the database says was spent, so resuming does not reset them.
@@ -22,8 +23,9 @@ from pydantic import Field
 from premortem.agent.chat import Carrier, Reply, Request
 from premortem.agent.journal import LlmCall
 from premortem.agent.outfile import NewFile
+from premortem.agent.pulse import Pulse
 from premortem.agent.store import Store
-from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
+from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnusable
 from premortem.interp.records import Cost, Record
 
 PROBE = "probe"
@@ -32,11 +34,7 @@ SIDE_BY_SIDE = 4
 """Requests on their way at the same time, at most."""
 
 
-_REFUSALS: dict[str, type[LlmError]] = {
-    "declined": LlmUnusable,
-    "stopped": LlmStopped,
-    "unavailable": LlmUnavailable,
-}
+_REFUSALS: dict[str, type[LlmError]] = {"declined": LlmUnusable, "stopped": LlmStopped, "unavailable": LlmStopped}
 
 
 class Budget(Record):
@@ -78,7 +76,7 @@ class Ledger:
 
     def __init__(self, store: Store, run_id: str, carrier: Carrier, budget: Budget | None = None) -> None:
         """Ask `carrier` what `store` does not remember, within `budget`."""
-        self._store, self._run_id, self._carrier = store, run_id, carrier
+        self._store, self._run_id, self._pulse = store, run_id, Pulse(carrier)
         self.budget = budget or Budget()
         self.address = carrier.address
 
@@ -117,10 +115,6 @@ class Ledger:
         self._send(missing, known, heard)
         return [known[inquiry.request.request_id] for inquiry in inquiries]
 
-    def remember(self, inquiry: Inquiry, error: LlmUnavailable) -> None:
-        """Write down that the endpoint fails at this request alone, so that a resumed run and a replay know it."""
-        self._write(inquiry, Reply(text=str(error), refused="unavailable"), remembered=False)
-
     def _remembered(self, inquiry: Inquiry) -> Reply | None:
         reply = self._store.find_reply(inquiry.request.request_id, self._run_id)
         if reply is not None:
@@ -143,7 +137,7 @@ class Ledger:
                         known[request_id] = stopped
                         self._note(inquiry, stopped)
                     else:
-                        on_their_way[pool.submit(self._ask, inquiry.request)] = request_id
+                        on_their_way[pool.submit(self._pulse.ask, inquiry.request)] = request_id
                 for future in _next_done(on_their_way):
                     request_id = on_their_way.pop(future)
                     try:
@@ -157,15 +151,6 @@ class Ledger:
                     heard()
         if fatal is not None:
             raise fatal
-
-    def _ask(self, request: Request) -> Reply:
-        """Return the answer or the refusal; raises what concerns more than this request."""
-        try:
-            return self._carrier.send(request)
-        except LlmUnusable as error:
-            return Reply(text=str(error), refused="declined")
-        except LlmStopped as error:
-            return Reply(text=str(error), refused="stopped")
 
     def _note(self, inquiry: Inquiry, error: Reply | LlmError) -> None:
         """Write down the first reason why a question got no answer; a probe may be refused."""

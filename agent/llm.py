@@ -13,15 +13,17 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import Annotated, Any
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import openai
 import tenacity
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from premortem.agent.cells import clean
 from premortem.agent.chat import Reply, Request, ToolUse
+from premortem.agent.completion import Completion, Usage
 from premortem.agent.redact import Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
 
@@ -33,12 +35,12 @@ RETRIES = 2
 """How often the client library tries again after a refused connection, a time-out or a status that asks for it."""
 BODY_TRIES = 3
 """How often a request is sent whose answer is no completion at all."""
+BUSY_SECONDS = 60.0
+"""How long is waited in all for an endpoint that is asked too often, or that says itself how long to wait."""
 MOST_BYTES = 8 * 2**20
 """Bytes of an answer, at most."""
 MOST_ERROR_BYTES = 2**16
 """Bytes that are read of what comes with an error status."""
-MOST_TOKENS = 2**40
-"""A count above this, or below zero, is none."""
 
 
 class Endpoint:
@@ -89,10 +91,16 @@ class Endpoint:
             wait=tenacity.wait_exponential_jitter(0.2, 2.0),
             reraise=True,
         )
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Busy), wait=_wait, stop=_waited_long, reraise=True
+        )
         try:
-            reply = again(self._once, request)
+            reply = patient(again, self._once, request)
         except LlmError as error:
-            raise type(error)(f"the LLM at {self.address}: {self._redact(str(error))}") from None
+            told = f"the LLM at {self.address}: {self._redact(str(error))}"
+            raise type(error)(told, cause=error.cause) from None
+        except _Busy as error:
+            raise LlmUnavailable(f"the LLM at {self.address}: {self._redact(str(error))}", cause="everywhere") from None
         except _NoCompletion as error:
             raise LlmUnavailable(f"the LLM at {self.address} {self._redact(str(error))}") from None
         return reply.model_copy(update={"seconds": time.monotonic() - started})
@@ -104,9 +112,10 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._status(error) from None
         except openai.APITimeoutError:
-            raise LlmUnavailable(f"no answer within {self._timeout:g} seconds") from None
+            raise LlmUnavailable(f"no answer within {self._timeout:g} seconds", cause="silence") from None
         except openai.APIConnectionError as error:
-            raise LlmUnavailable(f"no connection ({self._told(error.__cause__ or error)})") from None
+            told = self._told(error.__cause__ or error)
+            raise LlmUnavailable(f"no connection ({told})", cause="silence") from None
         except openai.OpenAIError as error:
             raise LlmUnavailable(self._told(error)) from None
         return self._reply(request, body)
@@ -120,7 +129,8 @@ class Endpoint:
                 if len(body) > MOST_BYTES:
                     raise _NoCompletion(f"answered with more than {MOST_BYTES // 2**20} MiB")
                 if time.monotonic() > ends:
-                    raise LlmUnavailable(f"no complete answer within {self._timeout:g} seconds")
+                    told = f"no complete answer within {self._timeout:g} seconds"
+                    raise LlmUnavailable(told, cause="silence")
         except (LlmError, _NoCompletion):
             raise
         except Exception as error:  # the transport raises errors of its own while a body comes in
@@ -130,19 +140,21 @@ class Endpoint:
     def _reply(self, request: Request, body: bytes) -> Reply:
         text = body.decode("utf-8", "replace")
         try:
-            said = _Completion.model_validate(clean(json.loads(text)))
+            said = Completion.model_validate(clean(json.loads(text)))
         except (ValueError, RecursionError) as error:
             what = "is no completion" if isinstance(error, ValidationError) else "is no JSON"
             raise _NoCompletion(f"answered with something that {what}: {self._line(text)!r}") from None
         if not said.choices:
             raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
-        choice, used = said.choices[0], said.usage or _Usage()
+        choice, used = said.choices[0], said.usage or Usage()
         message = choice.message
         if message.refusal:
             raise LlmUnusable(f"the LLM declined: {self._line(message.refusal)}")
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
+        text = message.text()
         return Reply(
-            text=self._redact(_text_of(message.content)),
+            text=self._redact(text),
+            thinks=message.thought() or used.thought() or "<think>" in text or "</think>" in text,
             tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
             finish=self._redact(choice.finish_reason or "stop"),
             prompt_tokens=used.prompt_tokens,
@@ -150,23 +162,27 @@ class Endpoint:
             usd=price(request.model, used.prompt_tokens, used.completion_tokens),
         )
 
-    def _status(self, error: openai.APIStatusError) -> LlmError:
+    def _status(self, error: openai.APIStatusError) -> LlmError | _Busy:
         status, said = error.status_code, self._told(error)
         if 300 <= status < 400:
             there = self._line(error.response.headers.get("location", "another address"))
             return LlmMisconfigured(
-                f"it redirects to {there}, which is not followed; set OPENAI_BASE_URL if you trust it"
+                f"it redirects to {there}, which is not followed; set OPENAI_BASE_URL if you trust it",
+                cause="everywhere",
             )
-        if status in (401, 403):
+        if status == 401:
             return LlmMisconfigured(f"it refuses the key ({said}); check OPENAI_API_KEY")
-        if status == 402:
-            return LlmMisconfigured(f"it wants to be paid first ({said})")
+        if status == 403:
+            return LlmMisconfigured(f"it forbids the request ({said}); check OPENAI_API_KEY and what the key allows")
+        if status == 402 or error.code == "insufficient_quota":
+            return LlmMisconfigured(f"it wants to be paid first ({said})", cause="everywhere")
         if status in (404, 405):
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
         if status in (408, 409, 429) or status >= 500:
-            wait = error.response.headers.get("retry-after")
+            wait = error.response.headers.get("retry-after", "")
             later = f"; try again after {self._line(wait)}{' seconds' if wait.isdigit() else ''}" if wait else ""
-            return LlmUnavailable(f"it cannot answer now ({said}){later}")
+            told = f"it cannot answer now ({said}){later}"
+            return _Busy(told, _seconds(wait)) if status == 429 else LlmUnavailable(told)
         return LlmStopped(f"it refuses the request ({said})")
 
     def _told(self, error: BaseException) -> str:
@@ -193,7 +209,9 @@ class _Client(openai.DefaultHttpxClient):
                     break
         response.close()
         sealed = {"content-encoding", "content-length", "transfer-encoding"}
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in sealed]
+        ours = {"x-should-retry": "false"} if response.status_code == 429 else {}  # `Endpoint.send` waits longer
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in {*sealed, *ours}]
+        headers += ours.items()
         kept = bytes(body[:MOST_ERROR_BYTES])
         return type(response)(response.status_code, headers=headers, content=kept, request=request)
 
@@ -202,55 +220,38 @@ class _NoCompletion(Exception):
     """The endpoint answered with something that is no completion; worth another try."""
 
 
-def _text_of(content: str | list[Any] | None) -> str:
-    """Return the text of an answer; some endpoints send it in parts, what they thought among them."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
-        return "".join(str(part.get("text", "")) for part in parts)
-    return content or ""
+class _Busy(Exception):
+    """The endpoint is asked too often; worth another try after a while."""
+
+    def __init__(self, message: str, seconds: float | None) -> None:
+        """Say what was seen, and for how long the endpoint wants to be left alone; None: it does not say."""
+        super().__init__(message)
+        self.seconds = seconds
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+_GROWING = tenacity.wait_exponential_jitter(initial=1.0, max=16.0, jitter=1.0)
 
 
-def _as_text(value: Any) -> Any:
-    """Some servers give the arguments of a function as the object itself, or null."""
-    return value if isinstance(value, str) else json.dumps({} if value is None else value)
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Return the seconds until a busy endpoint is asked again: as it says itself, else longer each time."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked_for = error.seconds if isinstance(error, _Busy) else None
+    return _GROWING(state) if asked_for is None else asked_for
 
 
-def _as_count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
+def _waited_long(state: tenacity.RetryCallState) -> bool:
+    return state.idle_for + state.upcoming_sleep > BUSY_SECONDS
 
 
-class _Function(_Lenient):
-    name: Annotated[str, BeforeValidator(lambda value: value or "")] = ""
-    arguments: Annotated[str, BeforeValidator(_as_text)] = "{}"
-
-
-class _Call(_Lenient):
-    function: _Function | None = None
-
-
-class _Message(_Lenient):
-    content: str | list[Any] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(_Lenient):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(_Lenient):
-    prompt_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
-    completion_tokens: Annotated[int, BeforeValidator(_as_count)] = 0
-
-
-class _Completion(_Lenient):
-    choices: list[_Choice] | None
-    usage: Annotated[_Usage | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)] = None
+def _seconds(retry_after: str) -> float | None:
+    """Return how long a `Retry-After` asks to wait, in seconds; None where it does not say."""
+    with suppress(ValueError, OverflowError):
+        try:
+            seconds = float(retry_after)
+        except ValueError:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        return seconds if seconds > 0 else None
+    return None
 
 
 def _split(base: str) -> SplitResult:
@@ -261,6 +262,32 @@ def _split(base: str) -> SplitResult:
         if parts.scheme in ("http", "https") and parts.hostname and base.isprintable() and " " not in base:
             return parts
     raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
+
+
+_UNENFORCED = frozenset(
+    "minLength maxLength pattern format minItems maxItems uniqueItems minimum maximum exclusiveMinimum "
+    "exclusiveMaximum multipleOf minProperties maxProperties default".split()
+)
+"""Keywords that strict modes of some endpoints refuse; `asking` holds every answer against the full schema."""
+_NAMED_PARTS = frozenset({"properties", "$defs", "definitions"})
+"""Keywords that hold schemas under names of ours, which may be called like a keyword."""
+_VALUES = frozenset({"enum", "const", "required"})
+"""Keywords that hold values, no schema."""
+
+
+def _sent(schema: Any) -> Any:
+    """Return a JSON schema as every endpoint takes it."""
+    if isinstance(schema, list):
+        return [_sent(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    sent: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED_PARTS:
+            sent[key] = {name: _sent(part) for name, part in value.items()}
+        elif key not in _UNENFORCED:
+            sent[key] = value if key in _VALUES else _sent(value)
+    return sent
 
 
 def _arguments(request: Request) -> dict[str, Any]:
@@ -275,10 +302,14 @@ def _arguments(request: Request) -> dict[str, Any]:
         arguments["temperature"] = 0
     if request.tools:
         arguments["tools"] = [
-            {"type": "function", "function": {**tool.model_dump(), "strict": True}} for tool in request.tools
+            {
+                "type": "function",
+                "function": {**tool.model_dump(), "parameters": _sent(tool.parameters), "strict": True},
+            }
+            for tool in request.tools
         ]
     if request.answer_schema is not None and dialect.schema_mode == "json_schema":
-        named = {"name": "answer", "schema": request.answer_schema, "strict": True}
+        named = {"name": "answer", "schema": _sent(request.answer_schema), "strict": True}
         arguments["response_format"] = {"type": "json_schema", "json_schema": named}
     elif request.answer_schema is not None and dialect.schema_mode == "json_object":
         arguments["response_format"] = {"type": "json_object"}

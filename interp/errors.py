@@ -21,6 +21,10 @@
 A message says what was seen and what to do about it. Nothing here knows about exit codes beyond that first line.
 """
 
+from __future__ import annotations
+
+from typing import Literal
+
 
 class PremortemError(Exception):
     """Base of every expected failure; its text is shown to the user as it is."""
@@ -72,6 +76,15 @@ class ToolError(PremortemError):
 
 class LlmError(PremortemError):
     """The LLM endpoint did not do its part."""
+
+    def __init__(self, message: str = "", *, cause: Literal["unknown", "silence", "everywhere"] = "unknown") -> None:
+        """Say what was seen; `cause` says whose fault it may be.
+
+        `silence`: nothing came back. `everywhere`: the endpoint says that it would not answer any request now, whatever
+        is asked. Else it may fail at this request alone.
+        """
+        super().__init__(message)
+        self.cause = cause
 
 
 class LlmUnavailable(LlmError):

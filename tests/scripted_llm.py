@@ -36,6 +36,8 @@ SCHEMA_FOLLOWS = "fits this schema, and nothing else:\n"
 FIRES = "It fires"
 """Passages that hold this show whatever concept there is."""
 ACTIONS = ("propose_edits", "synthesise_pairs")
+LEAST = {"rows": 1}
+"""How many items a list needs, by its name; the schemas of requests do not say."""
 
 
 @dataclass(frozen=True)
@@ -246,18 +248,18 @@ def answer_of(body: Mapping[str, Any]) -> Any:
     return found
 
 
-def filled(schema: Mapping[str, Any]) -> Any:
-    """Return a value that fits a JSON schema of the strict form: the first of an enumeration, the least of numbers."""
+def filled(schema: Mapping[str, Any], least: int = 0) -> Any:
+    """Return a value that fits a JSON schema of the strict form: the first of an enumeration, 1, `least` items."""
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:
         return schema["const"]
     kind = schema.get("type")
     if kind == "object":
-        return {name: filled(part) for name, part in schema.get("properties", {}).items()}
+        return {name: filled(part, LEAST.get(name, 0)) for name, part in schema.get("properties", {}).items()}
     if kind == "array":
-        return [filled(schema["items"])] * schema.get("minItems", 0)
-    return {"string": "as usual", "integer": schema.get("minimum", 1), "number": 1.0, "boolean": True}.get(str(kind))
+        return [filled(schema["items"])] * least
+    return {"string": "as usual", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
 
 
 def _after(asked: str, label: str) -> str:
@@ -308,6 +310,7 @@ _ANSWERS: dict[str, Callable[[str], dict[str, Any]]] = {
     },
     "name_concept": lambda asked: {"name": "passages that fire"},
     "test_name": _test_name,
+    "link_rule": lambda asked: {"shared": "nothing", "rule": 0},
     "describe_clusters": _describe,
     "rewrite": _rewrite,
     "rewrite_whole": lambda asked: {"text": "Here is a plain answer to the question."},

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from premortem.agent.asking import MAX_TOKENS, Asker, Question
+from premortem.agent.asking import MAX_TOKENS, MOST_TOKENS, PROBE_TOKENS, Asker, Question
 from premortem.agent.chat import Dialect, find_json
 from premortem.agent.ledger import Budget, Ledger
 from premortem.agent.llm import Endpoint
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmMisconfigured, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
-from scripted_llm import Response, ScriptedLlm, completion, fails, refused
+from scripted_llm import Response, ScriptedLlm, completion, fails, refused, said
 
 pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
@@ -115,6 +115,78 @@ def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(asker: Mak
         before, after = (asked.body for asked in server.requests[-2:])
     assert (before["max_tokens"], after["max_tokens"]) == (MAX_TOKENS, 4 * MAX_TOKENS)
     assert before["messages"] == after["messages"]
+
+
+THOUGHTS: dict[str, Callable[[str | None], Response]] = {
+    "in the text": lambda text: completion(f"<think>Is it {{}}?</think>{text}" if text else '<think>{"name": "red"}'),
+    "beside it": lambda text: completion(text, reasoning_content="Is it?"),
+    "beside it, elsewhere": lambda text: completion(text, reasoning="Is it?"),
+    "as a part": lambda text: completion(
+        [{"type": "thinking", "thinking": "Is it?"}, {"type": "text", "text": text or ""}]  # type: ignore[arg-type]
+    ),
+    "counted": lambda text: said({"content": text}, usage=HIDDEN),
+}  # fmt: skip
+"""How endpoints show that a model thinks; without a text the answer never came."""
+HIDDEN: Any = {"prompt_tokens": 9, "completion_tokens": 99, "completion_tokens_details": {"reasoning_tokens": 90}}
+
+
+def cut(response: Response) -> Response:
+    """Return the completion as one that ended for want of room."""
+    return Response(response.body.replace(b'"finish_reason": "stop"', b'"finish_reason": "length"'))
+
+
+def thinker(shown: str, needs: int, final: str = GOOD) -> Callable[[int, dict[str, Any]], Response | None]:
+    """Think for `needs` tokens before every answer."""
+
+    def answer(n: int, body: dict[str, Any]) -> Response | None:
+        if body["max_tokens"] < needs:
+            return cut(THOUGHTS[shown](None))
+        ready = "ready" in body["messages"][-1]["content"]
+        return THOUGHTS[shown]('{"word": "ready"}' if ready else final)
+
+    return answer
+
+
+@pytest.mark.parametrize("shown", THOUGHTS)
+def test_a_model_that_thinks_gets_more_room_from_the_first_question_on(shown: str, asker: Make) -> None:
+    with ScriptedLlm(misbehave=thinker(shown, needs=0)) as server:
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        assert [asked.body["max_tokens"] for asked in server.requests] == [PROBE_TOKENS, MOST_TOKENS, MOST_TOKENS]
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        assert len(server.requests) == 3, "a resumed run knows it too"
+
+
+@pytest.mark.parametrize("shown", THOUGHTS)
+def test_a_probe_that_was_cut_off_in_the_thinking_is_repeated_with_more_room(shown: str, asker: Make) -> None:
+    with ScriptedLlm(misbehave=thinker(shown, needs=MOST_TOKENS)) as server:
+        made = asker(server)
+        assert made.dialect.schema_mode == "json_schema"
+        assert made.ask(QUESTION, Colour) == Colour(name="blue")
+        assert [asked.body["max_tokens"] for asked in server.requests] == [PROBE_TOKENS, *[MOST_TOKENS] * 3]
+
+
+@pytest.mark.parametrize("shown", THOUGHTS)
+def test_thinking_without_end_is_given_up_and_not_sent_back(shown: str, asker: Make) -> None:
+    def endless(n: int, body: dict[str, Any]) -> Response | None:
+        ready = "ready" in body["messages"][-1]["content"]
+        return THOUGHTS[shown]('{"word": "ready"}') if ready else cut(THOUGHTS[shown](None))
+
+    with ScriptedLlm(misbehave=endless) as server:
+        fails(LlmUnusable, lambda: asker(server).ask(QUESTION, Colour))
+        assert len(server.requests) == 3, "two probes and the question"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['<think>Perhaps {"name": "red"}', 'Well.\n<think>{"name": "red"}', "<think>No.</think><think>Or [1]", "<think>"],
+)
+def test_json_in_thinking_that_never_ends_is_no_answer(text: str) -> None:
+    with pytest.raises(ValueError, match="behind the thinking"):
+        find_json(text)
+
+
+def test_an_answer_may_speak_of_thinking() -> None:
+    assert find_json('{"name": "the tag <think>"}') == {"name": "the tag <think>"}
 
 
 def test_a_check_may_refuse_what_fits_the_schema(asker: Make) -> None:
@@ -287,12 +359,11 @@ def test_find_json_says_where_there_is_none() -> None:
 
 
 def test_what_is_on_its_way_is_written_down_before_the_ledger_gives_up(tmp_path: Path) -> None:
-    """The first of four requests is refused for good while the others are answered late."""
+    """The key is refused for the first of four requests, and for whatever comes after it; the others come late."""
 
     def first_fails(n: int, body: dict[str, Any]) -> Response | None:
-        return (
-            refused(401, "no") if body["messages"][-1]["content"] == "0?" else Response(completion("x").body, wait=0.1)
-        )
+        late = body["messages"][-1]["content"] in ("1?", "2?", "3?")
+        return Response(completion("x").body, wait=0.3) if late else refused(401, "no")
 
     with Store(tmp_path / "premortem.db") as store, ScriptedLlm(misbehave=first_fails) as server:
         store.begin_run("r", spec="", settings={}, forecaster="excess")
@@ -300,7 +371,8 @@ def test_what_is_on_its_way_is_written_down_before_the_ledger_gives_up(tmp_path:
         made.dialect = Dialect(schema_mode="json_schema")  # type: ignore[misc]
         questions = [QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(9)]
         fails(LlmMisconfigured, lambda: made.ask_all(questions, Colour))
-        assert len(store.load_llm_calls("r")) == len(server.requests) - 1 == 3
+        assert len(store.load_llm_calls("r")) == 3
+        assert len(server.requests) == 5, "and one more, to see whether it answers anything"
 
 
 def test_a_refused_request_does_not_stop_the_others(asker: Make) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
-from premortem.agent.llm import Endpoint
+from premortem.agent.llm import Endpoint, strict_schema
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
@@ -225,6 +227,30 @@ def test_a_short_wait_that_the_server_asks_for_is_obeyed(quiet: QuietTime) -> No
     assert quiet.slept == [7.0]
 
 
+def test_an_endpoint_that_is_asked_too_often_is_left_alone_longer_each_time(quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow down") if n < 5 else None) as server:
+        assert Endpoint(server.address).send(REQUEST).text == "I am ready."
+        assert {asked.key for asked in server.requests} == {REQUEST.request_id}
+    assert len(quiet.slept) == 5
+    assert quiet.slept == sorted(quiet.slept)
+    assert sum(quiet.slept) > 25
+
+
+@pytest.mark.parametrize("more", [{}, {"Retry_After": "nonsense"}, {"Retry_After": "20"}, {"x_should_retry": "true"}])
+def test_an_endpoint_that_stays_busy_is_given_up_after_a_minute(more: dict[str, str], quiet: QuietTime) -> None:
+    with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow down", **more)) as server:
+        endpoint = Endpoint(server.address)
+        assert "cannot answer now" in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == len(quiet.slept) + 1
+    assert 40 < sum(quiet.slept) <= llm.BUSY_SECONDS == 60
+
+
+def test_an_account_without_money_is_told_at_once(quiet: QuietTime) -> None:
+    body = json.dumps({"error": {"message": "quota", "code": "insufficient_quota"}}).encode()
+    assert "paid first" in fails(LlmMisconfigured, lambda: ask(Response(body, 429)))
+    assert quiet.slept == []
+
+
 def test_a_long_wait_fails_at_once_and_says_how_long(quiet: QuietTime) -> None:
     with ScriptedLlm(misbehave=lambda n, body: refused(429, "slow", Retry_After="300")) as server:
         endpoint = Endpoint(server.address, retries=3)
@@ -367,6 +393,52 @@ def test_the_dialect_decides_how_a_request_is_put() -> None:
     assert body["max_completion_tokens"] == 7
     assert body["response_format"] == {"type": "json_object"}
     assert body["tools"][0]["function"]["name"] == "f"
+
+
+class Bounded(BaseModel):
+    """Fields with bounds, some of them called like a bound."""
+
+    text: str = Field(min_length=2, max_length=9, pattern="^a")
+    parts: list[Annotated[int, Field(ge=1, le=4)]] = Field(min_length=1, max_length=3)
+    inner: list[Inner]
+    minimum: Literal["default", "pattern"]
+    default: int | None
+    format: str
+
+
+class Inner(BaseModel):
+    """A part."""
+
+    share: float = Field(gt=0, lt=1, multiple_of=0.1)
+    pattern: str = Field(max_length=5)
+
+
+REFUSED = re.compile(r'"((min|max)(Length|Items|imum)|exclusiveM\w+|multipleOf|pattern|format|default)": [^{"]')
+"""A keyword that strict modes refuse, with a value of its own; properties of that name hold a schema."""
+
+
+def test_bounds_that_strict_modes_refuse_are_not_sent() -> None:
+    schema = strict_schema(Bounded)
+    whole_request = REQUEST.model_copy(
+        update={
+            "tools": (ToolSchema(name="f", description="d", parameters=schema),),
+            "answer_schema": schema,
+            "dialect": Dialect(tools=True, schema_mode="json_schema"),
+        }
+    )
+    assert REFUSED.search(json.dumps(schema))
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(whole_request)
+        (asked,) = server.requests
+    assert asked.key == whole_request.request_id
+    tool, answer = asked.body["tools"][0]["function"], asked.body["response_format"]["json_schema"]
+    assert tool["parameters"] == answer["schema"]
+    assert tool["strict"] is answer["strict"] is True
+    assert not REFUSED.search(json.dumps(answer["schema"]))
+    names = {"text", "parts", "inner", "minimum", "default", "format"}
+    assert set(answer["schema"]["properties"]) == set(answer["schema"]["required"]) == names
+    assert set(answer["schema"]["$defs"]["Inner"]["properties"]) == {"share", "pattern"}
+    assert answer["schema"]["properties"]["minimum"]["enum"] == ["default", "pattern"]
 
 
 # Addresses and keys

@@ -63,6 +63,13 @@ def test_it_looks_at_rows_of_the_finding_and_is_told_what_they_say(tmp_path: Pat
     assert "Row 4, prompt: how?" in stub.asked_for("plan")[1]
 
 
+def test_rows_it_may_name_are_an_enumeration_of_the_findings_own(tmp_path: Path) -> None:
+    asks, stub = planner(tmp_path, action("propose_edits"))
+    asks.next_action(make_case(), Looks())
+    schema: Any = stub.asked[-1].answer_schema
+    assert schema["properties"]["rows"]["items"]["enum"] == [4, 17, 21]
+
+
 def test_the_same_look_twice_ends_its_part(tmp_path: Path) -> None:
     asks, stub = planner(tmp_path, action("read_pairs", rows=[4]))
     assert asks.next_action(make_case(), Looks()) == Propose()
