@@ -7,6 +7,9 @@ themselves: what a perfect forecast would reach is the reliability of the shifts
 prompts and stepped up to all of them (Spearman 1910, Brown 1910). An R2 means nothing without that ceiling beside it,
 nor without what a forecast from pairs with randomly swapped sides reaches.
 
+Within topics the topic's own prompts are what is halved, resampled and counted, topic by topic: a half of all prompts
+would hold now more, now less of a topic, and shifts would look noisier than they are.
+
 One training is a draw itself: another seed shifts other concepts, and no forecast from the pairs alone knows which.
 Where several trainings were run the learned shift is their mean, and `training_ceiling` tells how much of it a further
 training on the same pairs would show as well.
@@ -14,16 +17,18 @@ training on the same pairs would show as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from premortem.interp.effects import Z90, prompt_sums
 from premortem.interp.errors import DataError
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 LEAST_CONCEPTS = 3
 """Concepts that a correlation needs."""
@@ -47,18 +52,32 @@ class Outcome:
     """`(n_concepts,)`: share of all rollouts, of both models, in which the concept is seen, 0 to 1."""
     each: tuple[Floats, ...] = ()
     """The shifts of each training, `(n_prompts, n_concepts)`, whose mean are `shifts`; none where there was one."""
+    inside: Bools | None = None
+    """`(n_prompts, n_concepts)`: which prompts belong to the topic within which each concept is told. All others have
+    no shift, and those that do are so scaled that their mean over all prompts is that of the topic. None: no topics."""
 
     @property
     def learned(self) -> Floats:
         """`(n_concepts,)`: the learned shift, -1 to 1."""
         return self.shifts.mean(0)
 
+    @property
+    def n_prompts(self) -> NDArray[np.int64]:
+        """`(n_concepts,)`: the prompts that tell of each concept."""
+        every = np.full(self.shifts.shape[1], len(self.shifts))
+        return every if self.inside is None else self.inside.sum(0)
+
     def interval(self) -> tuple[Floats, Floats]:
-        """Return the ends of each learned shift's 90% interval, with the prompt as the unit."""
-        half = Z90 * self.shifts.std(0, ddof=1) / np.sqrt(len(self.shifts))
+        """Return the ends of each learned shift's 90% interval, with the prompt as the unit: Student's t.
+
+        Within a topic it is over the topic's own prompts, two at least.
+        """
+        n, counts = self.n_prompts, True if self.inside is None else self.inside
+        apart = (self.shifts * n / len(self.shifts) - self.learned) * counts
+        half = stats.t.ppf(0.95, n - 1) * np.sqrt(np.square(apart).sum(0) / (n - 1) / n)
         return self.learned - half, self.learned + half
 
-    def seen(self, least_rate: float) -> NDArray[np.bool_]:
+    def seen(self, least_rate: float) -> Bools:
         """Return which concepts are seen in at least that share of rollouts, `(n_concepts,)`."""
         return np.asarray(self.rates >= least_rate)
 
@@ -80,6 +99,9 @@ class Predicted:
     by_prompt: Floats | None = None
     """`(n_prompts, n_concepts)`: what each prompt's pairs add to the effects, their means over prompts;
     None where they are not told apart."""
+    inside: Bools | None = None
+    """`(n_prompts, n_concepts)`: which prompts belong to the topic within which each concept is told; None: no topics.
+    """
 
 
 @dataclass(frozen=True)
@@ -117,36 +139,37 @@ class Skill:
 def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> Skill:
     """Hold `predicted` against `outcome` over the concepts seen in at least `least_rate` of the rollouts.
 
-    Raises DataError where fewer than LEAST_CONCEPTS are seen, or prompts are fewer than LEAST_PROMPTS.
+    Raises DataError where fewer than LEAST_CONCEPTS are seen, or prompts are fewer than LEAST_PROMPTS, those of a topic
+    for the concepts within it.
     """
     kept = outcome.seen(least_rate)
-    n_prompts = len(outcome.shifts)
+    n_prompts = int(outcome.n_prompts[kept].min(initial=len(outcome.shifts)))
     if kept.sum() < LEAST_CONCEPTS or n_prompts < LEAST_PROMPTS:
         raise DataError(
             f"skill needs {LEAST_CONCEPTS} concepts and {LEAST_PROMPTS} prompts; seen in {least_rate:.0%} of the "
             f"rollouts are {int(kept.sum())} concepts, over {n_prompts} prompts"
         )
     effect, shifts = predicted.effect[kept], outcome.shifts[:, kept]
-    learned = shifts.mean(0)
+    learned, inside = shifts.mean(0), None if outcome.inside is None else outcome.inside[:, kept]
     rng = np.random.default_rng(seed)
-    low, high = _interval(effect, shifts, rng)
+    low, high = _interval(effect, shifts, inside, rng)
     called = predicted.called[kept]
     right = (np.sign(learned) == called)[called != 0]
     nulls = [_r2(swapped, learned) for swapped in predicted.swapped[:, kept]]
-    inside = (predicted.low[kept] <= learned) & (learned <= predicted.high[kept])
+    covered = (predicted.low[kept] <= learned) & (learned <= predicted.high[kept])
     return Skill(
         n_concepts=int(kept.sum()),
         r2=_r2(effect, learned),
         low=low,
         high=high,
-        ceiling=ceiling(shifts, rng),
+        ceiling=ceiling(shifts, rng, inside),
         slope=_slope(effect, learned),
         sign_accuracy=float(right.mean()) if len(right) else float("nan"),
         n_called=len(right),
-        coverage=float(inside.mean()),
-        reliability=float("nan") if predicted.by_prompt is None else ceiling(predicted.by_prompt[:, kept], rng),
+        coverage=float(covered.mean()),
+        reliability=_reliability(predicted, kept, rng),
         null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
-        training_ceiling=training_ceiling([each[:, kept] for each in outcome.each], rng),
+        training_ceiling=training_ceiling([each[:, kept] for each in outcome.each], rng, inside),
     )
 
 
@@ -156,30 +179,39 @@ def explained(effect: Floats, outcome: Outcome, least_rate: float = 0.02) -> flo
     return _r2(effect[kept], outcome.learned[kept])
 
 
-def ceiling(shifts: Floats, rng: np.random.Generator) -> float:
+def ceiling(shifts: Floats, rng: np.random.Generator, inside: Bools | None = None) -> float:
     """Return the reliability of the mean of `shifts` (n_prompts, n_concepts) over concepts, 0 to 1.
 
     For two halves that correlate by r it is 2 r / (1 + r); r is the mean over SPLITS random halves. The squared
     correlation of the true shifts with the measured ones is this reliability, so no forecast does better but by chance.
+    `inside` (n_prompts, n_concepts) marks the prompts of the topic within which each concept is told, four at least.
     """
-    first, second = (half @ shifts for half in _halves(len(shifts), rng))
+    first, second = _half_means(shifts, inside, rng)
     r = float(np.mean([_correlation(a, b) for a, b in zip(first, second, strict=True)]))
     return max(2 * r / (1 + r), 0.0) if r > -1 else 0.0
 
 
-def training_ceiling(each: Sequence[Floats], rng: np.random.Generator) -> float:
+def _reliability(predicted: Predicted, kept: Bools, rng: np.random.Generator) -> float:
+    if predicted.by_prompt is None:
+        return float("nan")
+    inside = None if predicted.inside is None else predicted.inside[:, kept]
+    return ceiling(predicted.by_prompt[:, kept], rng, inside)
+
+
+def training_ceiling(each: Sequence[Floats], rng: np.random.Generator, inside: Bools | None = None) -> float:
     """Return the share of the variance over concepts of the mean shift that all trainings have in common, 0 to 1.
 
-    `each` holds the shifts of every training, `(n_prompts, n_concepts)`. What they have in common is the covariance of
-    one training on one half of the prompts with another training on the other half, so that neither the draw of a
-    training nor that of the answers, some of which trainings share, is in it twice (the universe score variance of
-    generalizability theory; Cronbach et al. 1972). NaN for fewer than two trainings.
+    `each` holds the shifts of every training, `(n_prompts, n_concepts)`, `inside` is that of `ceiling`. What they have
+    in common is the covariance of one training on one half of the prompts with another training on the other half, so
+    that neither the draw of a training nor that of the answers, some of which trainings share, is in it twice (the
+    universe score variance of generalizability theory; Cronbach et al. 1972). NaN for fewer than two trainings.
     """
     if len(each) < 2:
         return float("nan")
     whole = np.mean(each, 0).mean(0)
-    first, second = _halves(len(each[0]), rng)
-    ones, others = ([half @ shifts for shifts in each] for half in (first, second))
+    side_by_side = None if inside is None else np.tile(inside, (1, len(each)))
+    halves = _half_means(np.hstack(each), side_by_side, rng)
+    ones, others = (np.split(half, len(each), axis=1) for half in halves)
     common = [
         _covariance(a, b)
         for i, one in enumerate(ones)
@@ -199,26 +231,62 @@ def by_prompt(values: Floats, prompts: NDArray[np.int64]) -> Floats:
     return prompt_sums(values, prompts) / np.bincount(prompts).mean()
 
 
-def _halves(n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return SPLITS random halves of `n` prompts as weights, `(SPLITS, n)`, that sum to 1, and the other halves."""
-    order = np.argsort(np.stack([rng.permutation(n) for _ in range(SPLITS)]), 1)
-    first = order < n // 2
-    return first / (n // 2), ~first / (n - n // 2)
+def _half_means(values: Floats, inside: Bools | None, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the means of `values` (n, k) over SPLITS random halves of the prompts and over the others, (SPLITS, k)."""
+    first, second = np.empty((2, SPLITS, values.shape[1]))
+    for own, columns in _by_topic(inside, values.shape):
+        there = values[:, columns]
+        first[:, columns], second[:, columns] = (half @ there for half in _halves(own, rng))
+    return first, second
+
+
+def _halves(own: Bools, rng: np.random.Generator) -> Floats:
+    """Return SPLITS random halves of the prompts as weights that sum to 1, and the other halves, `(2, SPLITS, n)`.
+
+    The prompts that are a topic's `own` (n,) and all others are halved apart, so that each half holds as much of the
+    topic as all prompts do; a prompt with no like counts in both.
+    """
+    weights = np.zeros((2, SPLITS, len(own)))
+    for some in (np.flatnonzero(own), np.flatnonzero(~own)):
+        n, share = len(some), len(some) / len(own)
+        if n < 2:
+            weights[:, :, some] = share
+            continue
+        order = np.argsort(np.stack([rng.permutation(n) for _ in range(SPLITS)]), 1)
+        first = order < n // 2
+        weights[:, :, some] = share * np.stack([first / (n // 2), ~first / (n - n // 2)])
+    return weights
+
+
+def _by_topic(inside: Bools | None, shape: tuple[int, ...]) -> Iterator[tuple[Bools, NDArray[np.int64]]]:
+    """Yield the prompts (n,) of each topic, and the columns told within it; all and all where there are no topics."""
+    n, k = shape
+    if inside is None:
+        yield np.ones(n, dtype=bool), np.arange(k)
+        return
+    topics, which = np.unique(inside, axis=1, return_inverse=True)
+    for i, own in enumerate(topics.T):
+        yield own, np.flatnonzero(which.ravel() == i)
 
 
 def _covariance(a: Floats, b: Floats) -> float:
     return float((a - a.mean()) @ (b - b.mean())) / len(a)
 
 
-def _interval(effect: Floats, shifts: Floats, rng: np.random.Generator) -> tuple[float, float]:
+def _interval(effect: Floats, shifts: Floats, inside: Bools | None, rng: np.random.Generator) -> tuple[float, float]:
     """Return the ends of R2's 90% interval: normal on Fisher's z, its deviation from the bootstrap over prompts.
 
     Resampled shifts are noisier than the shifts and correlate less, so quantiles of the bootstrap would lie too low.
+    Each topic's own prompts are resampled by themselves.
     """
-    n = len(shifts)
     own = _fisher(_correlation(effect, shifts.mean(0)))
-    weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]) / n
-    drawn = [_fisher(_correlation(effect, learned)) for learned in weights @ shifts]
+    resampled = np.empty((RESAMPLES, len(effect)))
+    for some, columns in _by_topic(inside, shifts.shape):
+        there = shifts[np.ix_(some, columns)]
+        n = len(there)
+        weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)])
+        resampled[:, columns] = weights @ there / len(shifts)
+    drawn = [_fisher(_correlation(effect, learned)) for learned in resampled]
     half = Z90 * float(np.std(drawn))
     return max(np.tanh(own - half), 0.0) ** 2, max(np.tanh(own + half), 0.0) ** 2
 

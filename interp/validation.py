@@ -145,7 +145,8 @@ def observe(
     shown = by_prompt(((before > 0) + seen) / 2, prompts)
     if topics is not None:
         each, shown = [_within(one, topics) for one in each], _within(shown, topics)
-    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else ())
+    inside = _columns(topics, before.shape[1])
+    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else (), inside)
 
 
 def predict(
@@ -188,6 +189,7 @@ def predict(
         np.asarray(called, dtype=np.int64),
         swapped=signs @ apart / len(apart),
         by_prompt=None if fitted else apart,
+        inside=_columns(topics, values.shape[1]),
     )
 
 
@@ -195,3 +197,8 @@ def _within(values: Floats, topics: NDArray[np.bool_]) -> Floats:
     """Return `values` (n_prompts, k) once for each topic, so scaled that the mean over all prompts is the topic's."""
     alone = np.zeros(values.shape[1], dtype=bool)
     return np.hstack([expected_inside(values, topic, alone) for topic in topics])
+
+
+def _columns(topics: NDArray[np.bool_] | None, k: int) -> NDArray[np.bool_] | None:
+    """Return which prompts belong to the topic of each of `k` columns a topic, `(n_prompts, n_topics * k)`."""
+    return None if topics is None else np.repeat(topics, k, axis=0).T

@@ -7,6 +7,7 @@ import pytest
 
 from premortem.interp.errors import DataError
 from premortem.interp.skill import Outcome, Predicted, Skill, ceiling, measure_skill, training_ceiling
+from premortem.interp.validation import observe, predict
 
 PROMPTS, CONCEPTS = 200, 80
 
@@ -169,3 +170,90 @@ def test_the_reliability_of_a_forecast_is_that_of_its_pairs(truth: np.ndarray) -
     assert np.mean([one.reliability for one in found]) == pytest.approx(expected, abs=0.08)
     assert np.mean([one.r2 for one in found]) == pytest.approx(expected, abs=0.08)
     assert np.isnan(skill(predicted(truth), outcome(truth, 0.0)).reliability)
+
+
+SIZES = (5, 6, 7, 60, 9, 8)
+"""Prompts of each topic; the last of 100 prompts belong to none."""
+
+
+def topics_of(sizes: tuple[int, ...], n: int) -> np.ndarray:
+    ends = np.cumsum(sizes)
+    return np.asarray(
+        [(np.arange(n) >= end - size) & (np.arange(n) < end) for size, end in zip(sizes, ends, strict=True)]
+    )
+
+
+def within(sizes: tuple[int, ...], n: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shifts that differ a little from topic to topic: the truth of each topic, of each prompt as seen, the topics."""
+    rng, topics = np.random.default_rng(seed), topics_of(sizes, n)
+    truth = rng.normal(scale=0.1, size=CONCEPTS) + rng.normal(scale=0.05, size=(len(sizes) + 1, CONCEPTS))
+    of = np.where(topics.any(0), topics.argmax(0), len(sizes))
+    return truth[:-1].ravel(), truth[of] + rng.normal(scale=noise, size=(n, CONCEPTS)), topics
+
+
+def seen_within(shifts: np.ndarray, topics: np.ndarray) -> Outcome:
+    return observe(np.zeros_like(shifts), [shifts], np.arange(len(shifts)), topics)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.2])
+def test_within_topics_the_ceiling_is_what_the_truth_itself_would_reach(noise: float) -> None:
+    reached, found, of_all = [], [], []
+    for seed in range(8):
+        truth, shifts, topics = within(SIZES, 100, noise, seed)
+        seen = seen_within(shifts, topics)
+        reached.append(np.corrcoef(seen.learned, truth)[0, 1] ** 2)
+        found.append(ceiling(seen.shifts, np.random.default_rng(0), seen.inside))
+        of_all.append(ceiling(seen.shifts, np.random.default_rng(0)))
+        told = measure_skill(predicted(truth), seen, least_rate=0.0)
+        assert told.ceiling == pytest.approx(found[-1], abs=0.01)
+        assert told.r2 == pytest.approx(reached[-1])
+    assert np.mean(found) == pytest.approx(np.mean(reached), abs=0.03)
+    assert np.mean(of_all) < np.mean(reached) - 0.06  # halves of all prompts hold now more, now less of a topic
+
+
+def test_within_topics_trainings_without_a_draw_of_their_own_have_nearly_all_in_common() -> None:
+    _, shifts, topics = within(SIZES, 100, 0.0, 1)
+    seen = observe(np.zeros_like(shifts), [shifts, shifts], np.arange(100), topics)
+    rng = np.random.default_rng(0)
+    assert training_ceiling(seen.each, rng, seen.inside) == pytest.approx(1.0)
+
+
+def test_within_topics_the_reliability_of_a_forecast_is_that_of_halves_that_hold_as_much_of_each_topic() -> None:
+    _, values, topics = within(SIZES, 100, 0.0, 2)
+    for shared in (False, True):
+        found = predict(values, np.arange(100), np.arange(100), topics=topics, shared=np.full(CONCEPTS, shared), seed=0)
+        run = skill(found, seen_within(values, topics))
+        assert run.ceiling == pytest.approx(1.0)
+        assert run.reliability == pytest.approx(1.0, abs=0.02)
+        assert ceiling(found.by_prompt, np.random.default_rng(0)) < run.reliability - (0.0 if shared else 0.05)
+
+
+def test_a_shift_within_a_topic_has_the_interval_of_the_topics_own_prompts() -> None:
+    _, shifts, topics = within(SIZES, 100, 0.2, 3)
+    low, high = seen_within(shifts, topics).interval()
+    for i, topic in enumerate(topics):
+        own = Outcome(shifts[topic], np.full(CONCEPTS, 0.5))
+        columns = slice(i * CONCEPTS, (i + 1) * CONCEPTS)
+        assert np.asarray([low[columns], high[columns]]) == pytest.approx(np.asarray(own.interval()))
+
+
+def test_intervals_within_small_topics_cover_as_often_as_they_promise() -> None:
+    """Shares of the tokens of four answers of 30 tokens to each prompt, before and after."""
+    sizes, rng, covered = (8, 9, 10, 12, 14, 16, 20), np.random.default_rng(0), []
+    numbers, topics = np.tile(np.arange(100), 4), topics_of(sizes, 100)
+    for _ in range(6):
+        usual, truth = rng.uniform(0.05, 0.3, CONCEPTS), rng.normal(scale=0.04, size=CONCEPTS)
+        each = np.clip(usual + rng.normal(scale=0.05, size=(100, CONCEPTS)), 0.01, 0.99)
+        before, after = (rng.binomial(30, np.tile(p, (4, 1))) / 30 for p in (each, np.clip(each + truth, 0, 1)))
+        low, high = observe(before, [after], numbers, topics).interval()
+        real = np.clip(each + truth, 0, 1) - each
+        mean = np.concatenate([real[topic].mean(0) for topic in topics])
+        covered.append((low <= mean) & (mean <= high))
+    for held in np.mean(covered, 0).reshape(len(sizes), -1).mean(1):
+        assert 0.85 <= held <= 0.95
+
+
+def test_a_topic_with_too_few_prompts_to_halve_is_told() -> None:
+    _, shifts, topics = within((3, 40), 60, 0.1, 4)
+    with pytest.raises(DataError, match="over 3 prompts"):
+        skill(predicted(np.zeros(2 * CONCEPTS)), seen_within(shifts, topics))
