@@ -116,7 +116,9 @@ class PooledStore:
         if empty:
             parts.append(no_response(1, self._d_sae))
             order[empty] = total
-        return concatenate(parts, self._d_sae).take(order)
+        gathered = parts[0] if len(parts) == 1 else concatenate(parts, self._d_sae)
+        parts.clear()
+        return gathered if np.array_equal(order, np.arange(len(gathered))) else gathered.take(order)
 
     def fit(self, keys: Sequence[bytes | None]) -> FitSums:
         """Return the sums over the responses with these keys, each counted once."""

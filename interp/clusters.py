@@ -20,11 +20,13 @@ def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
     """Return the clusters of `finding`'s rows, the largest first."""
     left = list(finding.rows)
     parts: list[tuple[str, list[int]]] = []
-    for topic in sorted(reading.topics, key=lambda t: -len(set(t.rows) & set(left))):
-        members = [row for row in left if row in set(topic.rows)]
+    held = set(left)
+    shared = [(topic.name, held.intersection(topic.rows)) for topic in reading.topics]
+    for name, inside in sorted(shared, key=lambda each: -len(each[1])):
+        members = [row for row in left if row in inside]
         if len(members) >= MIN_ROWS:
-            parts.append((topic.name, members))
-            left = [row for row in left if row not in set(members)]
+            parts.append((name, members))
+            left = [row for row in left if row not in inside]
     if left:
         parts.append(("other prompts", left))
     return tuple(sorted((_cluster(reading, finding, *part) for part in parts), key=lambda c: -len(c.rows)))

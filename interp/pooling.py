@@ -87,11 +87,20 @@ class TokenRows:
         return len(self.indptr) - 1
 
     def take(self, tokens: NDArray[np.int64]) -> TokenRows:
-        """Return the tokens `tokens`, in that order."""
+        """Return the tokens `tokens`, in that order.
+
+        The places of the features take several times the room of the features, so they are made of one run at a time.
+        """
         counts = np.diff(self.indptr)[tokens]
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        at = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][tokens] - indptr[:-1], counts)
-        return TokenRows(indptr, self.indices[at], self.values[at])
+        indices = np.empty(indptr[-1], self.indices.dtype)
+        values = np.empty(indptr[-1], self.values.dtype)
+        for begin in range(0, len(counts), _BLOCK):
+            run = slice(begin, begin + _BLOCK)
+            at = ranges(self.indptr[:-1][tokens[run]], counts[run])
+            filled = slice(indptr[begin], indptr[begin] + len(at))
+            indices[filled], values[filled] = self.indices[at], self.values[at]
+        return TokenRows(indptr, indices, values)
 
     def between(self, begin: int, end: int) -> TokenRows:
         """Return the tokens from `begin` up to `end`, without a copy of their features."""
@@ -162,12 +171,16 @@ class Pooled:
     def take(self, index: NDArray[np.int64] | Sequence[int]) -> Pooled:
         """Return the rows `index`, in that order."""
         share = self.share[index]
-        mean, most = self.mean[index], self.max[index]
-        for other in (mean, most):
-            other.indices, other.indptr = share.indices, share.indptr
+        mean, most = (self._on_the_cells_of(share, matrix[index]) for matrix in (self.mean, self.max))
         at = np.asarray(index, dtype=np.int64)
         tokens = self.tokens.take(ranges(self.starts[:-1][at], self.n_tokens[at].astype(np.int64)))
         return Pooled(self.n_tokens[at], share, mean, most, tokens)
+
+    @staticmethod
+    def _on_the_cells_of(share: sparse.csr_matrix, other: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Let `other` use the index arrays of `share`, so that its own can go before the next is made."""
+        other.indices, other.indptr = share.indices, share.indptr
+        return other
 
 
 @dataclass(frozen=True)

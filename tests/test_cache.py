@@ -1,5 +1,7 @@
 """Facts about the cache: what is kept comes back row for row, and no damage, kill or crowd of small files matters."""
 
+import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from premortem.interp import cache
 from premortem.interp.cache import DamagedShardError, PooledStore
 from premortem.interp.errors import PremortemError
-from premortem.interp.pooling import FitRows, FitSums, Pooled, TokenFeatures, concatenate, pool
+from premortem.interp.pooling import FitRows, FitSums, Pooled, TokenFeatures, TokenRows, concatenate, pool
 
 D_SAE, D_IN = 7, 3
 
@@ -65,6 +67,50 @@ def test_pooling_counts_averages_and_takes_the_largest() -> None:
     assert pooled.max.toarray()[0].tolist() == [0, 0, 0, 4, 0, 2, 0]
     assert pooled.max.toarray()[1].tolist() == [6, 0, 0, 0, 0, 0, 0]
     assert pooled.share[2].nnz == 0
+
+
+def many_tokens(n: int, each: int) -> TokenRows:
+    """Return n tokens with so many features each, all different from their neighbours."""
+    cells = np.arange(n * each)
+    return TokenRows(np.arange(n + 1) * each, (cells % 997).astype(np.uint16), (cells % 251).astype(np.float16))
+
+
+def peak_of(make: Callable[[], object]) -> int:
+    """Return the most memory that `make` held at once, in bytes."""
+    tracemalloc.start()
+    try:
+        make()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_tokens_are_taken_across_runs_in_the_order_asked() -> None:
+    tokens = many_tokens(40_000, 3)
+    order = np.random.default_rng(0).permutation(40_000)[:30_000]
+    whole = tokens.matrix(997)[order]
+    taken = tokens.take(order).matrix(997)
+    assert (taken != whole).nnz == 0 and taken.nnz == whole.nnz
+
+
+def test_taking_tokens_holds_little_more_than_what_is_taken() -> None:
+    tokens = many_tokens(200_000, 40)
+    everything = np.arange(200_000)
+    assert peak_of(lambda: tokens.take(everything)) < 2 * (tokens.indices.nbytes + tokens.values.nbytes)
+
+
+def test_responses_in_the_order_kept_are_copied_once() -> None:
+    kept = store(None)
+    owner = np.repeat(np.arange(300), 200)
+    token, feature = np.repeat(np.arange(len(owner)), 6), np.tile(np.arange(6, dtype=np.int32), len(owner))
+    found = TokenFeatures(token, feature, np.ones(len(token), np.float32), len(owner), np.ones(len(owner)))
+    pooled = pool(found, owner, 300, D_SAE)
+    kept.add(
+        [key(n) for n in range(300)], pooled, FitRows.of(found, np.ones((len(owner), D_IN), np.float32), owner, 300)
+    )
+    held = pooled.tokens.indices.nbytes + pooled.tokens.values.nbytes
+    alone = peak_of(lambda: pooled.take(np.arange(300)))
+    assert peak_of(lambda: kept.gather([key(n) for n in range(300)])) < alone + held / 2
 
 
 @settings(deadline=None, max_examples=40)

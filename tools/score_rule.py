@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from premortem.interp.errors import ToolError
 from premortem.interp.records import Pair, Record, Side
+from premortem.interp.tokens import MAX_LENGTH
 from premortem.tools.workbench import Workbench
 
 PAIRS = 24
@@ -79,10 +80,13 @@ def score_rule(bench: Workbench, args: ScoreArgs) -> RuleScore:
 
 
 def rule_scores(bench: Workbench, rule: str, pairs: Sequence[Pair]) -> np.ndarray:
-    """Return (n_pairs,) scores in nats per token; NaN where a response is empty."""
+    """Return (n_pairs,) scores in nats per token; NaN where a response is empty.
+
+    Of a response its first `MAX_LENGTH` tokens count: no training reads more.
+    """
     model = bench.start_model
     items = [
-        (model.prompt_ids(pair.prompt, system), model.answer_ids(pair.text(side)))
+        (model.prompt_ids(pair.prompt, system), model.answer_ids(pair.text(side))[:MAX_LENGTH])
         for pair in pairs
         for side in _SIDES
         for system in (rule, None)
