@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json, is_thinking
 from premortem.agent.ledger import PROBE, Inquiry, Ledger
-from premortem.agent.llm import strict_schema
+from premortem.agent.llm import BOUNDS, strict_schema
 from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered
@@ -43,8 +43,8 @@ MOST_NAMED = 60
 class Ready(Record):
     """The probe's answer."""
 
-    word: str
-    """Any word."""
+    word: str = Field(min_length=1)
+    """Any word; the bound tells whether an endpoint takes one."""
 
 
 class Question(Record):
@@ -88,7 +88,7 @@ class Asker:
     def dialect(self) -> Dialect:
         """What the endpoint understands; a few short calls the first time, none later."""
         dialect = Dialect()
-        for _ in range(3):
+        for _ in range(4):
             answer = self._probed(dialect, tools=True)
             if isinstance(answer, Reply):
                 native = any(use.name == "report_ready" and _fits(use.arguments) for use in answer.tool_uses)
@@ -101,9 +101,10 @@ class Asker:
         for mode in ("json_schema", "json_object"):
             asked = dialect.model_copy(update={"schema_mode": mode})
             answer = self._probed(asked, tools=False)
-            if isinstance(answer, LlmStopped):
-                dialect = _without(dialect, str(answer))
-            elif isinstance(answer, Reply) and _fits(answer.text):
+            while isinstance(answer, LlmStopped) and (changed := _without(dialect, str(answer))) != dialect:
+                dialect, asked = changed, changed.model_copy(update={"schema_mode": mode})
+                answer = self._probed(asked, tools=False)
+            if isinstance(answer, Reply) and _fits(answer.text):
                 return asked
         return dialect
 
@@ -315,4 +316,6 @@ def _without(dialect: Dialect, refusal: str) -> Dialect:
         return dialect.model_copy(update={"temperature": False})
     if "max_tokens" in refusal and dialect.limit_name == "max_tokens":
         return dialect.model_copy(update={"limit_name": "max_completion_tokens"})
+    if dialect.bounds and any(bound in refusal for bound in BOUNDS if not bound.islower()):
+        return dialect.model_copy(update={"bounds": False})
     return dialect

@@ -48,6 +48,8 @@ class Dialect(Record):
     """Whether it takes a temperature; some reasoning models refuse it."""
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What it calls the bound on an answer's length."""
+    bounds: bool = True
+    """Whether it takes bounds in schemas (how many items, how long a text); strict modes of some refuse them."""
 
 
 class Request(Record):

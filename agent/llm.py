@@ -264,7 +264,7 @@ def _split(base: str) -> SplitResult:
     raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
 
 
-_UNENFORCED = frozenset(
+BOUNDS = frozenset(
     "minLength maxLength pattern format minItems maxItems uniqueItems minimum maximum exclusiveMinimum "
     "exclusiveMaximum multipleOf minProperties maxProperties default".split()
 )
@@ -275,23 +275,27 @@ _VALUES = frozenset({"enum", "const", "required"})
 """Keywords that hold values, no schema."""
 
 
-def _sent(schema: Any) -> Any:
-    """Return a JSON schema as every endpoint takes it."""
+def _unbounded(schema: Any) -> Any:
+    """Return a JSON schema without BOUNDS, as every endpoint takes it."""
     if isinstance(schema, list):
-        return [_sent(each) for each in schema]
+        return [_unbounded(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     sent: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _NAMED_PARTS:
-            sent[key] = {name: _sent(part) for name, part in value.items()}
-        elif key not in _UNENFORCED:
-            sent[key] = value if key in _VALUES else _sent(value)
+            sent[key] = {name: _unbounded(part) for name, part in value.items()}
+        elif key not in BOUNDS:
+            sent[key] = value if key in _VALUES else _unbounded(value)
     return sent
 
 
 def _arguments(request: Request) -> dict[str, Any]:
     dialect = request.dialect
+
+    def sent(schema: Any) -> Any:
+        return schema if dialect.bounds else _unbounded(schema)
+
     arguments: dict[str, Any] = {
         "model": request.model,
         "messages": [message.model_dump() for message in request.messages],
@@ -304,12 +308,12 @@ def _arguments(request: Request) -> dict[str, Any]:
         arguments["tools"] = [
             {
                 "type": "function",
-                "function": {**tool.model_dump(), "parameters": _sent(tool.parameters), "strict": True},
+                "function": {**tool.model_dump(), "parameters": sent(tool.parameters), "strict": True},
             }
             for tool in request.tools
         ]
     if request.answer_schema is not None and dialect.schema_mode == "json_schema":
-        named = {"name": "answer", "schema": _sent(request.answer_schema), "strict": True}
+        named = {"name": "answer", "schema": sent(request.answer_schema), "strict": True}
         arguments["response_format"] = {"type": "json_schema", "json_schema": named}
     elif request.answer_schema is not None and dialect.schema_mode == "json_object":
         arguments["response_format"] = {"type": "json_object"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,22 @@ def test_an_endpoint_is_spoken_to_without_what_it_refuses(
         assert (dialect.limit_name == "max_tokens") == ("max_tokens" not in refuses)
         assert (dialect.tools, dialect.schema_mode) == (native_tools, "json_schema")
         assert asker(server).ask(QUESTION, Colour) == Colour(name="as usual")
+
+
+@pytest.mark.parametrize("native_tools", [True, False])
+def test_an_endpoint_whose_strict_mode_refuses_bounds_gets_schemas_without(native_tools: bool, asker: Make) -> None:
+    def strict(n: int, body: dict[str, Any]) -> Response | None:
+        return refused(400, "In context=('properties', 'word'), 'minLength' is not permitted.") if (
+            "minLength" in json.dumps(body)
+        ) else None  # fmt: skip
+
+    with ScriptedLlm(native_tools=native_tools, misbehave=strict) as server:
+        made = asker(server)
+        assert made.dialect == Dialect(tools=native_tools, schema_mode="json_schema", bounds=False)
+        assert made.ask(QUESTION, Colour) == Colour(name="as usual")
+    with ScriptedLlm(native_tools=native_tools) as server:
+        assert asker(server).dialect.bounds
+        assert all("minLength" in json.dumps(asked.body) for asked in server.requests)
 
 
 @pytest.mark.parametrize(

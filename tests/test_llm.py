@@ -417,13 +417,13 @@ REFUSED = re.compile(r'"((min|max)(Length|Items|imum)|exclusiveM\w+|multipleOf|p
 """A keyword that strict modes refuse, with a value of its own; properties of that name hold a schema."""
 
 
-def test_bounds_that_strict_modes_refuse_are_not_sent() -> None:
+def test_bounds_are_not_sent_to_an_endpoint_that_refuses_them() -> None:
     schema = strict_schema(Bounded)
     whole_request = REQUEST.model_copy(
         update={
             "tools": (ToolSchema(name="f", description="d", parameters=schema),),
             "answer_schema": schema,
-            "dialect": Dialect(tools=True, schema_mode="json_schema"),
+            "dialect": Dialect(tools=True, schema_mode="json_schema", bounds=False),
         }
     )
     assert REFUSED.search(json.dumps(schema))
