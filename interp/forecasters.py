@@ -23,7 +23,8 @@ them is right, real training decides (`agent validate`); what it has said so far
   the chosen minus the same for the rejected response (arXiv 2606.12360, appendix B.1).
 - `logit`: Bradley-Terry. A ridge logistic regression of "this side was chosen" on the signs of all concepts at once
   with the log length difference unpenalised (arXiv 2510.26202); a concept's effect is its win rate over even odds,
-  2 sigma(beta) - 1, times the share of pairs in which the sides differ.
+  2 sigma(beta) - 1, times the share of pairs in which the sides differ. Its interval is that of the fit (see
+  `bradley_terry`).
 - `own-gap`: how much chosen responses show of a concept minus how much the start model's own answers do. The gap that
   supervised fine-tuning closes (the projection difference of arXiv 2507.21509).
 - `tilt`: DPO's optimum is the start policy tilted by exp(reward / beta) (arXiv 2305.18290), so to first order an effect
@@ -40,9 +41,9 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
+from premortem.interp.bradley_terry import with_influence
 from premortem.interp.effects import prompt_sums
 from premortem.interp.errors import DataError
 from premortem.interp.groups import TAU
@@ -60,8 +61,6 @@ TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull", "tilt")
 """Forecasters that real runs have been compared with closely."""
 FEATURES = 32
 """Features that speak for a concept in `disparity`, at most."""
-RIDGE = 1.0
-"""Penalty per unit of beta squared in `logit`, in pairs."""
 COMMON = 0.25
 """Share of responses in which a feature fires to take part in the reward: how the own answers vary in a seldom one says
 little, they are few."""
@@ -190,25 +189,15 @@ def disparity(responses: Sides, readouts: Sequence[Readout], answers: Answers | 
 
 
 def logit(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
-    """Return the sign per pair times the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`."""
+    """Return what each pair adds to the concept's controlled win rate over even odds, `(n_pairs, n_concepts)`.
+
+    That is the share of it that is due to the sides differing in this pair, and how much the fit owes to the pair: so
+    the values vary as the fit does.
+    """
     signs = np.sign(mean_difference(responses, readouts))
-    beta = bradley_terry(signs, log_length_difference(responses))
-    return np.abs(signs) * (2 * expit(beta) - 1)
-
-
-def bradley_terry(signs: Values, log_length: Values) -> Values:
-    """Fit P(chosen wins) = sigma(signs @ beta + gamma * log_length) with a ridge on beta (n_concepts,)."""
-    x = np.column_stack([signs, log_length])
-    penalty = np.append(np.full(signs.shape[1], RIDGE), 0.0)
-
-    def loss(beta: Values) -> tuple[float, Values]:
-        margin = x @ beta
-        value = np.logaddexp(0, -margin).sum() + 0.5 * (penalty * beta**2).sum()
-        return float(value), -x.T @ expit(-margin) + penalty * beta
-
-    start = np.zeros(x.shape[1])
-    bounds = [(-10, 10)] * len(start)  # the unpenalised length may separate small data perfectly
-    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
+    beta, influence = with_influence(signs, log_length_difference(responses), responses.groups)
+    differ, wins = np.abs(signs), expit(beta)
+    return np.asarray(differ * (2 * wins - 1) + 2 * wins * (1 - wins) * differ.mean(0) * len(signs) * influence)
 
 
 def own_gap(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
