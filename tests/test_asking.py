@@ -254,7 +254,10 @@ def test_an_endpoint_whose_strict_mode_refuses_bounds_gets_schemas_without(nativ
         made = asker(server)
         assert made.dialect == Dialect(tools=native_tools, schema_mode="json_schema", bounds=False)
         assert made.ask(QUESTION, Colour) == Colour(name="as usual")
-    with ScriptedLlm(native_tools=native_tools) as server:
+
+
+def test_an_endpoint_that_takes_bounds_gets_them(asker: Make) -> None:
+    with ScriptedLlm() as server:
         assert asker(server).dialect.bounds
         assert all("minLength" in json.dumps(asked.body) for asked in server.requests)
 
