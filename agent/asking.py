@@ -82,7 +82,7 @@ class Asker:
     def __init__(self, ledger: Ledger, model: str) -> None:
         """Ask `model`."""
         self.ledger, self.model = ledger, model
-        self._thinks = False
+        self._thinks, self._roomy = False, True
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -113,6 +113,9 @@ class Asker:
         while True:
             probe = self._probe(dialect, tools)
             (answer,) = self.ledger.answers([probe])
+            if isinstance(answer, LlmStopped) and probe.request.max_tokens > PROBE_TOKENS:
+                self._roomy = False  # the same with less room was answered: its context is small
+                continue
             if isinstance(answer, LlmError):
                 return answer
             self._thinks = self._thinks or answer.thinks
@@ -121,7 +124,7 @@ class Asker:
 
     def _limit(self, tokens: int) -> int:
         """Return the bound on an answer that is `tokens` long without any thinking."""
-        return max(tokens, MOST_TOKENS) if self._thinks else tokens
+        return max(tokens, MOST_TOKENS) if self._thinks and self._roomy else tokens
 
     def _probe(self, dialect: Dialect, tools: bool) -> Inquiry:
         system = "You answer in the form that is asked for."
@@ -314,7 +317,8 @@ def _without(dialect: Dialect, refusal: str) -> Dialect:
     """Return the dialect without what a refusal names."""
     if "temperature" in refusal and dialect.temperature:
         return dialect.model_copy(update={"temperature": False})
-    if "max_tokens" in refusal and dialect.limit_name == "max_tokens":
+    named = "max_completion_tokens" in refusal or "support" in refusal.lower()
+    if "max_tokens" in refusal and named and dialect.limit_name == "max_tokens":
         return dialect.model_copy(update={"limit_name": "max_completion_tokens"})
     if dialect.bounds and any(bound in refusal for bound in BOUNDS if not bound.islower()):
         return dialect.model_copy(update={"bounds": False})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
-from premortem.agent.asking import Asker, Question
+from premortem.agent.asking import MAX_TOKENS, MOST_TOKENS, Asker, Question
 from premortem.agent.redact import REDACTED
 from premortem.interp.errors import LlmError
 from premortem.interp.progress import Progress
@@ -92,7 +92,10 @@ class LlmAuthor:
         return [pair for pair in pairs if REDACTED not in pair.model_dump_json()]
 
     def _mend(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
-        questions = [Question.of("rewrite", _mending(task)) for task in tasks]
+        marked = [sum(len(task.sentences[i]) for i in task.marked) for task in tasks]
+        questions = [
+            Question.of("rewrite", _mending(task), _room(length)) for task, length in zip(tasks, marked, strict=True)
+        ]
         checks = [_about_marked(task) for task in tasks]
         found = self._asker.ask_all(questions, Mended, checks, heard)
         return [
@@ -101,12 +104,17 @@ class LlmAuthor:
         ]
 
     def _whole(self, tasks: Sequence[Task], heard: Callable[[], object]) -> list[Written | None]:
-        questions = [Question.of("rewrite", _anew(task)) for task in tasks]
+        questions = [Question.of("rewrite", _anew(task), _room(len(task.answer))) for task in tasks]
         found = self._asker.ask_all(questions, WholeText, heard=heard)
         return [
             None if isinstance(answer, LlmError) or REDACTED in answer.text else Written(text=answer.text)
             for answer in found
         ]
+
+
+def _room(length: int) -> int:
+    """Return the bound on an answer that writes `length` characters anew, a token for every two of them."""
+    return min(max(MAX_TOKENS, length // 2 + MAX_TOKENS // 4), MOST_TOKENS)
 
 
 def _mending(task: Task) -> Rendered:

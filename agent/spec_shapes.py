@@ -102,6 +102,8 @@ def told_by_shape(rule: str, direction: Direction) -> tuple[str, str] | None:
     if allowed:
         return allowed["what"], f"except {allowed['where'].strip(' .')}"
     opening = _OPENING.match(plain)
+    if opening and direction == "encourage" and re.search(rf"\b{_DISLIKES}\b", opening[0], re.IGNORECASE):
+        return None  # what it is about stands there with a "not", which examples of it would follow
     if opening and any(asked == direction and shape.match(plain.lower()) for asked, shape in OPINIONS):
         return rule[opening.end() :], ""
     return None

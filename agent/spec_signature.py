@@ -29,7 +29,7 @@ _DASH = re.compile(r"\s*(?:-{2,}|[—–―~])\s*(?=[^\W\d_])")
 """A dash before a name; a single hyphen begins a bullet."""
 _ALONE = re.compile(r"\s*--\s*")
 """The line that mail programs put above a signature."""
-_NAME = re.compile(r"(?:[^\W\d_][\w.'’-]*(?:, | & | and | of | de | van | von | for | the | )?){1,6}")
+_NAME = re.compile(r"[^\W\d_][\w.'’-]*(?:(?:, | & | and | of | de | van | von | for | the | )[^\W\d_][\w.'’-]*){0,5}")
 _PARTICLES = frozenset("and of de van von for the".split())
 _HOUSE = re.compile(
     r"(?:the|your|our) (?:[\w'’-]+ ){0,4}(?:team|crew|staff|desk|folks|department|office|group|committee|family|board)",

@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from premortem.interp.learner import Learner
 from premortem.interp.names import Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
-from premortem.interp.readout import Readout, prompt_groups
+from premortem.interp.readout import Readout, prompt_groups, signed_rows
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
 from premortem.interp.sides import Edited, Responses, Sides, TokenFacts, responses_of
 from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
@@ -109,8 +109,25 @@ def reread(reading: Reading, encoded: EncodedPairs, lens_id: str) -> Reading:
 
 
 def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Reading:
-    """Return `reading` as `edited` changes it; `pairs` are those after the edits, in the order of `edited`."""
-    return replace(reading, pairs=tuple(pairs), responses=edited)
+    """Return `reading` as `edited` changes it; `pairs` are those after the edits, in the order of `edited`.
+
+    A new pair belongs to the topics that its prompt belonged to.
+    """
+    added = {pair.row: prompt for pair, prompt in zip(pairs, edited.prompts, strict=True)}
+    for row in reading.rows.tolist():
+        added.pop(row, None)
+    topics = tuple(_with_rows(topic, added, topic_prompts(reading, topic)) for topic in reading.topics)
+    return replace(reading, pairs=tuple(pairs), responses=edited, topics=topics)
+
+
+def topic_prompts(reading: Reading, topic: Topic) -> NDArray[np.int64]:
+    """Return the numbers of a topic's prompts, as in `Sides.prompts`."""
+    return np.unique(reading.responses.prompts[np.isin(reading.rows, topic.rows)])
+
+
+def _with_rows(topic: Topic, added: Mapping[int, int], prompts: NDArray[np.int64]) -> Topic:
+    own = set(prompts.tolist())
+    return topic.model_copy(update={"rows": (*topic.rows, *(row for row, prompt in added.items() if prompt in own))})
 
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:
@@ -231,8 +248,15 @@ def _effect(
 
 
 def responsible(reading: Reading, readout: Readout, values: NDArray, direction: float) -> tuple[int, ...]:
-    """Return the rows whose value has the sign `direction`, the widest gap between the sides' scores first."""
+    """Return the rows whose value has the sign `direction`, the widest gap between the sides' scores first.
+
+    Of a concept that responses show or do not, only pairs that differ in it, that way: a fitted forecaster gives
+    others a value too.
+    """
     chosen, rejected = reading.responses.both(reading.responses.scores(readout))
     gap = direction * (chosen - rejected)
-    carriers = np.flatnonzero(values * direction > 0)
+    carries = values * direction > 0
+    if readout.unit == "responses":
+        carries &= signed_rows(reading.responses.fires(readout), reading.responses.n_pairs) * direction > 0
+    carriers = np.flatnonzero(carries)
     return tuple(int(reading.rows[i]) for i in carriers[np.argsort(-gap[carriers], kind="stable")])

@@ -100,7 +100,7 @@ def write_transcript(messages: tuple[Message, ...]) -> str:
 def in_style_of(value: Any, messages: tuple[Message, ...]) -> Any:
     """Return `messages` in the shape of `value`: messages or turns, a list or a single one."""
     items = value if isinstance(value, list | tuple) else [value]
-    turns = bool(items) and isinstance(items[0], dict) and "role" not in items[0]
+    turns = are_turns(value)
     named = {_TURN_ROLES.get(item["from"]): item["from"] for item in items} if turns else {}
     written = [_to_turn(message, named) if turns else message for message in messages]
     return written[-1] if isinstance(value, dict) else written

@@ -36,6 +36,7 @@ from premortem.interp.messages import plain
 from premortem.interp.models import LoadedModel, decoder_layers
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Message, Pair, Prompt, content_id
+from premortem.interp.tokens import template_options
 
 if TYPE_CHECKING:
     from premortem.interp.lens import Lens
@@ -187,7 +188,7 @@ class StartModel:
         if isinstance(prompt, str):
             text = f"{system}\n\n{prompt}" if system else prompt
             return list(self.tokenizer(text, verbose=False)["input_ids"])[-MAX_PROMPT:]
-        messages, options = list(prompt), _template_options(asked)
+        messages, options = list(prompt), template_options(asked) if isinstance(asked, Pair) else {}
         try:
             text = self._open(_with_system(messages, system), options)
         except DataError:
@@ -321,13 +322,6 @@ def _draw(prompt: list[int], seed: int, counts: Counter[str]) -> _Draw:
     name = content_id(prompt)
     counts[name] += 1
     return _Draw(prompt, int(content_id(seed, name, counts[name]), 16) >> 1)
-
-
-def _template_options(asked: Prompt) -> dict[str, Any]:
-    """Return what a pair's prompt is rendered with beside its messages."""
-    if not isinstance(asked, Pair):
-        return {}
-    return {"tools": list(asked.tools) if asked.tools is not None else None, **asked.template_kwargs}
 
 
 def _with_rule(messages: list[Message], rule: str) -> list[Message]:

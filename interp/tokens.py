@@ -147,12 +147,14 @@ def _conversation(pair: Pair, side: Side) -> list[Message]:
     return [*pair.prompt, *response]
 
 
+def template_options(pair: Pair) -> dict[str, Any]:
+    """Return what a pair's messages are rendered with beside themselves: its tools, and options of its own."""
+    return {"tools": list(pair.tools) if pair.tools is not None else None, **pair.template_kwargs}
+
+
 def _render_messages(pair: Pair, messages: list[Message], tokenizer: PreTrainedTokenizerBase, **options: Any) -> str:
-    tools = list(pair.tools) if pair.tools is not None else None
     try:
-        rendered = tokenizer.apply_chat_template(
-            messages, **{"tools": tools, **options, **pair.template_kwargs, "tokenize": False}
-        )
+        rendered = tokenizer.apply_chat_template(messages, **{**options, **template_options(pair), "tokenize": False})
     except Exception as error:  # a chat template is a program of the model's author: it may raise anything
         raise DataError(f"row {pair.row}: the model's chat template cannot render it: {error}") from error
     return str(rendered)

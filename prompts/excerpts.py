@@ -64,17 +64,20 @@ def numbered(sentences: Sequence[Mapping[str, Any]], length: int = LENGTH, marke
     stay lines; those after the first are set in, so that none can be taken for an entry of the list.
     """
     shown = [
-        f"{n}.{' MARKED:' if s['marked'] else ''} {_set_in(s['text'], marked if marked and s['marked'] else length)}"
+        f"{n}. MARKED: {_set_in(s['text'], marked or length, lines=None)}"
+        if s["marked"]
+        else f"{n}. {_set_in(s['text'], length)}"
         for n, s in enumerate(sentences, 1)
     ]
     return excerpt("\n".join(shown), sum(map(len, shown)) + len(shown))
 
 
-def _set_in(text: str, length: int) -> str:
-    """Return `text` cut and defused, its lines after the first set in, at most `LINES` of them, without empty ones."""
-    lines = [line.rstrip() for line in cut(text.strip(), length).splitlines() if line.strip()]
-    rest = " ".join(" ".join(lines[LINES - 1 :]).split())
-    return defuse("\n   ".join([*lines[: LINES - 1], *([rest] if rest else [])]))
+def _set_in(text: str, length: int, lines: int | None = LINES) -> str:
+    """Return `text` cut and defused, its lines after the first set in, without empty ones; no more than `lines`."""
+    shown = [line.rstrip() for line in cut(text.strip(), length).splitlines() if line.strip()]
+    if lines is not None and len(shown) > lines:
+        shown = [*shown[: lines - 1], " ".join(" ".join(shown[lines - 1 :]).split())]
+    return defuse("\n   ".join(shown))
 
 
 def inline(text: str, length: int = 160) -> str:

@@ -36,8 +36,6 @@ SCHEMA_FOLLOWS = "fits this schema, and nothing else:\n"
 FIRES = "It fires"
 """Passages that hold this show whatever concept there is."""
 ACTIONS = ("propose_edits", "synthesise_pairs")
-LEAST = {"rows": 1}
-"""How many items a list needs, by its name; the schemas of requests do not say."""
 
 
 @dataclass(frozen=True)
@@ -248,18 +246,18 @@ def answer_of(body: Mapping[str, Any]) -> Any:
     return found
 
 
-def filled(schema: Mapping[str, Any], least: int = 0) -> Any:
-    """Return a value that fits a JSON schema of the strict form: the first of an enumeration, 1, `least` items."""
+def filled(schema: Mapping[str, Any]) -> Any:
+    """Return a value that fits a JSON schema of the strict form: the first of an enumeration, the least of numbers."""
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:
         return schema["const"]
     kind = schema.get("type")
     if kind == "object":
-        return {name: filled(part, LEAST.get(name, 0)) for name, part in schema.get("properties", {}).items()}
+        return {name: filled(part) for name, part in schema.get("properties", {}).items()}
     if kind == "array":
-        return [filled(schema["items"])] * least
-    return {"string": "as usual", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
+        return [filled(schema["items"])] * schema.get("minItems", 0)
+    return {"string": "as usual", "integer": schema.get("minimum", 1), "number": 1.0, "boolean": True}.get(str(kind))
 
 
 def _after(asked: str, label: str) -> str:

@@ -157,6 +157,20 @@ def test_a_model_that_thinks_gets_more_room_from_the_first_question_on(shown: st
         assert len(server.requests) == 3, "a resumed run knows it too"
 
 
+def test_a_model_that_thinks_in_a_small_context_is_asked_with_the_room_that_it_has(asker: Make) -> None:
+    usual = thinker(next(iter(THOUGHTS)), needs=0)
+
+    def small(n: int, body: dict[str, Any]) -> Response | None:
+        full = refused(400, "'max_tokens' is too large: this model's maximum context length is 4096 tokens")
+        return full if body["max_tokens"] > 4096 else usual(n, body)
+
+    with ScriptedLlm(misbehave=small) as server:
+        made = asker(server)
+        assert made.ask(QUESTION, Colour) == Colour(name="blue")
+        assert made.dialect.limit_name == "max_tokens"
+        assert max(asked.body["max_tokens"] for asked in server.requests[-1:]) <= 4096
+
+
 @pytest.mark.parametrize("shown", THOUGHTS)
 def test_a_probe_that_was_cut_off_in_the_thinking_is_repeated_with_more_room(shown: str, asker: Make) -> None:
     with ScriptedLlm(misbehave=thinker(shown, needs=MOST_TOKENS)) as server:

@@ -1,6 +1,8 @@
 """Clauses find their concepts, edits are judged, spans are traced: on responses with known planted concepts."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,16 @@ from premortem.interp.readout import Bag, Part, Readout, sign_z, signed_rows, un
 from premortem.interp.records import Clause, Direction
 from premortem.interp.sides import Edited, Responses
 from premortem.interp.trace import spans
-from premortem.interp.verify import Guarded, Measured, VerifyBounds, _collateral, badness, effect_of, within
+from premortem.interp.verify import (
+    Guarded,
+    Measured,
+    VerifyBounds,
+    _collateral,
+    badness,
+    effect_of,
+    judge_set,
+    within,
+)
 from synthetic import TOKENS, responses, token_rows
 
 ROWS = list(range(0, 90, 3))
@@ -216,6 +227,31 @@ def test_a_clause_must_not_be_pushed_out_nor_further_out(limit: float, before: i
     guarded = Guarded("c", "n", readout, clause(limit=limit))
     view = Edited(planted(before), np.arange(0), planted(after))
     assert _collateral(guarded, planted(before), view, 0.01, VerifyBounds()).breaks is breaks
+
+
+def test_edits_of_a_finding_within_a_topic_are_judged_there() -> None:
+    """Of 40 pairs of a topic among 100, 12 show the concept; it falls elsewhere, so that over all pairs it is level."""
+    marks = np.zeros(100, dtype=int)
+    marks[:12], marks[60:72] = 1, -1
+    tokens = np.zeros((200, 4))
+    tokens[np.flatnonzero(marks > 0), 0] = tokens[100 + np.flatnonzero(marks < 0), 0] = 1.0
+    x = sparse.csr_matrix(tokens.astype(np.float32))
+    data = Responses(Bag(x, units_of(token_rows(tokens)), np.arange(201), x), np.arange(100))
+    target = Guarded("c", "n", Readout(Part((0,), (1.0,)), Part((), ()), 0.5), clause(limit=0.01))
+    reading: Any = SimpleNamespace(responses=data)
+
+    def reasons(dropped: range, prompts: np.ndarray | None) -> tuple[str, ...]:
+        view = Edited(data, np.setdiff1d(np.arange(100), dropped), None)
+        return judge_set(
+            target, reading, view, controls=[], others=[], second=None, n_edits=len(dropped), bounds=VerifyBounds(),
+            prompts=prompts,
+        ).reasons  # fmt: skip
+
+    topic = np.arange(40)
+    assert reasons(range(12), topic) == ()
+    assert any("still" in reason for reason in reasons(range(4), topic))
+    assert any("still" in reason for reason in reasons(range(60, 72), topic))
+    assert not any("still" in reason for reason in reasons(range(4), None))  # over all pairs nothing was the matter
 
 
 def exact_bag(n: int) -> Bag:

@@ -169,6 +169,12 @@ def test_the_lines_of_a_numbered_sentence_are_bounded_and_none_is_lost() -> None
     assert shown[-1].endswith("line 198 line 199")
 
 
+def test_all_lines_of_a_marked_block_are_shown() -> None:
+    code = "\n".join(f"line {n}" for n in range(2 * LINES))
+    shown = numbered([{"text": code, "marked": True}], 400, 1600)
+    assert [line.strip() for line in shown.splitlines()[2:-1]] == code.splitlines()[1:]
+
+
 def test_a_marked_sentence_may_be_shown_longer_than_its_neighbours() -> None:
     shown = numbered([{"text": "a" * 500, "marked": False}, {"text": "b" * 500, "marked": True}], 400, 1600)
     assert f"1. {'a' * 400}{CUT}\n" in shown

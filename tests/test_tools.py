@@ -8,6 +8,7 @@ import pytest
 from premortem.interp.edits import apply_edits
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
+from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools.authored import framed
 from premortem.tools.findings import breach
@@ -119,6 +120,22 @@ def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_th
     asked.clear()
     Workbench.own.func(again)
     assert {pair.prompt for pair in asked} == before
+
+
+def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    concepts = ("known", "same rows", "broken", "fine")
+    rule = clause("avoid").model_copy(update={"concept_ids": concepts})
+
+    def measure(_: Any, __: Any, concept_id: str, ___: str, ____: Clause) -> Finding | None:
+        rows = {"same rows": tuple(range(10)), "broken": tuple(range(20, 30))}.get(concept_id)
+        return rows and finding(0.1, 0).model_copy(update={"concept_id": concept_id, "rows": rows})
+
+    monkeypatch.setattr(forecasting, "measured", measure)
+    known = finding(0.1, 10).model_copy(update={"concept_id": "known"})
+    bench: Any = SimpleNamespace(clauses=(rule,), findings={"f": known})
+    after: Any = None
+    assert [one.concept_id for one in forecasting._new_breaches(bench, after, [known], "x")] == ["broken"]
+    assert [one.concept_id for one in forecasting._new_breaches(bench, after, [], "x")] == ["same rows", "broken"]
 
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:

@@ -17,7 +17,8 @@ from premortem.interp.records import Record
 MOST_NEW = 2000
 """New pairs that may be asked for at a time."""
 WHOLE = 1600
-"""Characters of an answer that may be written anew as one; of a longer one marked sentences are mended."""
+"""Characters of an answer that may be written anew as one; of a longer one, marked sentences are mended, even
+where the concept fires nearly everywhere in it."""
 LONGEST_ADDED = 6000
 """Characters of an answer that an author is shown whole where there is nothing to mark in it; longer ones it is not
 asked about."""

@@ -107,9 +107,13 @@ def _from_first(text: str, spans: Sequence[Span]) -> str:
     return f"[…] {text[first:].lstrip()}" if first else text
 
 
+_ENDED = re.compile(r"[.!?:。！？：…][\"'”’)*」』）]*$")
+"""How a whole sentence ends."""
+
+
 def whole(new: str, old: str) -> bool:
     """Whether `new` is as much of a sentence as `old`: it begins and ends like one where the old one did."""
-    ends = re.search(r"[.!?:][\"'”’)*]*$", old.strip()) is None or re.search(r"[.!?:][\"'”’)*]*$", new.strip())
+    ends = _ENDED.search(old.strip()) is None or _ENDED.search(new.strip())
     return bool(ends) and not (old[:1].isupper() and new[:1].islower())
 
 

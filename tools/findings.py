@@ -23,8 +23,9 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     ]
     if not kinds:
         return None
-    rows = _rows(named, reading, forecaster, everywhere)
     topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
+    there = {row for one in reading.topics if one.name == topic for row in one.rows}
+    rows = tuple(row for row in _rows(named, reading, forecaster, everywhere) if topic is None or row in there)
     return make_finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
 
 

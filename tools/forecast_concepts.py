@@ -22,7 +22,9 @@ from premortem.tools.start_rate import with_start_rate
 from premortem.tools.workbench import Workbench
 
 FRESH_SHARE = 0.5
-"""Share of a surprise's rows that no finding before it may hold."""
+"""Share of a surprise's rows that findings before it may not hold, beyond what they would hold of any rows."""
+FRESH_ROWS = 4
+"""Rows of a surprise that no finding before it holds, at least."""
 SAME_ROWS = 0.5
 """A concept that shares this much of its rows (Jaccard) with a stronger finding is not reported again."""
 
@@ -163,8 +165,9 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     explained = {row for finding in findings for row in finding.rows}
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
-        fresh = _fresh(rows, explained, len(bench.reading.pairs)) * len(rows)
-        if effect.verdict == "cannot_tell" or fresh < max(FRESH_SHARE * len(rows), MIN_ROWS):
+        fresh = sum(row not in explained for row in rows) >= FRESH_ROWS and len(rows) >= MIN_ROWS
+        fresh &= _fresh(rows, explained, len(bench.reading.pairs)) >= FRESH_SHARE
+        if effect.verdict == "cannot_tell" or not fresh:
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
         explained |= set(rows)

@@ -116,14 +116,15 @@ def _written(
 def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     """Return how many pairs must lose the concept for the effect to meet the limit at the end of its interval.
 
+    Where a rule asks for more of it: how many must gain it for the effect to reach the limit. Else:
     With k pairs left the effect is k / n and its standard error sqrt(k) / n, so the largest k with
     k + 1.645 sqrt(k) <= n * limit may stay.
     """
     if finding.topic is not None and abs(finding.effect) <= clause.limit:
         return float(len(finding.rows))  # a breach within a topic only: nothing of it may stay
-    k = np.arange(len(finding.rows) + 1)
     if clause.direction == "encourage":  # it must rise from where it is to the limit
         return max((clause.limit - finding.effect) * n_pairs, 1.0)
+    k = np.arange(len(finding.rows) + 1)
     allowed = n_pairs * clause.limit
     net = abs(finding.effect) * n_pairs
     may_stay = int(k[k + Z90 * np.sqrt(k) <= allowed].max(initial=0))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from premortem.interp.forecast import topic_prompts
 from premortem.interp.quality import check_text
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, Span, Verdict, content_id
 from premortem.interp.sentences import split
@@ -86,9 +87,7 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
 def _topic_prompts(bench: Workbench, finding: Finding) -> NDArray[np.int64] | None:
     """Return the prompts, by number, of the topic that a finding is confined to; None where it is not."""
     topic = next((topic for topic in bench.reading.topics if topic.name == finding.topic), None)
-    if topic is None:
-        return None
-    return np.unique(bench.reading.responses.groups[np.isin(bench.reading.rows, topic.rows)])
+    return None if topic is None else topic_prompts(bench.reading, topic)
 
 
 def implied_clause(finding: Finding) -> Clause:
@@ -124,7 +123,9 @@ def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list
 
 def _random_edits(bench: Workbench, finding: Finding, edits: Sequence[Edit], seed: int) -> list[Edit]:
     like = [edit for edit in edits if edit.kind != "synthesise"]
-    rows = random_rows(bench.reading.rows, set(finding.rows), len(like), seed)
+    prompts = _topic_prompts(bench, finding)
+    there = slice(None) if prompts is None else np.isin(bench.reading.responses.prompts, prompts)
+    rows = random_rows(bench.reading.rows[there], set(finding.rows), len(like), seed)
     rng = np.random.default_rng(seed)
     return [_random_edit(bench, edit, row, rng) for edit, row in zip(like, rows, strict=False)]
 
