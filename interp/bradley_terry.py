@@ -43,8 +43,13 @@ def with_influence(signs: Floats, log_length: Floats, prompts: NDArray[np.int64]
     without = np.empty(len(x))
     order = np.argsort(prompts, kind="stable")
     for some in np.split(order, np.flatnonzero(np.diff(prompts[order])) + 1):
-        leverage = weight[some, None] * (x[some] @ moves[:, some])
-        without[some] = np.linalg.solve(np.eye(len(some)) - leverage, residual[some])
+        if len(some) <= x.shape[1]:
+            leverage = weight[some, None] * (x[some] @ moves[:, some])
+            without[some] = np.linalg.solve(np.eye(len(some)) - leverage, residual[some])
+        else:  # the same by Woodbury's identity, through the smaller matrix
+            others = np.delete(np.arange(len(x)), some)
+            score = solve(_curvature(x[others], weight[others]), x[some].T @ residual[some], assume_a="pos")
+            without[some] = residual[some] + weight[some] * (x[some] @ score)
     brought = (moves[:-1] * without).T
     return beta[:-1], np.asarray(brought - brought.mean(0))
 
@@ -63,11 +68,19 @@ def _fit(signs: Floats, log_length: Floats) -> Floats:
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
+def _penalty(k: int) -> Floats:
+    return np.append(np.full(k - 1, RIDGE), LENGTH_RIDGE)
+
+
+def _curvature(x: Floats, weight: Floats) -> Floats:
+    """Return x' diag(weight) x + penalty, `(k, k)`."""
+    return np.asarray((x.T * weight) @ x + np.diag(_penalty(x.shape[1])))
+
+
 def _inverse_times(x: Floats, weight: Floats) -> Floats:
     """Return H^-1 x' (k, n) for H = x' diag(weight) x + penalty, through the smaller of n x n and k x k."""
     n, k = x.shape
-    penalty = np.append(np.full(k - 1, RIDGE), LENGTH_RIDGE)
     if n > k:
-        return np.asarray(solve((x.T * weight) @ x + np.diag(penalty), x.T, assume_a="pos"))
-    scaled = x.T / penalty[:, None]
+        return np.asarray(solve(_curvature(x, weight), x.T, assume_a="pos"))
+    scaled = x.T / _penalty(k)[:, None]
     return np.asarray(scaled @ np.linalg.inv(np.eye(n) + weight[:, None] * (x @ scaled)))

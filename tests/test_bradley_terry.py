@@ -39,6 +39,16 @@ def test_the_influence_of_a_prompts_pairs_is_what_the_fit_changes_by_without_the
     assert np.std(told) == pytest.approx(np.std(changes), rel=0.2)
 
 
+def test_prompts_with_more_pairs_than_concepts_have_the_influence_that_the_fit_shows() -> None:
+    signs, lengths, prompts = made_up(4, 50, 12, 0)
+    beta, influence = with_influence(signs, lengths, prompts)
+    for prompt in range(4):
+        others = prompts != prompt
+        left_out = beta - bradley_terry(signs[others], lengths[others])
+        brought = influence[~others].sum(0)
+        assert np.corrcoef(left_out, brought)[0, 1] > 0.95
+
+
 def test_influence_does_not_depend_on_the_way_it_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     signs, lengths, _ = made_up(40, 1, 39, 1)
     x, weight = np.column_stack([signs, lengths]), np.random.default_rng(0).uniform(0.05, 0.25, 40)
