@@ -8,7 +8,7 @@ reported where its effect there differs from its effect elsewhere (inside agains
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -113,11 +113,15 @@ def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Read
 
     A new pair belongs to the topics that its prompt belonged to.
     """
-    added = {pair.row: prompt for pair, prompt in zip(pairs, edited.prompts, strict=True)}
-    for row in reading.rows.tolist():
-        added.pop(row, None)
+    before = set(reading.rows.tolist())
+    added = [(pair.row, prompt) for pair, prompt in zip(pairs, edited.prompts, strict=True) if pair.row not in before]
     topics = tuple(_with_rows(topic, added, topic_prompts(reading, topic)) for topic in reading.topics)
     return replace(reading, pairs=tuple(pairs), responses=edited, topics=topics)
+
+
+def topic_named(reading: Reading, name: str | None) -> Topic | None:
+    """Return the topic of that name; None where there is none."""
+    return next((topic for topic in reading.topics if topic.name == name), None)
 
 
 def topic_prompts(reading: Reading, topic: Topic) -> NDArray[np.int64]:
@@ -125,9 +129,9 @@ def topic_prompts(reading: Reading, topic: Topic) -> NDArray[np.int64]:
     return np.unique(reading.responses.prompts[np.isin(reading.rows, topic.rows)])
 
 
-def _with_rows(topic: Topic, added: Mapping[int, int], prompts: NDArray[np.int64]) -> Topic:
+def _with_rows(topic: Topic, added: Sequence[tuple[int, int]], prompts: NDArray[np.int64]) -> Topic:
     own = set(prompts.tolist())
-    return topic.model_copy(update={"rows": (*topic.rows, *(row for row, prompt in added.items() if prompt in own))})
+    return topic.model_copy(update={"rows": (*topic.rows, *(row for row, prompt in added if prompt in own))})
 
 
 def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadout:

@@ -28,7 +28,7 @@ from premortem.interp.encode import request_key
 from premortem.interp.errors import LensError
 from premortem.interp.features import FeatureReader
 from premortem.interp.forward import Forward
-from premortem.interp.models import LoadedModel
+from premortem.interp.models import LoadedModel, usual_device
 from premortem.interp.packing import Ids, Request, batches
 from premortem.interp.pooling import OUTLIER, FitSums
 from premortem.interp.progress import NullProgress, Progress
@@ -191,7 +191,7 @@ def train_sae(
 def measure(folder: Path, activations: NDArray[np.float16]) -> dict[str, float]:
     """Return FVU, L0 and the share of features that never fire of a saved SAE on `(n_tokens, d_in)` activations."""
     facts = find_sae(str(folder))
-    reader = FeatureReader(facts.load(), torch.device(_device()))
+    reader = FeatureReader(facts.load(), torch.device(usual_device()))
     fired = np.zeros(facts.d_sae, bool)
     sums = FitSums(0.0, 0.0, 0.0, 0.0, np.zeros(facts.d_in))
     for start in range(0, len(activations), 4096):
@@ -215,7 +215,7 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     from premortem.interp.quick_topk import QuickTopK
 
     torch.manual_seed(recipe.seed)
-    device = _device()
+    device = usual_device()
     steps = max(1, int(len(activations) * recipe.epochs) // recipe.batch_size)
     sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
     norms = np.linalg.norm(sample, axis=1)
@@ -263,11 +263,6 @@ def _shuffled(
             x = torch.from_numpy(np.asarray(activations[rows], np.float32)).to(device)
             usual = x[x.norm(dim=1) < longest]
             yield usual[torch.arange(recipe.batch_size, device=device) % len(usual)] * scale
-
-
-def _device() -> str:
-    """Return where an SAE is trained."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _save(sae: TopKTrainingSAE, place: Place, out: Path) -> None:

@@ -143,6 +143,11 @@ def resolve_model(ref: str) -> ModelIdentity:
     return ModelIdentity(ref, folder, _digest(folder), int(config.num_hidden_layers), int(config.hidden_size))
 
 
+def usual_device() -> str:
+    """Return where models and SAEs are held: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_model(
     ref: str,
     layers: int | None = None,
@@ -161,7 +166,7 @@ def load_model(
     identity = resolve_model(ref)
     if layers is not None and not 1 <= layers <= identity.n_layers:
         raise ModelError(f"{ref} has {identity.n_layers} decoder layers; {layers} were asked for.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or usual_device()
     try:
         with quiet():
             usual = torch.float32 if device == "cpu" else torch.bfloat16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from premortem.interp.forecast import NamedReadout, Reading, forecast, responsible
+from premortem.interp.forecast import NamedReadout, Reading, forecast, responsible, topic_named
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, content_id
 from premortem.tools.workbench import Workbench
 
@@ -24,8 +24,10 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     if not kinds:
         return None
     topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
-    there = {row for one in reading.topics if one.name == topic for row in one.rows}
-    rows = tuple(row for row in _rows(named, reading, forecaster, everywhere) if topic is None or row in there)
+    rows = _rows(named, reading, forecaster, everywhere)
+    if (confined := topic_named(reading, topic)) is not None:
+        there = set(confined.rows)
+        rows = tuple(row for row in rows if row in there)
     return make_finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
 
 

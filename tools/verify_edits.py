@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from premortem.interp.forecast import topic_prompts
+from premortem.interp.forecast import topic_named, topic_prompts
 from premortem.interp.quality import check_text
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, Span, Verdict, content_id
 from premortem.interp.sentences import split
@@ -86,7 +86,7 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
 
 def _topic_prompts(bench: Workbench, finding: Finding) -> NDArray[np.int64] | None:
     """Return the prompts, by number, of the topic that a finding is confined to; None where it is not."""
-    topic = next((topic for topic in bench.reading.topics if topic.name == finding.topic), None)
+    topic = topic_named(bench.reading, finding.topic)
     return None if topic is None else topic_prompts(bench.reading, topic)
 
 

@@ -144,11 +144,12 @@ class Workbench:
     def own(self) -> Own:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
         distinct = {pair.prompt_key(): pair for pair in self.readable}
-        drawn = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by where it comes from
-        asked = [distinct[key] for key in drawn[:OWN_PROMPTS]] * OWN_ANSWERS
+        by_text = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by source
+        drawn = by_text[:OWN_PROMPTS]
+        asked = [distinct[key] for key in drawn] * OWN_ANSWERS
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         number = {key: i for i, key in enumerate(distinct)}
-        numbers = np.tile([number[key] for key in drawn[:OWN_PROMPTS]], OWN_ANSWERS)
+        numbers = np.tile([number[key] for key in drawn], OWN_ANSWERS)
         return Own(self.heard(asked, texts, self.progress), numbers)
 
     def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
