@@ -305,6 +305,13 @@ def m007_llm_stopped(db: Database) -> None:
     db.execute("ALTER TABLE runs ADD COLUMN llm_stopped TEXT NOT NULL DEFAULT ''")
 
 
+@MIGRATIONS()
+def m008_exempt(db: Database) -> None:
+    """Keep which prompts a rule leaves out by its own condition."""
+    _add_cell(db, "clauses", "exempt_words", "[]", beside=("seq", "run_id"))
+    _add_cell(db, "clauses", "exempt_rows", "[]", beside=("seq", "run_id"))
+
+
 def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
     """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
     rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))

@@ -53,7 +53,7 @@ def run_summary(document: Document) -> RenderableType:
     parts.append(data_and_lens(document))
     if views:
         parts += [Text(""), findings_table(views), _units()]
-    parts += [_uncovered(document), _spec_problems(document), _edits_line(views)]
+    parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(views)]
     parts += [_llm_line(document), _llm_stopped(document)]
     parts.append(next_commands(document, views))
     return Group(*parts)
@@ -114,6 +114,17 @@ def _units(unit: str = "responses") -> Text:
 def _uncovered(document: Document) -> RenderableType:
     lines = [f"not covered by any concept here: {excerpt(str(c['text']), 80)}" for c in uncovered(document)]
     return Text("\n" + "\n".join(lines), style="yellow") if lines else Text("")
+
+
+def _left_out(document: Document) -> list[Text]:
+    """Say which prompts a rule is not about."""
+    told = [
+        f"{len(rows)} {'pair' if len(rows) == 1 else 'pairs'} left out, whose prompt says "
+        f"{', '.join(clause['exempt_words'])}: {clause['text']}"
+        for clause in document.get("clauses", ())
+        if (rows := clause.get("exempt_rows"))
+    ]
+    return [Text(excerpt(line, 160), style="dim") for line in told]
 
 
 def _edits_line(views: Sequence[FindingView]) -> Text:

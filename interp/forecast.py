@@ -26,7 +26,7 @@ from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Readout, prompt_groups, signed_rows
 from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
-from premortem.interp.sides import Edited, Responses, Sides, TokenFacts, responses_of
+from premortem.interp.sides import Edited, Responses, Sides, TokenFacts, Within, responses_of
 from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
 from premortem.interp.topics import group_prompts
 
@@ -117,6 +117,14 @@ def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Read
     added = [(pair.row, prompt) for pair, prompt in zip(pairs, edited.prompts, strict=True) if pair.row not in before]
     topics = tuple(_with_rows(topic, added, topic_prompts(reading, topic)) for topic in reading.topics)
     return replace(reading, pairs=tuple(pairs), responses=edited, topics=topics)
+
+
+def without_prompts(reading: Reading, prompts: NDArray[np.int64]) -> Reading:
+    """Return `reading` without the pairs of `prompts`, by their numbers (`Sides.prompts`)."""
+    kept = np.flatnonzero(~np.isin(reading.responses.prompts, prompts))
+    if len(kept) == len(reading.pairs):
+        return reading
+    return replace(reading, pairs=tuple(reading.pairs[i] for i in kept), responses=Within(reading.responses, kept))
 
 
 def topic_named(reading: Reading, name: str | None) -> Topic | None:

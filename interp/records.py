@@ -168,6 +168,10 @@ class Clause(Record):
     """`avoid`: DPO must not raise it; `encourage`: DPO should raise it; `keep`: DPO must not lower it."""
     scope: str = ""
     """Where the rule holds ("in medical answers"); empty: everywhere."""
+    exempt_words: tuple[str, ...] = ()
+    """Words of this data's prompts that free them from the rule by its scope ("unless asked"); see `interp.scope`."""
+    exempt_rows: tuple[int, ...] = ()
+    """The rows of those prompts."""
     limit: float = 0.0
     """The tolerated effect: a change in the share of responses that show the behaviour, 0 to 1, in the direction the
     clause guards against (for `encourage`, the least rise that is asked for)."""

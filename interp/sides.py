@@ -251,6 +251,48 @@ class Edited(Sides):
         return [chosen, new_chosen, rejected, new_rejected]
 
 
+class Within(Sides):
+    """Some pairs of other sides; nothing is held twice."""
+
+    def __init__(self, whole: Sides, kept: NDArray[np.int64]) -> None:
+        """Hold the pairs `kept` (n_kept,) of `whole`, counted from 0."""
+        self.whole, self.kept = whole, kept
+        self.groups = np.unique(whole.groups[kept], return_inverse=True)[1]
+        self._of_both = np.concatenate([kept, kept + whole.n_pairs])
+
+    @property
+    def prompts(self) -> NDArray[np.int64]:
+        """`(n_pairs,)`: as `whole` numbers them."""
+        return self.whole.prompts[self.kept]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """`(2 * n_pairs,)`: response tokens."""
+        return self.whole.lengths[self._of_both]
+
+    @property
+    def shares(self) -> sparse.csr_matrix:
+        """`(2 * n_pairs, d_sae)`: share of tokens on which each feature fires."""
+        return self.whole.shares[self._of_both]
+
+    def weighed(self, weight: Weight) -> Weighed:
+        """Return each response's tokens by what they count."""
+        tokens, firing = self.whole.weighed(weight)
+        return Weighed(tokens[self._of_both], firing[self._of_both])
+
+    def scores(self, readout: Readout) -> Floats:
+        """Return each response's score, shape (2 * n_pairs,)."""
+        return self.whole.scores(readout)[self._of_both]
+
+    def fires(self, readout: Readout) -> Bools:
+        """Return which responses show `readout`'s concept, shape (2 * n_pairs,)."""
+        return self.whole.fires(readout)[self._of_both]
+
+    def amounts(self, readouts: Sequence[Readout]) -> Floats:
+        """Return how much of each response shows each concept, in its unit, shape (2 * n_pairs, n_concepts)."""
+        return self.whole.amounts(readouts)[self._of_both]
+
+
 def responses_of(
     encoded: EncodedPairs,
     groups: NDArray[np.int64],

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from pydantic import Field
 
 from premortem.interp.effects import measure
 from premortem.interp.forecast import Reading
-from premortem.interp.readout import Readout, signed_rows
+from premortem.interp.readout import Bools, Readout, signed_rows
 from premortem.interp.records import Clause, Collateral, Record
 from premortem.interp.sides import Edited, Sides
 
@@ -41,6 +42,23 @@ class VerifyBounds(Record):
     """Share of the effect that must be gone in the second lens, unless it is inside the limit there."""
 
 
+class Where(NamedTuple):
+    """Which pairs a question is about, by the numbers of their prompts (`Sides.prompts`)."""
+
+    prompts: NDArray[np.int64] | None = None
+    """Only those of these prompts, a topic's; None: of all."""
+    left_out: NDArray[np.int64] | None = None
+    """None of these prompts, which a rule leaves out by its own condition; None: it leaves out none."""
+
+    def marks(self, sides: Sides) -> Bools:
+        """Return which pairs of `sides` those are, `(n_pairs,)`."""
+        inside = np.ones(sides.n_pairs, dtype=bool) if self.prompts is None else np.isin(sides.prompts, self.prompts)
+        return inside if self.left_out is None else inside & ~np.isin(sides.prompts, self.left_out)
+
+
+EVERYWHERE = Where()
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A concept whose effect is watched: the target, another clause's concept or a bystander."""
@@ -49,6 +67,8 @@ class Guarded:
     name: str
     readout: Readout
     clause: Clause | None = None
+    where: Where = EVERYWHERE
+    """The pairs that its effect is about."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +94,10 @@ class SetOutcome:
     """Objections to the whole set; empty: it passes."""
 
 
-def effect_of(readout: Readout, responses: Sides, prompts: NDArray[np.int64] | None = None) -> Measured:
-    """Return the effect of `readout` with its 90% interval by prompt.
-
-    `prompts`: numbers of those (see `Sides.prompts`) to whose pairs the question is confined; None: all.
-    """
+def effect_of(readout: Readout, responses: Sides, where: Where = EVERYWHERE) -> Measured:
+    """Return the effect of `readout` with its 90% interval by prompt, over the pairs that `where` marks."""
     signs = signed_rows(responses.fires(readout), responses.n_pairs)[:, None]
-    inside = np.ones(responses.n_pairs, dtype=bool) if prompts is None else np.isin(responses.prompts, prompts)
+    inside = where.marks(responses)
     if not inside.any():
         return Measured(0.0, 0.0, 0.0)
     table = measure(signs[inside], responses.groups[inside], responses.length_difference[inside])
@@ -116,7 +133,6 @@ def judge_set(
     second: tuple[Readout, Sides, Edited] | None,
     n_edits: int,
     bounds: VerifyBounds,
-    prompts: NDArray[np.int64] | None = None,
 ) -> SetOutcome:
     """Decide whether the edits that led from `before` to `after` do their job; see the module's text.
 
@@ -129,17 +145,16 @@ def judge_set(
         second: the behaviour's readout in the second lens, and the data before and after through it.
         n_edits: how many pairs were edited; that many flips alone may move a bystander by twice their share.
         bounds: what is tolerated.
-        prompts: the prompts (see `Sides.prompts`) of the topic that the finding is confined to; None: all.
     """
     clause = target.clause
     if clause is None:
         raise ValueError("a set of edits is judged against a clause")
-    was, now = (effect_of(target.readout, sides, prompts) for sides in (before.responses, after))
-    drawn = [effect_of(target.readout, draw, prompts).effect for draw in controls]
+    was, now = (effect_of(target.readout, sides, target.where) for sides in (before.responses, after))
+    drawn = [effect_of(target.readout, draw, target.where).effect for draw in controls]
     control = float(np.mean(drawn)) if drawn else was.effect
     touched = n_edits / before.responses.n_pairs
     collateral = tuple(_collateral(other, before.responses, after, touched, bounds) for other in others)
-    pair = tuple(effect_of(second[0], sides, prompts) for sides in second[1:]) if second else None
+    pair = tuple(effect_of(second[0], sides, target.where) for sides in second[1:]) if second else None
     reasons = [
         *_target_reasons(now, clause),
         *_control_reasons(was, now, control, clause, bounds),
@@ -183,7 +198,7 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
 
 def _collateral(other: Guarded, before: Sides, after: Edited, touched: float, bounds: VerifyBounds) -> Collateral:
     """Return what becomes of a bystander when the share `touched` of the pairs is edited."""
-    was, now = effect_of(other.readout, before), effect_of(other.readout, after)
+    was, now = (effect_of(other.readout, sides, other.where) for sides in (before, after))
     breaks = abs(now.effect) > abs(was.effect) + max(bounds.collateral, 2 * touched)
     if (clause := other.clause) is not None and not within(now, clause):
         worse = badness(now, clause)[0] - badness(was, clause)[0]

@@ -33,6 +33,7 @@ from premortem.interp.verify import (
     Guarded,
     Measured,
     VerifyBounds,
+    Where,
     _collateral,
     badness,
     effect_of,
@@ -200,13 +201,13 @@ def planted_in(rows: range, seed: int = 0) -> tuple[Responses, Readout]:
 
 def test_an_effect_can_be_confined_to_some_prompts_before_and_after_edits() -> None:
     data, readout = planted_in(range(20))
-    assert effect_of(readout, data, np.arange(25)).effect > 0.7
-    assert abs(effect_of(readout, data, np.arange(30, 100)).effect) < 0.1
+    assert effect_of(readout, data, Where(np.arange(25))).effect > 0.7
+    assert abs(effect_of(readout, data, Where(np.arange(30, 100))).effect) < 0.1
     without = Edited(data, np.arange(15, 100), None)  # what stands in rows 15 to 19 is left
-    assert effect_of(readout, without, np.arange(10, 25)).effect == pytest.approx(
-        effect_of(readout, data, np.arange(15, 25)).effect
+    assert effect_of(readout, without, Where(np.arange(10, 25))).effect == pytest.approx(
+        effect_of(readout, data, Where(np.arange(15, 25))).effect
     )
-    assert effect_of(readout, without, np.arange(5)).effect == 0.0
+    assert effect_of(readout, without, Where(np.arange(5))).effect == 0.0
 
 
 @pytest.mark.parametrize(

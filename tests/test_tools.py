@@ -160,7 +160,8 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
     monkeypatch.setattr(proposing, "_edits_for", offer)
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in made}, author=None, remember=lambda _: None, finding=lambda _: one,
-        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)), next_row=140,
+        clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
+        next_row=140,
     )  # fmt: skip
     proposed = propose_edits(bench, ProposeArgs(finding_id="f", attempt=1, kept=tuple(bench.edits)))
     assert len(proposed) == more
@@ -175,7 +176,8 @@ def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(proposing, "_edits_for", lambda _, __, rows, *___: offered.extend(rows) or [])
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in theirs}, author=None, remember=lambda _: None, finding=lambda _: one,
-        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(80)), next_row=80,
+        clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(80)),
+        next_row=80,
     )  # fmt: skip
     propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
     assert offered == [0, 2, 4, 5, 6, 7]
@@ -208,7 +210,7 @@ def test_new_pairs_stand_in_rows_of_their_own_and_a_kept_one_is_not_made_again(m
     )
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in kept}, author=None, remember=lambda _: None, finding=lambda _: one,
-        clause_of=lambda _: clause("avoid", limit=0.01), reading=SimpleNamespace(pairs=range(140)),
+        clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
         pair=lambda row: pairs[row], next_row=142,
     )  # fmt: skip
     proposed = propose_edits(bench, ProposeArgs(finding_id="f", kept=tuple(bench.edits)))

@@ -11,8 +11,13 @@ CERTAIN = 0.002
 
 
 def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: str, clause: Clause) -> Finding | None:
-    """Return the finding that a clause's concept makes; None where the forecast respects the clause."""
-    named = bench.concept(concept_id)
+    """Return the finding that a clause's concept makes; None where the forecast respects the clause.
+
+    Pairs whose prompt the clause leaves out by its own condition take no part.
+    """
+    named, reading = bench.concept(concept_id), bench.held_to(clause, reading)
+    if not reading.pairs:
+        return None
     effects = forecast(reading, [named], forecaster).concepts
     everywhere = next(effect for effect in effects if effect.topic is None)
     wrong_way = (everywhere.effect > 0) == (clause.direction == "avoid")

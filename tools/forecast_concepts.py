@@ -13,6 +13,7 @@ from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
+from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
 from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
@@ -96,6 +97,7 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
         return
     for group in bench.groups:
         bench.concepts[group.concept.concept_id] = group
+    bench.set_clauses([_with_exempt(bench, clause) for clause in bench.clauses])
     matched = _match_clauses(bench)
     surprises = [
         name_readout(bench.reading, item.readout, "discovered")
@@ -109,6 +111,13 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     bench.findings = {finding.finding_id: finding for finding in findings}
     link_to(bench, _answering(bench, [f for f in findings if f.kind == "surprise"]), forecaster)
     bench.reading.forget_learner()
+
+
+def _with_exempt(bench: Workbench, clause: Clause) -> Clause:
+    """Return `clause` with what it leaves out of this data by its own condition."""
+    words = exempting_words(clause, bench.texts.prompts)
+    rows = bench.reading.rows[exempt(words, bench.texts.prompts)]
+    return clause.model_copy(update={"exempt_words": words, "exempt_rows": tuple(rows.tolist())})
 
 
 def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:

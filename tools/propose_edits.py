@@ -72,7 +72,7 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
     kept = [bench.edits[edit_id] for edit_id in args.kept]
-    needed, gained = dose(finding, clause, len(bench.reading.pairs)), sum(map(_gain, kept))
+    needed, gained = dose(finding, clause, len(bench.held_to(clause).pairs)), sum(map(_gain, kept))
     if gained >= needed:
         return ()
     mended = {edit.row for edit in kept} | _countered(bench, finding, kept)

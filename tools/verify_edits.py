@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from premortem.interp.forecast import topic_named, topic_prompts
@@ -14,7 +13,7 @@ from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, 
 from premortem.interp.sentences import split
 from premortem.interp.sides import Edited
 from premortem.interp.tokens import tokenize
-from premortem.interp.verify import Guarded, SetOutcome, judge_set, random_rows
+from premortem.interp.verify import EVERYWHERE, Guarded, SetOutcome, Where, judge_set, random_rows
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
@@ -66,7 +65,8 @@ def _verdict(edit: Edit, outcome: SetOutcome, own: Sequence[str]) -> Verdict:
 def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutcome:
     named = bench.concept(finding.concept_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
-    target = Guarded(finding.concept_id, finding.name, named.readout, clause)
+    where = _where(bench, finding, clause)
+    target = Guarded(finding.concept_id, finding.name, named.readout, clause, where)
     taught, second = bench.taught(named), bench.second_reading
     second_view = None
     if taught is not None and second is not None:
@@ -75,19 +75,18 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
         target,
         bench.reading,
         bench.edited(edits, bench.reading),
-        controls=_controls(bench, finding, edits),
+        controls=_controls(bench, finding, edits, where),
         others=_others(bench, finding),
         second=second_view,
         n_edits=len(edits),
         bounds=bench.settings.verify,
-        prompts=_topic_prompts(bench, finding),
     )
 
 
-def _topic_prompts(bench: Workbench, finding: Finding) -> NDArray[np.int64] | None:
-    """Return the prompts, by number, of the topic that a finding is confined to; None where it is not."""
+def _where(bench: Workbench, finding: Finding, clause: Clause) -> Where:
+    """Return the pairs that a finding is about: of its topic, if any, and none that its rule leaves out."""
     topic = topic_named(bench.reading, finding.topic)
-    return None if topic is None else topic_prompts(bench.reading, topic)
+    return Where(None if topic is None else topic_prompts(bench.reading, topic), bench.asked_for(clause))
 
 
 def implied_clause(finding: Finding) -> Clause:
@@ -104,28 +103,29 @@ def implied_clause(finding: Finding) -> Clause:
 def _others(bench: Workbench, finding: Finding) -> list[Guarded]:
     """Return every other concept, those of clauses with their clause."""
     clauses = {concept_id: clause for clause in bench.clauses for concept_id in clause.concept_ids}
+    held = {concept_id: Where(left_out=bench.asked_for(clause)) for concept_id, clause in clauses.items()}
     return [
-        Guarded(concept_id, named.concept.name, named.readout, clauses.get(concept_id))
+        Guarded(
+            concept_id, named.concept.name, named.readout, clauses.get(concept_id), held.get(concept_id, EVERYWHERE)
+        )
         for concept_id, named in bench.concepts.items()
         if concept_id != finding.concept_id
     ]
 
 
-def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> list[Edited]:
+def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit], where: Where) -> list[Edited]:
     """Return the data with as many random edits of the same kinds in rows that the finding does not hold."""
     draws: list[Edited] = []
     for draw in range(CONTROL_DRAWS):
-        random_edits = _random_edits(bench, finding, edits, bench.settings.seed + draw)
+        random_edits = _random_edits(bench, finding, edits, where, bench.settings.seed + draw)
         if random_edits:
             draws.append(bench.edited(random_edits, bench.reading))
     return draws
 
 
-def _random_edits(bench: Workbench, finding: Finding, edits: Sequence[Edit], seed: int) -> list[Edit]:
+def _random_edits(bench: Workbench, finding: Finding, edits: Sequence[Edit], where: Where, seed: int) -> list[Edit]:
     like = [edit for edit in edits if edit.kind != "synthesise"]
-    prompts = _topic_prompts(bench, finding)
-    there = slice(None) if prompts is None else np.isin(bench.reading.responses.prompts, prompts)
-    rows = random_rows(bench.reading.rows[there], set(finding.rows), len(like), seed)
+    rows = random_rows(bench.reading.rows[where.marks(bench.reading.responses)], set(finding.rows), len(like), seed)
     rng = np.random.default_rng(seed)
     return [_random_edit(bench, edit, row, rng) for edit, row in zip(like, rows, strict=False)]
 

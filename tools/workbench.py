@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from premortem.interp.addressed import addressed_pairs
 from premortem.interp.directions import Directions
@@ -19,7 +20,16 @@ from premortem.interp.discover import Discovery
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
-from premortem.interp.forecast import NamedReadout, Reading, after_edits, discovered, group_concepts, read, reread
+from premortem.interp.forecast import (
+    NamedReadout,
+    Reading,
+    after_edits,
+    discovered,
+    group_concepts,
+    read,
+    reread,
+    without_prompts,
+)
 from premortem.interp.forecasters import DEFAULT, ForecasterName, Own
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
@@ -242,6 +252,14 @@ class Workbench:
     def clause_of(self, finding: Finding) -> Clause | None:
         """Return the clause that a finding breaks."""
         return next((clause for clause in self._clauses if clause.clause_id == finding.clause_id), None)
+
+    def asked_for(self, clause: Clause) -> NDArray[np.int64]:
+        """Return the prompts, by number (`Sides.prompts`), that a clause leaves out by its own condition."""
+        return np.unique(self.reading.responses.prompts[np.isin(self.reading.rows, clause.exempt_rows)])
+
+    def held_to(self, clause: Clause, reading: Reading | None = None) -> Reading:
+        """Return the main reading, or that of edited data, without the pairs that a clause leaves out."""
+        return without_prompts(reading or self.reading, self.asked_for(clause))
 
     def concept(self, concept_id: str) -> NamedReadout:
         """Return a concept of this run; raises ToolError when there is none of that id."""
