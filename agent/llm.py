@@ -178,6 +178,8 @@ class Endpoint:
             return LlmMisconfigured(f"it wants to be paid first ({said})", cause="everywhere")
         if status in (404, 405):
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
+        if status == 429 and "too large" in str(error).lower():  # waiting does not make it smaller
+            return LlmStopped(f"it refuses the request ({said})")
         if status in (408, 409, 429) or status >= 500:
             wait = error.response.headers.get("retry-after", "")
             later = f"; try again after {self._line(wait)}{' seconds' if wait.isdigit() else ''}" if wait else ""

@@ -248,6 +248,12 @@ def test_an_endpoint_that_stays_busy_is_given_up_after_a_minute(more: dict[str, 
 def test_an_account_without_money_is_told_at_once(quiet: QuietTime) -> None:
     body = json.dumps({"error": {"message": "quota", "code": "insufficient_quota"}}).encode()
     assert "paid first" in fails(LlmMisconfigured, lambda: ask(Response(body, 429)))
+
+
+def test_a_request_that_is_too_large_for_the_limit_is_refused_and_not_waited_for(quiet: QuietTime) -> None:
+    said = "Request too large for some-model on tokens per min (TPM): Limit 6000, Requested 9100."
+    assert "too large" in fails(LlmStopped, lambda: ask(refused(429, said, Retry_After="300")))
+    assert quiet.slept == []
     assert quiet.slept == []
 
 
