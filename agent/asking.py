@@ -33,6 +33,8 @@ MAX_TOKENS = 1200
 """Bound on an answer."""
 MOST_TOKENS = 4 * MAX_TOKENS
 """Bound for an answer that was cut off, and for every answer of a model that thinks before it answers."""
+ROUND, ROUNDS = 48, 3
+"""Characters at the end of an answer that was cut off, and how often they stand in it where it only repeats itself."""
 PROBE_TOKENS = 1024
 """Bound on the answer to a probe."""
 
@@ -298,19 +300,28 @@ def _reason(error: ValueError | RecursionError) -> str:
 def _repaired(request: Request, reply: Reply, reason: str) -> Request | None:
     """Return the request that sends an answer back with the reason; one that was cut off gets more room instead.
 
-    None where there is no answer to send back: it was cut off in the thinking, with all the room there is.
+    None where there is no answer to send back: it was cut off in the thinking, with all the room there is. An answer
+    that only went on repeating itself would fill any room; it goes back as far as it said something.
     """
-    if reply.finish == "length":
+    said = reply.text or json.dumps([use.model_dump() for use in reply.tool_uses])
+    if reply.finish == "length" and (end := _end_of_first_round(said)):
+        said, reason = said[:end], "from here on it repeated itself without an end"
+    elif reply.finish == "length":
         if request.max_tokens < MOST_TOKENS:
             return request.model_copy(update={"max_tokens": MOST_TOKENS})
         if is_thinking(reply.text) or (reply.thinks and not reply.text.strip() and not reply.tool_uses):
             return None
-    said = reply.text or json.dumps([use.model_dump() for use in reply.tool_uses])
     more = (
         ChatMessage(role="assistant", content=said[:4000]),
         ChatMessage(role="user", content=f"This cannot be used: {reason}. Answer again, in the form asked for."),
     )
     return request.model_copy(update={"messages": (*request.messages, *more)})
+
+
+def _end_of_first_round(text: str) -> int:
+    """Return where `text` begins to repeat what it ends in, ROUNDS times at least; 0 where it does not."""
+    tail = text[-ROUND:]
+    return text.index(tail) + len(tail) if text.count(tail) >= ROUNDS else 0
 
 
 def _without(dialect: Dialect, refusal: str) -> Dialect:

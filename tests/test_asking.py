@@ -118,6 +118,17 @@ def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(asker: Mak
     assert before["messages"] == after["messages"]
 
 
+def test_an_answer_that_only_repeats_itself_gets_no_more_room(asker: Make) -> None:
+    loop = '{"name": "a colour like the sky on a clear morning and ' + "like the sea in the evening and then again " * 9
+    with ScriptedLlm(misbehave=only([completion(loop, finish="length"), GOOD])) as server:
+        assert asker(server).ask(QUESTION, Colour) == Colour(name="blue")
+        before, after = (asked.body for asked in server.requests[-2:])
+    assert (before["max_tokens"], after["max_tokens"]) == (MAX_TOKENS, MAX_TOKENS)
+    returned, why = after["messages"][-2:]
+    assert loop.startswith(returned["content"]) and len(returned["content"]) < 160
+    assert "repeated itself" in why["content"]
+
+
 THOUGHTS: dict[str, Callable[[str | None], Response]] = {
     "in the text": lambda text: completion(f"<think>Is it {{}}?</think>{text}" if text else '<think>{"name": "red"}'),
     "beside it": lambda text: completion(text, reasoning_content="Is it?"),
