@@ -40,6 +40,10 @@ _LEADING = _SUBORDINATORS | frozenset(
     )
 )
 _JOINS = frozenset(words("and but nor or so yet"))
+_HALVES = re.compile(r"\b(?:either|neither|whether|both)\b", re.IGNORECASE)
+"""Words that promise another half of the sentence."""
+_LEADS_ON = re.compile(r"\b(?:that|and|but|or|because|so|if|than)$", re.IGNORECASE)
+"""A clause that ends so goes on behind an aside."""
 _RELATIVES = frozenset(words("which who whom whose"))
 _SEPARATOR = re.compile(r",\s+|;\s+|\s+[—–-]{1,2}\s+|—")
 _BRACKET = re.compile(
@@ -146,8 +150,14 @@ def _without_clauses(sentence: str, fires: list[tuple[int, int]]) -> str | None:
         return rest if _may_trail(sentence, clauses, first) else None
     if first == 0:
         return capitalise(sentence[clauses[last + 1].start :]) if _may_lead(sentence, clauses, last + 1) else None
-    aside = _first(sentence, clauses[first]) in _SUBORDINATORS | _RELATIVES and clauses[first].mark == ","
-    return sentence[: clauses[first - 1].stop] + sentence[clauses[last].stop :] if aside else None
+    head = sentence[: clauses[first - 1].stop]
+    if _first(sentence, clauses[first]) not in _SUBORDINATORS | _RELATIVES or clauses[first].mark != ",":
+        return None
+    return (
+        f"{head} {sentence[clauses[last + 1].start :]}"
+        if _LEADS_ON.search(head)
+        else head + sentence[clauses[last].stop :]
+    )
 
 
 def _clauses(sentence: str) -> list[_Clause]:
@@ -170,7 +180,7 @@ def _may_trail(sentence: str, clauses: list[_Clause], at: int) -> bool:
         return True
     first, length = _first(sentence, clauses[at]), len(words(sentence[clauses[at].start : clauses[at].stop]))
     if first in _JOINS:
-        return length >= MIN_WORDS and at == 1
+        return length >= MIN_WORDS and at == 1 and not _HALVES.search(sentence[: clauses[at].start])
     return first in _TRAILING or first.endswith("ing")
 
 

@@ -16,8 +16,11 @@ MIN_ROWS = 4
 """Fewer rows of a topic than this do not make a cluster of their own."""
 
 
-def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
-    """Return the clusters of `finding`'s rows, the largest first."""
+def cluster_rows(reading: Reading, finding: Finding, n_pairs: int | None = None) -> tuple[Cluster, ...]:
+    """Return the clusters of `finding`'s rows, the largest first.
+
+    `n_pairs`: how many pairs its effect is a share of; None: all of `reading`.
+    """
     left = list(finding.rows)
     parts: list[tuple[str, list[int]]] = []
     held = set(left)
@@ -29,10 +32,11 @@ def cluster_rows(reading: Reading, finding: Finding) -> tuple[Cluster, ...]:
             left = [row for row in left if row not in inside]
     if left:
         parts.append(("other prompts", left))
-    return tuple(sorted((_cluster(reading, finding, *part) for part in parts), key=lambda c: -len(c.rows)))
+    weight = 1.0 / (n_pairs or len(reading.pairs))
+    return tuple(sorted((_cluster(reading, finding, weight, *part) for part in parts), key=lambda c: -len(c.rows)))
 
 
-def _cluster(reading: Reading, finding: Finding, topic: str, rows: list[int]) -> Cluster:
+def _cluster(reading: Reading, finding: Finding, weight: float, topic: str, rows: list[int]) -> Cluster:
     inside = np.isin(reading.rows, rows)
     sign = 1.0 if finding.effect >= 0 else -1.0
     sides = [inside, np.zeros_like(inside)]  # the responses that show what is lost are the rejected ones
@@ -42,5 +46,5 @@ def _cluster(reading: Reading, finding: Finding, topic: str, rows: list[int]) ->
         concept_id=finding.concept_id,
         name=f"{topic}: {name}",
         rows=tuple(rows),
-        contribution=tuple(sign / len(reading.pairs) for _ in rows),
+        contribution=tuple(sign * weight for _ in rows),
     )

@@ -271,10 +271,10 @@ def _renumber(text: str, pieces: Sequence[Sentence], bodies: _Bodies, result: st
             queue.append((text[piece.start : piece.body], f"{match[1]}{new}{match[3]}"))
     position = 0
     for old, new_mark in queue:
-        at = result.find(old, position)
-        if at >= 0:
-            result = result[:at] + new_mark + result[at + len(old) :]
-            position = at + len(new_mark)
+        found = re.compile("^" + re.escape(old), re.MULTILINE).search(result, position)
+        if found is not None:
+            result = result[: found.start()] + new_mark + result[found.end() :]
+            position = found.start() + len(new_mark)
     return result
 
 

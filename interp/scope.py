@@ -2,10 +2,11 @@
 
 A condition that frees some prompts from a rule is checked where words can tell. A prompt frees its pair when it holds
 what the condition names ("except in poems", "unless they ask for a poem"), or, where the condition is that somebody
-asks for it, the first word that says what the rule is about: later words are as often where it happens ("no comments
-in code"). Such a pair counts neither as a breach nor in the share of responses, and no edit touches it for that rule.
-Any other condition ("when you give a figure") names what cannot be looked up, and whoever shows the rule says that it
-is not checked. English only; a condition that is not understood frees nothing.
+asks for it, the first word that says what the rule is about (two where they stand together, as in "hot drinks"): later
+words are as often where it happens ("no comments in code"). Such a pair counts neither as a breach nor in the share of
+responses, and no edit touches it for that rule. Any other condition ("when you give a figure") names what cannot be
+looked up, and whoever shows the rule says that it is not checked. English only; a condition that is not understood
+frees nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import takewhile
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from premortem.interp.matching import COMMONPLACE, stem
+from premortem.interp.matching import COMMONPLACE
 from premortem.interp.readout import Bools
 from premortem.interp.records import Clause
 
@@ -45,7 +46,6 @@ _END = re.compile(r"[;:.!?—–(]")
 """Where a condition ends at the latest; a new thought may follow."""
 LISTED = 3
 """Words between two commas up to which they go on with a list."""
-_ENDINGS = "e|ed|er|ers|es|ies|ing|ings|ly|s|y"
 _WORD = re.compile(r"[^\W\d_][\w-]{2,}")
 _PUTTING = frozenset(
     """ask asked asking asks request requests requested requesting wants wanted explicit explicitly clear clearly direct
@@ -61,6 +61,7 @@ _PUTTING = frozenset(
     didn""".split()
 )
 """Words that say how a rule or a condition is put."""
+_PLAIN = ENGLISH_STOP_WORDS | _PUTTING
 
 
 def exempting_words(clause: Clause, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -75,17 +76,27 @@ def exempting_words(clause: Clause, prompts: Sequence[str]) -> tuple[str, ...]:
 
 
 def exempt(words: Iterable[str], prompts: Sequence[str]) -> Bools:
-    """Return which of `prompts` hold one of `words`, by stem, `(n_prompts,)`."""
-    stems = "|".join(dict.fromkeys(re.escape(stem(word)) for word in words))
-    if not stems:
-        return np.zeros(len(prompts), dtype=bool)
-    pattern = re.compile(rf"\b(?:{stems})(?:{_ENDINGS})?\b", re.IGNORECASE)
-    return np.asarray([bool(pattern.search(prompt)) for prompt in prompts], dtype=bool)
+    """Return which of `prompts` hold one of `words`, in the singular or the plural, `(n_prompts,)`.
+
+    Of what is named in two words ("hot drinks") a prompt must hold both.
+    """
+    told = np.zeros(len(prompts), dtype=bool)
+    for named in words:
+        patterns = [re.compile(rf"\b(?:{'|'.join(_forms(word))})\b", re.IGNORECASE) for word in named.split()]
+        told |= np.asarray([all(pattern.search(prompt) for pattern in patterns) for prompt in prompts], dtype=bool)
+    return told
+
+
+def _forms(word: str) -> list[str]:
+    """Return a word in the singular and the plural, as regular expressions, without what is a word of another kind."""
+    singular = re.sub(r"ies$", "y", word) if word.endswith("ies") else re.sub(r"(?<!s)s$", "", word)
+    forms = {word, singular, f"{singular}s", f"{singular}es", re.sub(r"y$", "ies", singular), re.sub(r"es$", "", word)}
+    return [re.escape(form) for form in sorted(forms) if form == word or (len(form) > 2 and form not in _PLAIN)]
 
 
 def _named(clause: Clause) -> tuple[str, ...]:
     """Return what the condition of `clause` names, and what the rule is about where it is about asking."""
-    scope, own = clause.scope, _telling(" ".join(clause.words))[:1]
+    scope, own = clause.scope, _subject(clause)
     if (excepted := _EXCEPT.match(scope)) is not None:
         return _telling(_condition(scope[excepted.end() :]))
     if (unless := _UNLESS.match(scope)) is not None:
@@ -101,6 +112,14 @@ def _named(clause: Clause) -> tuple[str, ...]:
     return own if _UNASKED.search(clause.text) else ()
 
 
+def _subject(clause: Clause) -> tuple[str, ...]:
+    """Return the first word that says what the rule is about, with the one right behind it if that does too."""
+    telling = _telling(" ".join(clause.words))
+    if len(telling) > 1 and re.search(rf"\b{re.escape(telling[0])}\s+{re.escape(telling[1])}\b", clause.text.lower()):
+        return (f"{telling[0]} {telling[1]}",)
+    return telling[:1]
+
+
 def _condition(text: str) -> str:
     """Return the first thought of `text`, with a list that it ends in."""
     first, *more = _END.split(text)[0].split(",")
@@ -109,4 +128,4 @@ def _condition(text: str) -> str:
 
 def _telling(text: str) -> tuple[str, ...]:
     words = (word.lower() for word in _WORD.findall(text))
-    return tuple(dict.fromkeys(word for word in words if word not in ENGLISH_STOP_WORDS | _PUTTING))
+    return tuple(dict.fromkeys(word for word in words if word not in _PLAIN))

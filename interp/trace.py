@@ -57,9 +57,13 @@ def spans(
 
 
 def _home(offsets: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return the piece of each token, -1 for tokens outside the text; shape (n_tokens,)."""
+    """Return the piece of each token, -1 for tokens outside the text; shape (n_tokens,).
+
+    A token belongs where its last character lies: most tokenizers give a word the space before it, which ends the piece
+    before.
+    """
     starts = np.asarray([start for start, _ in pieces], dtype=np.int64)
-    home = [int(np.searchsorted(starts, start, side="right")) - 1 if end > start else -1 for start, end in offsets]
+    home = [int(np.searchsorted(starts, end - 1, side="right")) - 1 if end > start else -1 for start, end in offsets]
     return np.asarray(home, dtype=np.int64)
 
 

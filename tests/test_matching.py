@@ -1,6 +1,7 @@
 """Clauses find their concepts, edits are judged, spans are traced: on responses with known planted concepts."""
 
 import dataclasses
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -244,8 +245,8 @@ def test_edits_of_a_finding_within_a_topic_are_judged_there() -> None:
     def reasons(dropped: range, prompts: np.ndarray | None) -> tuple[str, ...]:
         view = Edited(data, np.setdiff1d(np.arange(100), dropped), None)
         return judge_set(
-            target, reading, view, controls=[], others=[], second=None, n_edits=len(dropped), bounds=VerifyBounds(),
-            prompts=prompts,
+            replace(target, where=Where(prompts)), reading, view, controls=[], others=[], second=None,
+            n_edits=len(dropped), bounds=VerifyBounds(),
         ).reasons  # fmt: skip
 
     topic = np.arange(40)
@@ -272,6 +273,14 @@ def test_spans_are_the_pieces_without_which_the_concept_is_quiet() -> None:
     found = spans(readout, token_rows(tokens), 4, offsets, [(0, 5), (5, 10), (10, 14)])
     assert [(span.start, span.end) for span in found] == [(5, 10)]
     assert spans(readout, token_rows(np.zeros((6, 4))), 4, offsets, [(0, 14)]) == ()
+
+
+def test_a_word_belongs_to_its_own_piece_though_its_token_begins_with_the_space_before() -> None:
+    tokens = np.zeros((4, 4), np.float32)
+    tokens[2, 1] = 3.0  # " Never", the first word of the second piece
+    readout = Readout(Part((1,), (1.0,)), Part((1,), (1.0,)), 1.5)
+    found = spans(readout, token_rows(tokens), 4, [(0, 4), (4, 5), (5, 11), (11, 16)], [(0, 6), (6, 16)])
+    assert [(span.start, span.end) for span in found] == [(6, 16)]
 
 
 def test_effects_after_edits_are_those_of_the_edited_data_read_whole() -> None:

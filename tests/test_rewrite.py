@@ -39,6 +39,8 @@ def test_the_paragraph_break_behind_a_cut_stays() -> None:
         ("If you own a teapot, boil the water for ten minutes.", "Boil the water for ten minutes."),
         ("The water boils at 100 degrees — ask a teapot.", "The water boils at 100 degrees."),
         ("We need apples, pears, and a teapot of fine tea.", None),
+        ("Either you boil the water at home, or you ask a teapot for it.", None),
+        ("You know that, as a teapot would, you can boil it.", "You know that you can boil it."),
         ("If you like it hot, the teapot will help you a lot.", None),
         ("It costs 1,000 or 2,000 in any teapot shop.", None),
     ],
@@ -55,6 +57,13 @@ def test_emoji_go_without_their_sentence() -> None:
 def test_list_numbers_close_up_and_markers_stay() -> None:
     text = "Steps:\n1. A teapot. Open it.\n2. The teapot sings.\n3. Close it now please."
     assert cut(text, "A teapot", "teapot sings") == "Steps:\n1. Open it.\n2. Close it now please."
+
+
+def test_a_list_number_in_prose_is_left_alone() -> None:
+    text = "The firm was founded in 2012. It did this:\n\n1. A teapot.\n2. It sold cars to us.\n3. It closed for good."
+    assert cut(text, "A teapot") == (
+        "The firm was founded in 2012. It did this:\n\n1. It sold cars to us.\n2. It closed for good."
+    )
 
 
 def test_what_introduced_only_the_cut_goes_too() -> None:

@@ -39,6 +39,7 @@ def only_clause(rule: str) -> Clause:
         ("Do not mention calories unless the user asks.", ("calories",), {4}),
         ("Do not bring up calories out of nowhere.", ("calories",), {4}),
         ("Never answer in rhyme, except in poems or sonnets.", ("poems", "sonnets"), {0, 2}),
+        ("Do not bring up news unless the user asks about it.", (), set()),
         (
             "Never rhyme, except in answers on trains, poems or sonnets, it grates.",
             ("trains", "poems", "sonnets"),
@@ -63,8 +64,18 @@ def test_a_word_that_stands_in_many_prompts_tells_nothing_and_neither_does_one_i
 
 
 def test_a_word_is_found_in_its_other_forms_and_not_inside_others() -> None:
-    told = exempt(["poem", "cook"], ["two poems", "the Poem?", "cooking rice", "cooktop", "poematic"])
+    told = exempt(["poems", "story"], ["two poems", "the Poem?", "my stories", "storyboard", "poematic"])
     assert told.tolist() == [True, True, True, False, False]
+    assert (
+        exempt(["news", "showers"], ["Is it new?", "Show me", "the news", "a shower"]).tolist()
+        == [False] * 2 + [True] * 2
+    )
+    assert exempt(["hot drinks"], ["hot weather", "drinks", "a drink that is hot"]).tolist() == [False, False, True]
+
+
+def test_what_is_named_in_two_words_is_looked_for_as_both() -> None:
+    prompts = ["Write code for me.", "Explain comments in code.", *PROMPTS]
+    assert exempting_words(only_clause("No code comments unless requested."), prompts) == ("code comments",)
 
 
 def bench(exempt_rows: tuple[int, ...]) -> tuple[Any, Clause]:

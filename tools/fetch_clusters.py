@@ -19,4 +19,6 @@ def fetch_clusters(bench: Workbench, args: ClusterArgs) -> tuple[Cluster, ...]:
 
     Use it to see where an effect comes from before proposing edits.
     """
-    return cluster_rows(bench.reading, bench.finding(args.finding_id))
+    finding = bench.finding(args.finding_id)
+    clause = bench.clause_of(finding)
+    return cluster_rows(bench.reading, finding, len(bench.held_to(clause).pairs) if clause else None)

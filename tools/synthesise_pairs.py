@@ -140,7 +140,7 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) ->
 def _sources(bench: Workbench, finding: Finding, n: int) -> list[Pair]:
     """Draw pairs in which at least one response lacks the concept."""
     rng = np.random.default_rng(bench.settings.seed)
-    held = {*finding.rows, *(clause.exempt_rows if (clause := bench.clause_of(finding)) else ())}
+    held = set(finding.rows)
     pairs = [pair for pair in bench.readable if pair.row not in held]
     return [pairs[i] for i in rng.permutation(len(pairs))[:n]]
 
