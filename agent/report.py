@@ -34,6 +34,7 @@ from premortem.agent.summary import (
     groups_learned,
     headline,
     lens_name,
+    newly_broken,
     points,
     row_list,
 )
@@ -83,6 +84,7 @@ def render_report(
         headline=headline(document),
         kinds=KIND_MEANING,
         findings=[_finding(view, pairs, spans or {}) for view in views],
+        newly_broken=newly_broken(document),
         overview=_overview(views),
         forecast=_forecast(document),
         doubts=doubts(document["forecast"]),

@@ -25,6 +25,7 @@ from premortem.agent.summary import (
     groups_learned,
     headline,
     lens_name,
+    newly_broken,
     points,
     uncovered,
 )
@@ -54,6 +55,7 @@ def run_summary(document: Document) -> RenderableType:
     if views:
         parts += [Text(""), findings_table(views), _units()]
     parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(views)]
+    parts += _newly_broken(document)
     parts += [_llm_line(document), _llm_stopped(document)]
     parts.append(next_commands(document, views))
     return Group(*parts)
@@ -134,6 +136,12 @@ def _edits_line(views: Sequence[FindingView]) -> Text:
     rejected = sum(edit_decision(edit) == "reject" for view in views for edit in view.edits)
     reviewed = f", {rejected} rejected by a reviewer" if rejected else ""
     return Text(f"{passed} of {total} edits passed their verdict{reviewed}.")
+
+
+def _newly_broken(document: Document) -> list[Text]:
+    """Say which rules the edits break that the data as it is keeps."""
+    told = [f"with these edits the forecast breaks: {excerpt(rule, 160)}" for rule in newly_broken(document)]
+    return [Text(line, style="bold red") for line in told]
 
 
 def _spec_problems(document: Document) -> RenderableType:

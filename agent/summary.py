@@ -147,6 +147,12 @@ def broken_rules(document: Document, *, after: bool) -> list[str]:
     return list(dict.fromkeys(rules.get(one["clause_id"], one["name"]) for one in broken))
 
 
+def newly_broken(document: Document) -> list[str]:
+    """Return the rules that the forecast breaks with the edits that passed and keeps on the data as it is."""
+    before = broken_rules(document, after=False)
+    return [rule for rule in broken_rules(document, after=True) if rule not in before]
+
+
 def uncovered(document: Document) -> list[Document]:
     """Return the clauses that no concept of this dataset covers."""
     return [clause for clause in document.get("clauses", ()) if not clause.get("concept_ids")]
