@@ -22,6 +22,7 @@ import typer
 from premortem.agent import cli_lens, cli_runs, cli_validate
 from premortem.agent.cli_options import (
     AsJson,
+    Config,
     Db,
     Forecasters,
     HouseGroup,
@@ -30,8 +31,10 @@ from premortem.agent.cli_options import (
     Map,
     Model,
     Offline,
+    Revision,
     RunsDir,
     Sae,
+    Split,
     database,
     emit,
     only_our_stdout,
@@ -60,9 +63,6 @@ Spec = Annotated[Path, typer.Option("--spec", help="The model spec: your rules i
 Data = Annotated[
     str | None, typer.Option("--data", help="JSON Lines, Parquet or a hub id. Default: what the spec names.")
 ]
-Split = Annotated[str, typer.Option("--split", help="Split of a hub dataset.")]
-Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
 SecondSae = Annotated[str | None, typer.Option("--second-sae", help="An SAE that only judges the edits.")]
 
 
@@ -87,7 +87,7 @@ def run(
     spec: Spec,
     data: Data = None,
     mapping: Map = None,
-    split: Split = "train",
+    split: Split = None,
     config: Config = None,
     revision: Revision = None,
     limit: Limit = None,
@@ -204,7 +204,7 @@ def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> 
 def forecast(
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSON Lines, Parquet or a hub id.")],
     mapping: Map = None,
-    split: Split = "train",
+    split: Split = None,
     config: Config = None,
     revision: Revision = None,
     limit: Limit = None,

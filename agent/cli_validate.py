@@ -10,6 +10,7 @@ import typer
 
 from premortem.agent.cli_options import (
     AsJson,
+    Config,
     Db,
     Forecasters,
     Layer,
@@ -17,8 +18,10 @@ from premortem.agent.cli_options import (
     Map,
     Model,
     Offline,
+    Revision,
     RunsDir,
     Sae,
+    Split,
     database,
     emit,
     only_our_stdout,
@@ -42,6 +45,9 @@ def validate(
         str, typer.Argument(metavar="RUN|DATA", help="A run, `last`, or pairs: JSON Lines, Parquet or a hub id.")
     ],
     mapping: Map = None,
+    split: Split = None,
+    config: Config = None,
+    revision: Revision = None,
     limit: Limit = None,
     model: Model = None,
     sae: Sae = None,
@@ -88,7 +94,8 @@ def validate(
     from premortem.agent.validation import validate as run_validation
     from premortem.interp.training import TrainingSettings
 
-    asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "limit": limit, "model": model}
+    asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "split": split, "config": config}
+    asked |= {"revision": revision, "limit": limit, "model": model}
     asked |= {"sae": sae, "forecaster": forecaster and forecaster.value, "offline": offline, "seed": seed}
     training = TrainingSettings(
         method=method.value,

@@ -319,3 +319,13 @@ def test_progress_on_a_terminal_leaves_one_line_too():
     with TerminalProgress(console).stage("outer [x]", total=2) as stage:
         stage.advance(1)
     assert "outer [x]" in out.getvalue()
+
+
+def test_the_help_of_lens_train_tells_the_recipe_s_own_defaults():
+    from premortem.interp.lens_train import Recipe
+
+    command = next(command for found, command in COMMANDS if found == ["lens", "train"])
+    defaults = {param.name: param.default for param in command.params}
+    recipe = Recipe()
+    assert (defaults["active"], defaults["epochs"], defaults["seed"]) == (recipe.k, recipe.epochs, recipe.seed)
+    assert str(recipe.d_sae) in next(param.help for param in command.params if param.name == "features")
