@@ -39,6 +39,7 @@ from premortem.agent.cli_options import (
     emit,
     only_our_stdout,
     parse_mapping,
+    place_options,
     say,
 )
 
@@ -178,11 +179,11 @@ def run(
         document = store.document(run_id)
     if document["dataset"]["quarantined"]:
         say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")
-    _finish(document, as_json, fail_on)
+    _finish(document, as_json, fail_on, place_options(db, runs_dir))
 
 
-def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> None:
-    """Print a run's outcome and leave with its exit code."""
+def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None, place: str) -> None:
+    """Print a run's outcome and leave with its exit code; `place` as in `run_summary`."""
     from premortem.agent.diff import excerpt
     from premortem.agent.show import print_view, run_summary
     from premortem.agent.summary import broken_rules
@@ -190,7 +191,7 @@ def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> 
     if as_json:
         emit(document)
     else:
-        print_view(run_summary(document))
+        print_view(run_summary(document, place))
     if document["status"] == "interrupted":
         say(f"run {document['run_id']} interrupted; the same command goes on with it", "yellow")
         raise typer.Exit(130)

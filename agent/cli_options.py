@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from enum import StrEnum
@@ -88,9 +89,21 @@ Forecasters = Annotated[
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]
 
 
+def database_path(db: Path | None, runs_dir: Path) -> Path:
+    """Return where the run database is, or would be."""
+    return db or runs_dir / "premortem.db"
+
+
+def place_options(db: Path | None, runs_dir: Path) -> str:
+    """Return the options that lead another command to the same runs, each after a space; empty for the usual place."""
+    options = ["--runs-dir", str(runs_dir)] if runs_dir != DEFAULT_RUNS_DIR else []
+    options += ["--db", str(db)] if db is not None else []
+    return "".join(f" {shlex.quote(word)}" for word in options)
+
+
 def database(db: Path | None, runs_dir: Path) -> Path:
     """Return the path of the run database; its folder is created."""
-    path = db or runs_dir / "premortem.db"
+    path = database_path(db, runs_dir)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -23,11 +23,12 @@ from premortem.agent.cli_options import (
     Sae,
     Split,
     database,
+    database_path,
     emit,
     only_our_stdout,
     parse_mapping,
 )
-from premortem.agent.cli_runs import find_run
+from premortem.agent.cli_runs import find_run, no_run_yet
 
 OF_RUN = ("data", "mapping", "split", "config", "revision", "limit", "model", "sae", "second_sae", "forecaster")
 """Settings of a run that its validation takes over."""
@@ -105,6 +106,8 @@ def validate(
         seed=seed,
         max_length=max_length,
     )
+    if data == "last" and not (Path(data).exists() or database_path(db, runs_dir).exists()):
+        raise no_run_yet(database_path(db, runs_dir))
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         named, clauses = _of_run(store, data)
         settings = settings_without_spec(named | {k: v for k, v in asked.items() if v is not None})
