@@ -83,7 +83,7 @@ Forecasters = Annotated[
     Forecaster | None,
     typer.Option(
         "--forecaster",
-        help="How an effect is measured. Default: `calibrated`, which real training bears out best; others to compare.",
+        help="How an effect is measured. Default: `calibrated`; `agent validate` compares them all on your data.",
     ),
 ]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]
