@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from premortem.agent.journal import QUARANTINE
 from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
 from premortem.interp.encode import Reader
@@ -37,8 +38,6 @@ from premortem.tools.workbench import BenchSettings, Workbench
 
 BUILT_IN = "built-in"
 """Word that `--llm` takes for no LLM, where the spec names one."""
-QUARANTINE = "quarantined.jsonl"
-"""File in a run's folder that holds the lines which could not be read, each with its reason."""
 
 _HUB = "Hugging Face hub"
 """How the error for data that the hub does not give names it."""
