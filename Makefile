@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` does the main job, `make test` runs the tests. Both set up .venv by themselves.
 # Needs python3.11 or newer with pip, and make. Everything is installed into .venv and nowhere else.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.premortem-ready
@@ -26,12 +26,22 @@ help:
 	@echo "make bench-agent   whether the LLM agent is worth its tokens; PAIRS names the folder, LLM the model; hours"
 	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
 
+# A .venv without pip, or of an older Python, is what a failed try left behind: it is made anew.
+USABLE := import sys; assert sys.version_info >= (3, 11)
+define MAKE_VENV
+"$(PYTHON)" -c '$(USABLE)' 2> /dev/null || { \
+	echo "needs python3.11 or newer, and $(or $(PYTHON),python3) is none: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+"$(PYTHON)" -m venv $$(test ! -e $(VENV)/pyvenv.cfg || echo --clear) $(VENV) || { \
+	echo "$(PYTHON) could not make $(VENV); on Debian and Ubuntu: apt install python3.11-venv (the version of your python), then make again" >&2; \
+	exit 1; }
+endef
+
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; some minutes, most of them downloads)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,validate]"
+	@$(BIN)/python -c '$(USABLE); import pip' 2> /dev/null || { $(MAKE_VENV); }
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,validate]"
 	@touch $@
 
 demo: $(READY)

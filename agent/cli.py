@@ -22,6 +22,7 @@ import typer
 from premortem.agent import cli_lens, cli_runs, cli_validate
 from premortem.agent.cli_options import (
     AsJson,
+    Config,
     Db,
     Forecasters,
     HouseGroup,
@@ -30,12 +31,15 @@ from premortem.agent.cli_options import (
     Map,
     Model,
     Offline,
+    Revision,
     RunsDir,
     Sae,
+    Split,
     database,
     emit,
     only_our_stdout,
     parse_mapping,
+    place_options,
     say,
 )
 
@@ -60,9 +64,6 @@ Spec = Annotated[Path, typer.Option("--spec", help="The model spec: your rules i
 Data = Annotated[
     str | None, typer.Option("--data", help="JSON Lines, Parquet or a hub id. Default: what the spec names.")
 ]
-Split = Annotated[str, typer.Option("--split", help="Split of a hub dataset.")]
-Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
 SecondSae = Annotated[str | None, typer.Option("--second-sae", help="An SAE that only judges the edits.")]
 
 
@@ -87,7 +88,7 @@ def run(
     spec: Spec,
     data: Data = None,
     mapping: Map = None,
-    split: Split = "train",
+    split: Split = None,
     config: Config = None,
     revision: Revision = None,
     limit: Limit = None,
@@ -178,11 +179,11 @@ def run(
         document = store.document(run_id)
     if document["dataset"]["quarantined"]:
         say(f"{document['dataset']['quarantined']} lines could not be read: {opened.quarantine}", "yellow")
-    _finish(document, as_json, fail_on)
+    _finish(document, as_json, fail_on, place_options(db, runs_dir))
 
 
-def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> None:
-    """Print a run's outcome and leave with its exit code."""
+def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None, place: str) -> None:
+    """Print a run's outcome and leave with its exit code; `place` as in `run_summary`."""
     from premortem.agent.diff import excerpt
     from premortem.agent.show import print_view, run_summary
     from premortem.agent.summary import broken_rules
@@ -190,7 +191,7 @@ def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> 
     if as_json:
         emit(document)
     else:
-        print_view(run_summary(document))
+        print_view(run_summary(document, place))
     if document["status"] == "interrupted":
         say(f"run {document['run_id']} interrupted; the same command goes on with it", "yellow")
         raise typer.Exit(130)
@@ -204,7 +205,7 @@ def _finish(document: dict[str, Any], as_json: bool, fail_on: FailOn | None) -> 
 def forecast(
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSON Lines, Parquet or a hub id.")],
     mapping: Map = None,
-    split: Split = "train",
+    split: Split = None,
     config: Config = None,
     revision: Revision = None,
     limit: Limit = None,

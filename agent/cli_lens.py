@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from premortem.agent.cli_options import (
     AsJson,
+    Config,
     Layer,
     Limit,
     Map,
     Model,
     Offline,
+    Revision,
     RunsDir,
     Sae,
+    Split,
     emit,
     only_our_stdout,
     parse_mapping,
@@ -48,26 +51,34 @@ def train(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the SAEs and the activations.")],
     model: Annotated[str, typer.Option("--model", help="smollm2, a folder or a hub id.")] = "smollm2",
-    features: Annotated[int | None, typer.Option("--features", min=1, help="Features of the SAE.")] = None,
-    active: Annotated[int | None, typer.Option("--active", min=1, help="Features that fire on a token.")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", min=0.0, help="Times each token is seen.")] = None,
+    features: Annotated[
+        int | None,
+        typer.Option("--features", min=1, help="Features of the SAE. Default: four times the width, 3072 at least."),
+    ] = None,
+    active: Annotated[int, typer.Option("--active", min=1, help="Features that fire on a token.")] = 56,
+    epochs: Annotated[float, typer.Option("--epochs", min=0.0, help="Times each token is seen.")] = 2.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the first weights and the order.")] = 0,
     mapping: Map = None,
+    split: Split = None,
+    config: Config = None,
+    revision: Revision = None,
     limit: Limit = None,
+    offline: Offline = False,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Train an SAE on a model's activations on your pairs, in sae-lens's format, with a card of its figures."""
+    from premortem.agent.opening import data_and_model, settings_without_spec
     from premortem.agent.progress import TerminalProgress
-    from premortem.interp.lens_train import Recipe, texts_of, train_lenses
+    from premortem.interp.lens_train import Recipe, texts_of, train_lenses, usual_features
     from premortem.interp.models import load_model
-    from premortem.interp.pairs import read_dataset
 
     progress = TerminalProgress()
-    asked = {"d_sae": features, "k": active, "epochs": epochs, "seed": seed}
-    recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"data": data, "model": model, "mapping": parse_mapping(mapping), "limit": limit}
+    asked |= {"split": split, "config": config, "revision": revision, "offline": offline}
     with only_our_stdout():
-        dataset = read_dataset(data, mapping=parse_mapping(mapping), limit=limit)
+        dataset, found = data_and_model(settings_without_spec(asked), progress)
+        recipe = Recipe(d_sae=features or usual_features(found.hidden_size), k=active, epochs=epochs, seed=seed)
         loaded = load_model(model, layers=max(layer) + 1)
         texts = texts_of(dataset.pairs, loaded)
         folders = train_lenses(loaded, texts, layer, output, recipe=recipe, data=dataset.path, progress=progress)
@@ -86,6 +97,9 @@ def check(
     sae: Sae = None,
     layer: Layer = None,
     mapping: Map = None,
+    split: Split = None,
+    config: Config = None,
+    revision: Revision = None,
     limit: Limit = None,
     offline: Offline = False,
     runs_dir: RunsDir = Path("runs"),
@@ -96,8 +110,9 @@ def check(
     from premortem.agent.progress import TerminalProgress
     from premortem.agent.show import lens_fit, print_view
 
-    asked = {"data": data, "model": model, "sae": sae, "mapping": parse_mapping(mapping), "limit": limit}
-    settings = settings_without_spec({**asked, "offline": offline})
+    asked: dict[str, Any] = {"data": data, "model": model, "sae": sae, "mapping": parse_mapping(mapping)}
+    asked |= {"split": split, "config": config, "revision": revision, "limit": limit, "offline": offline}
+    settings = settings_without_spec(asked)
     with only_our_stdout():
         fit = check_only(settings, TerminalProgress(), layer=layer).model_dump(mode="json")
     if as_json:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from enum import StrEnum
@@ -68,6 +69,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 Map = Annotated[
     list[str] | None, typer.Option("--map", metavar="NAME=COL", help="A column's name, as chosen=better. Repeatable.")
 ]
+Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset. Default: train.")]
+Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines.")]
 Model = Annotated[
     str | None, typer.Option("--model", help="The model to be trained: smollm2 (the default), a folder or a hub id.")
@@ -79,15 +83,27 @@ Forecasters = Annotated[
     Forecaster | None,
     typer.Option(
         "--forecaster",
-        help="How an effect is measured. Default: `calibrated`, which real training bears out best; others to compare.",
+        help="How an effect is measured. Default: `calibrated`; `agent validate` compares them all on your data.",
     ),
 ]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]
 
 
+def database_path(db: Path | None, runs_dir: Path) -> Path:
+    """Return where the run database is, or would be."""
+    return db or runs_dir / "premortem.db"
+
+
+def place_options(db: Path | None, runs_dir: Path) -> str:
+    """Return the options that lead another command to the same runs, each after a space; empty for the usual place."""
+    options = ["--runs-dir", str(runs_dir)] if runs_dir != DEFAULT_RUNS_DIR else []
+    options += ["--db", str(db)] if db is not None else []
+    return "".join(f" {shlex.quote(word)}" for word in options)
+
+
 def database(db: Path | None, runs_dir: Path) -> Path:
     """Return the path of the run database; its folder is created."""
-    path = db or runs_dir / "premortem.db"
+    path = database_path(db, runs_dir)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

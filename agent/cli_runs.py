@@ -12,22 +12,36 @@ from typing import Annotated, Any
 
 import typer
 
-from premortem.agent.cli_options import AsJson, Db, RunArg, RunsDir, database, emit, say
+from premortem.agent.cli_options import AsJson, Db, RunArg, RunsDir, database_path, emit, place_options, say
 from premortem.interp.errors import DataError, ExportError, PremortemError, StoreError
 from premortem.interp.records import Decision, Review
 
 
 @contextmanager
 def open_store(db: Path | None, runs_dir: Path) -> Iterator[Any]:
-    """Open the run database for a command, with runs that were killed marked as interrupted."""
+    """Open the run database for a command, with runs that were killed marked as interrupted.
+
+    Raises StoreError where there is none: none is created, as these commands only look at runs.
+    """
     from premortem.agent.store import Store
 
-    with Store(database(db, runs_dir)) as store:
+    path = database_path(db, runs_dir)
+    if not path.exists():
+        raise no_run_yet(path)
+    with Store(path) as store:
         if any(info.status == "running" for info in store.runs()):
             from premortem.agent.runs import recover_runs  # brings langgraph, which takes seconds
 
             recover_runs(store, runs_dir)
         yield store
+
+
+def no_run_yet(path: Path) -> StoreError:
+    """Return the error for a database without runs."""
+    return StoreError(
+        f"database {path} holds no run yet; start one with `agent run --spec spec.md`, or say with --runs-dir or --db "
+        "where the runs are"
+    )
 
 
 def find_run(store: Any, name: str) -> str:
@@ -36,22 +50,26 @@ def find_run(store: Any, name: str) -> str:
         return str(store.find_run(name))
     runs = store.runs()
     if not runs:
-        raise StoreError(f"database {store.path} holds no run yet; start one with `agent run --spec spec.md`")
+        raise no_run_yet(store.path)
     return str(max(runs, key=lambda info: (info.updated_at, info.created_at)).run_id)
 
 
 def runs(db: Db = None, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
+    from premortem.agent.diff import visible
     from premortem.agent.show import print_view, table_of
 
-    with open_store(db, runs_dir) as store:
-        rows = [info.model_dump(mode="json", exclude={"spec", "settings", "notes"}) for info in store.runs()]
+    path, rows = database_path(db, runs_dir), []
+    if path.exists():
+        with open_store(db, runs_dir) as store:
+            rows = [info.model_dump(mode="json", exclude={"spec", "settings", "notes"}) for info in store.runs()]
     if as_json:
         emit(rows)
         return
     rows = [{**row, "updated_at": str(row["updated_at"])[:16].replace("T", " ")} for row in rows]
     columns = {"run_id": "run", "status": "status", "dataset_path": "data", "pairs": "pairs", "updated_at": "UTC"}
-    print_view(table_of(rows, columns, empty="No runs yet. Start one: agent run --spec spec.md"))
+    elsewhere = "Start one: agent run --spec spec.md; or say with --runs-dir or --db where they are"
+    print_view(table_of(rows, columns, empty=f"No runs yet in {visible(str(path))}. {elsewhere}."))
 
 
 def show(run: RunArg = "last", db: Db = None, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
@@ -63,7 +81,7 @@ def show(run: RunArg = "last", db: Db = None, runs_dir: RunsDir = Path("runs"), 
     if as_json:
         emit(document)
     else:
-        print_view(run_summary(document))
+        print_view(run_summary(document, place_options(db, runs_dir)))
 
 
 AcceptIds = Annotated[list[str] | None, typer.Option("--accept", metavar="EDIT", help="Accept this edit; repeatable.")]
@@ -88,7 +106,7 @@ def review(
             made = _decide(store, run_id, name, accept_passed, accept or [], reject or [])
             say(f"{made} decisions written for run {run_id}")
         elif not as_json:
-            _review_in_terminal(store, run_id, name)
+            _review_in_terminal(store, run_id, name, place_options(db, runs_dir))
         if as_json:
             emit(_listed(store, run_id))
 
@@ -142,7 +160,7 @@ def _user() -> str:
         return "unknown"
 
 
-def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
+def _review_in_terminal(store: Any, run_id: str, reviewer: str, place: str) -> None:
     from rich.console import Console
 
     from premortem.agent.review import Session, open_editor
@@ -160,7 +178,8 @@ def _review_in_terminal(store: Any, run_id: str, reviewer: str) -> None:
     )
     counts = session.run()
     say(", ".join(f"{number} {name}" for name, number in counts.items()))
-    say(f"next: agent export {run_id} -o FILE" if not counts["open"] else f"go on with: agent review {run_id}", "dim")
+    following = f"go on with: agent review {run_id}" if counts["open"] else f"next: agent export {run_id} -o FILE"
+    say(f"{following}{place}", "dim")
 
 
 def _read_key() -> str:

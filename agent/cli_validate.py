@@ -10,6 +10,7 @@ import typer
 
 from premortem.agent.cli_options import (
     AsJson,
+    Config,
     Db,
     Forecasters,
     Layer,
@@ -17,14 +18,17 @@ from premortem.agent.cli_options import (
     Map,
     Model,
     Offline,
+    Revision,
     RunsDir,
     Sae,
+    Split,
     database,
+    database_path,
     emit,
     only_our_stdout,
     parse_mapping,
 )
-from premortem.agent.cli_runs import find_run
+from premortem.agent.cli_runs import find_run, no_run_yet
 
 OF_RUN = ("data", "mapping", "split", "config", "revision", "limit", "model", "sae", "second_sae", "forecaster")
 """Settings of a run that its validation takes over."""
@@ -42,6 +46,9 @@ def validate(
         str, typer.Argument(metavar="RUN|DATA", help="A run, `last`, or pairs: JSON Lines, Parquet or a hub id.")
     ],
     mapping: Map = None,
+    split: Split = None,
+    config: Config = None,
+    revision: Revision = None,
     limit: Limit = None,
     model: Model = None,
     sae: Sae = None,
@@ -88,7 +95,8 @@ def validate(
     from premortem.agent.validation import validate as run_validation
     from premortem.interp.training import TrainingSettings
 
-    asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "limit": limit, "model": model}
+    asked: dict[str, Any] = {"mapping": parse_mapping(mapping), "split": split, "config": config}
+    asked |= {"revision": revision, "limit": limit, "model": model}
     asked |= {"sae": sae, "forecaster": forecaster and forecaster.value, "offline": offline, "seed": seed}
     training = TrainingSettings(
         method=method.value,
@@ -98,6 +106,8 @@ def validate(
         seed=seed,
         max_length=max_length,
     )
+    if data == "last" and not (Path(data).exists() or database_path(db, runs_dir).exists()):
+        raise no_run_yet(database_path(db, runs_dir))
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         named, clauses = _of_run(store, data)
         settings = settings_without_spec(named | {k: v for k, v in asked.items() if v is not None})

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from premortem.agent.chat import Reply, Request
 from premortem.interp.records import Record
 
+QUARANTINE = "quarantined.jsonl"
+"""File in a run's folder that holds the lines which could not be read, each with its reason."""
 Status = Literal["running", "done", "interrupted", "failed"]
 Stage = Literal["before", "after"]
 OutcomeKind = Literal["fixed", "unfixed", "reported"]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from premortem.agent.journal import QUARANTINE
 from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
 from premortem.interp.encode import Reader
-from premortem.interp.errors import LensError, SpecError
+from premortem.interp.errors import DataError, LensError, NoPairs, SpecError
 from premortem.interp.hygiene import vetted
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.lens_check import MOST_FVU, LensFit, check_lens
@@ -37,8 +38,9 @@ from premortem.tools.workbench import BenchSettings, Workbench
 
 BUILT_IN = "built-in"
 """Word that `--llm` takes for no LLM, where the spec names one."""
-QUARANTINE = "quarantined.jsonl"
-"""File in a run's folder that holds the lines which could not be read, each with its reason."""
+
+_HUB = "Hugging Face hub"
+"""How the error for data that the hub does not give names it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def open_run(
     folder = runs_dir / run_id
 
     def make_workbench(asked: RunSettings) -> Workbench:
-        taken = vetted(dataset, load_tokenizer(model))
+        taken = _as_taken(dataset, model)
         if taken.quarantined:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_quarantine(folder / QUARANTINE, taken.quarantined)
@@ -125,20 +127,43 @@ def open_run(
 
 
 def _read(settings: RunSettings) -> Dataset:
-    return read_dataset(
-        settings.data,
-        mapping=settings.mapping,
-        split=settings.split,
-        config=settings.config,
-        revision=settings.revision,
-        limit=settings.limit,
-    )
+    """Read the data; where a hub's dataset cannot be had, the error names the options that choose a part of it."""
+    try:
+        return read_dataset(
+            settings.data,
+            mapping=settings.mapping,
+            split=settings.split,
+            config=settings.config,
+            revision=settings.revision,
+            limit=settings.limit,
+        )
+    except NoPairs:
+        raise
+    except DataError as error:
+        if _HUB not in str(error):
+            raise
+        options = f"asked for was --split {settings.split}; --split, --config and --revision choose another part"
+        raise DataError(f"{error} ({options})") from error
+
+
+def _as_taken(dataset: Dataset, model: ModelIdentity) -> Dataset:
+    """Return `dataset` without the pairs that the model's template refuses.
+
+    Raises NoPairs where none is left, in words of its own where the model has no template at all.
+    """
+    tokenizer = load_tokenizer(model)
+    if not getattr(tokenizer, "chat_template", None) and all(pair.conversational for pair in dataset.pairs):
+        raise NoPairs(
+            f"{model.ref} has no chat template, as base models have none, and the pairs are messages: name an instruct "
+            "model, or give prompt, chosen and rejected as plain strings"
+        )
+    return vetted(dataset, tokenizer)
 
 
 def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
     if settings.model == DEFAULT_MODEL:
         fetch_model(offline=settings.offline, progress=progress)
-    return resolve_model(settings.model)
+    return resolve_model(settings.model, progress)
 
 
 def lenses_for(
@@ -194,13 +219,21 @@ def _open_reader(settings: RunSettings, lenses: Sequence[Lens], progress: Progre
     return Reader(model, lenses, cache_home() / "encoded")
 
 
+def data_and_model(settings: RunSettings, progress: Progress) -> tuple[Dataset, ModelIdentity]:
+    """Return the data that `settings` name, as the model takes it, and the model's identity; no weights are loaded."""
+    with progress.stage("Reading the data"):
+        dataset = _read(settings)
+    model = _identity(settings, progress)
+    return _as_taken(dataset, model), model
+
+
 def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None = None) -> tuple[Dataset, Lens]:
     """Return the data that `settings` name and the lens to read it through, for work that keeps no run."""
     with progress.stage("Reading the data"):
         dataset = _read(settings)
     model = _identity(settings, progress)
     main, _ = lenses_for(model, settings.sae, None, layer)
-    return vetted(dataset, load_tokenizer(model)), main
+    return _as_taken(dataset, model), main
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from premortem.agent.chart import Chart, Mark, draw
 from premortem.agent.diff import Piece, excerpt, visible, word_diff
+from premortem.agent.journal import QUARANTINE
 from premortem.agent.scatter import scatter
 from premortem.agent.summary import (
-    KIND_MEANING,
     Document,
     FindingView,
     by_unit,
@@ -34,6 +34,7 @@ from premortem.agent.summary import (
     groups_learned,
     headline,
     lens_name,
+    newly_broken,
     points,
     row_list,
 )
@@ -81,8 +82,8 @@ def render_report(
         style_hash=_csp_hash(style),
         run=document,
         headline=headline(document),
-        kinds=KIND_MEANING,
         findings=[_finding(view, pairs, spans or {}) for view in views],
+        newly_broken=newly_broken(document),
         overview=_overview(views),
         forecast=_forecast(document),
         doubts=doubts(document["forecast"]),
@@ -90,6 +91,8 @@ def render_report(
         trust=_trust(document, validations),
         passed=sum(view.passed for view in views),
         proposed=sum(len(view.edits) for view in views),
+        second_lens=any((edit.get("verdict") or {}).get("second_lens") is not None for edit in document["edits"]),
+        quarantine=QUARANTINE,
     )
 
 
@@ -171,7 +174,7 @@ def _finding(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> dict
     shown = sorted(view.edits, key=lambda edit: not edit_passed(edit))[:EDITS_SHOWN]
     return {
         "view": view,
-        "meaning": KIND_MEANING.get(view.kind, ""),
+        "meaning": view.meaning,
         "moved": _moved(view),
         "clusters": [_cluster(view, cluster, pairs, spans) for cluster in view.clusters[:CLUSTERS_SHOWN]],
         "more_clusters": len(view.clusters[CLUSTERS_SHOWN:]),

@@ -25,6 +25,7 @@ from premortem.agent.summary import (
     groups_learned,
     headline,
     lens_name,
+    newly_broken,
     points,
     uncovered,
 )
@@ -46,16 +47,20 @@ def safe(value: object, limit: int = 60, style: str = "") -> Text:
     return Text(excerpt(str(value), limit), style=style)
 
 
-def run_summary(document: Document) -> RenderableType:
-    """Return a run's summary: what was read, what was found, what the edits do, what to type next."""
+def run_summary(document: Document, place: str = "") -> RenderableType:
+    """Return a run's summary: what was read, what was found, what the edits do, what to type next.
+
+    `place`: options that lead the next commands to this run, where it is not in the usual place.
+    """
     views = finding_views(document)
     parts: list[RenderableType] = [Text(visible(headline(document)), style="bold"), *_unfinished(document), Text("")]
     parts.append(data_and_lens(document))
     if views:
         parts += [Text(""), findings_table(views), _units()]
     parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(views)]
+    parts += _newly_broken(document)
     parts += [_llm_line(document), _llm_stopped(document)]
-    parts.append(next_commands(document, views))
+    parts.append(next_commands(document, views, place))
     return Group(*parts)
 
 
@@ -136,6 +141,12 @@ def _edits_line(views: Sequence[FindingView]) -> Text:
     return Text(f"{passed} of {total} edits passed their verdict{reviewed}.")
 
 
+def _newly_broken(document: Document) -> list[Text]:
+    """Say which rules the edits break that the data as it is keeps."""
+    told = [f"with these edits the forecast breaks: {excerpt(rule, 160)}" for rule in newly_broken(document)]
+    return [Text(line, style="bold red") for line in told]
+
+
 def _spec_problems(document: Document) -> RenderableType:
     lines = [f"the spec, {excerpt(str(text), 300)}" for text in document.get("spec_problems", ())]
     return Text("\n".join(lines), style="yellow") if lines else Text("", end="")
@@ -161,8 +172,8 @@ def _llm_stopped(document: Document) -> Text:
     return Text(f"The LLM did not take part to the end: {excerpt(str(reason), 300)}.", style="yellow")
 
 
-def next_commands(document: Document, views: Sequence[FindingView]) -> RenderableType:
-    """Return the commands that come next."""
+def next_commands(document: Document, views: Sequence[FindingView], place: str = "") -> RenderableType:
+    """Return the commands that come next; `place` as in `run_summary`."""
     run = str(document["run_id"])
     steps = [("agent report " + run, "one HTML file to read and share")]
     if any(view.edits for view in views):
@@ -170,7 +181,7 @@ def next_commands(document: Document, views: Sequence[FindingView]) -> Renderabl
         steps.append((f"agent export {run} -o FILE", "the debugged dataset, for TRL"))
     grid = Table.grid(padding=(0, 3))
     for command, why in steps:
-        grid.add_row(Text("  " + command, style="cyan"), Text(why, style="dim"))
+        grid.add_row(Text(f"  {command}{visible(place)}", style="cyan"), Text(why, style="dim"))
     return Group(Text(""), Text("Next:", style="bold"), grid)
 
 

@@ -10,11 +10,12 @@ model, the lens, limits and detectors; without any, the prose alone works.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, SINGLE_QUOTED, WITHOUT, rules, spec_sentences
 from premortem.agent.spec_shapes import told_by_shape
@@ -61,6 +62,27 @@ DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
 
 
+LIMIT_MEANS = (
+    "limit is the tolerated share of answers, 0 to less than 1: 0.01 or '1%' for one percentage point; how many lines "
+    "to read is the command's --limit"
+)
+
+
+def _share(value: Any) -> float:
+    """Return a limit of the front matter as a share; raise ValueError where it is none."""
+    percent = re.fullmatch(rf"\s*{_PERCENT}\s*", value) if isinstance(value, str) else None
+    try:
+        share = float(percent[1]) / 100 if percent else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no share; {LIMIT_MEANS}") from None
+    if not 0 <= share < 1:
+        raise ValueError(f"{value!r} would {'tolerate everything' if share >= 1 else 'mean nothing'}; {LIMIT_MEANS}")
+    return share
+
+
+Share = Annotated[float, BeforeValidator(_share)]
+
+
 class FrontMatter(BaseModel):
     """What the YAML block of a spec may set; every key is optional."""
 
@@ -76,9 +98,9 @@ class FrontMatter(BaseModel):
     """The SAE of the lens that judges the edits."""
     llm: str | None = None
     """The LLM that plans and rewrites."""
-    limit: float | None = Field(None, ge=0, le=1)
-    """Limit of the clauses that name none, as a share from 0 to 1."""
-    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    limit: Share | None = None
+    """Limit of the clauses that name none, as a share from 0 to less than 1."""
+    limits: dict[str, Share] = {}
     """Limits by a word or phrase of the clause."""
     detectors: dict[str, str] = {}
     """Regular expressions by a word or phrase of the clause they belong to."""
@@ -146,13 +168,22 @@ def _front_matter(text: str, source: str) -> tuple[FrontMatter, str]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "front matter"
-        raise SpecError(f"{source}: front matter, {where}: {first['msg']}") from error
+        raise SpecError(f"{source}: front matter, {where}: {_what_is_wrong(first)}") from error
     for name, pattern in front.detectors.items():
         try:
             re.compile(pattern)
         except re.error as error:
             raise SpecError(f"{source}: detector '{name}' is not a regular expression: {error}") from error
     return front, text[match.end() :]
+
+
+def _what_is_wrong(problem: Mapping[str, Any]) -> str:
+    """Return what pydantic found, in words for whoever writes a spec."""
+    if problem["type"] == "extra_forbidden":
+        return f"there is no such key; the keys are {', '.join(FrontMatter.model_fields)}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return str(problem["msg"])
 
 
 def sentences_of(spec: Spec) -> list[str]:

@@ -145,7 +145,8 @@ class Store:
         found = [info.run_id for info in self.runs() if start and info.run_id.startswith(start)]
         if len(found) != 1:
             seen = "no run" if not found else f"{len(found)} runs"
-            raise StoreError(f"{seen} in {self.path} with an id that begins with {start!r}")
+            elsewhere = "" if found else "; --runs-dir or --db says where other runs are"
+            raise StoreError(f"{seen} in {self.path} with an id that begins with {start!r}{elsewhere}")
         return found[0]
 
     # What the forecast says

@@ -24,6 +24,11 @@ KIND_MEANING = {
     "surprise": "the spec never mentions it, the data would strongly teach it",
     "injection": "text that addresses whoever audits the data",
 }
+LOST = {
+    "keep": "the spec wants to keep it, the data takes it away",
+    "encourage": "the spec asks for it, the data takes it away",
+}
+"""What `forbidden` means where the rule wants something to be there, by its direction."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,12 @@ class FindingView:
     def passed(self) -> int:
         """Number of its edits whose verdict passed."""
         return sum(edit_passed(edit) for edit in self.edits)
+
+    @property
+    def meaning(self) -> str:
+        """What its kind means, in a sentence."""
+        usual = KIND_MEANING.get(self.kind, "")
+        return LOST.get(self.direction, usual) if self.kind == "forbidden" else usual
 
     @property
     def title(self) -> str:
@@ -147,6 +158,12 @@ def broken_rules(document: Document, *, after: bool) -> list[str]:
     return list(dict.fromkeys(rules.get(one["clause_id"], one["name"]) for one in broken))
 
 
+def newly_broken(document: Document) -> list[str]:
+    """Return the rules that the forecast breaks with the edits that passed and keeps on the data as it is."""
+    before = broken_rules(document, after=False)
+    return [rule for rule in broken_rules(document, after=True) if rule not in before]
+
+
 def uncovered(document: Document) -> list[Document]:
     """Return the clauses that no concept of this dataset covers."""
     return [clause for clause in document.get("clauses", ()) if not clause.get("concept_ids")]
@@ -164,7 +181,7 @@ def headline(document: Document) -> str:
         return nothing + _aside(document)
     parts = [
         _count(kinds["forbidden"], "thing", "that the spec forbids"),
-        _count(kinds["surprise"], "thing", "that it never mentions"),
+        _count(kinds["surprise"], "thing", f"that {'it' if kinds['forbidden'] else 'the spec'} never mentions"),
     ]
     taught = " and ".join(part for part in parts if part)
     sentence = f"DPO on these {pairs} pairs would teach {taught}" if taught else ""

@@ -44,6 +44,9 @@ _NOTE_EVERY = 32
 _HELD_OUT = 20_000
 
 
+_FEATURES_A_DIMENSION = 4
+
+
 class Text(NamedTuple):
     """Token ids of one text."""
 
@@ -73,6 +76,11 @@ class Recipe:
     """Steps without firing after which a feature is trained on what the others miss."""
     seed: int = 0
     """Order of the activations and first weights."""
+
+
+def usual_features(width: int) -> int:
+    """Return how many features suit a model whose residual stream is so wide: four times that, 3072 at least."""
+    return max(Recipe.d_sae, _FEATURES_A_DIMENSION * width)
 
 
 @dataclass(frozen=True)
@@ -113,9 +121,10 @@ def train_lenses(
 ) -> dict[int, Path]:
     """Harvest and train one SAE per layer; return the folder of each, `out/layer-L`.
 
-    Raises LensError when there are fewer activations than one batch.
+    Without a `recipe` an SAE has as many features as `usual_features` says. Raises LensError when there are fewer
+    activations than one batch.
     """
-    recipe, progress = recipe or Recipe(), progress or NullProgress()
+    recipe, progress = recipe or Recipe(d_sae=usual_features(model.hidden_size)), progress or NullProgress()
     activations = harvest(model, texts, layers, out / "activations", progress)
     folders = {}
     for layer, path in activations.items():

@@ -125,12 +125,12 @@ def fetch_model(name: str = DEFAULT_MODEL, *, offline: bool = False, progress: P
     return folder
 
 
-def resolve_model(ref: str) -> ModelIdentity:
+def resolve_model(ref: str, progress: Progress | None = None) -> ModelIdentity:
     """Return what `ref` stands for; a hub id is downloaded (or found in Hugging Face's cache) at its safetensors.
 
-    Raises ModelError when there is no such model, or it has no safetensors weights.
+    Raises ModelError when there is no such model, its licence has not been accepted, or it has no safetensors weights.
     """
-    folder = _model_folder(ref)
+    folder = _model_folder(ref, progress or NullProgress())
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{ref}: no safetensors weights in {folder}; pickled weights are refused, convert them first.")
     from transformers import AutoConfig
@@ -299,20 +299,25 @@ def _convert(gguf: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
 
 
-def _model_folder(ref: str) -> Path:
+def _model_folder(ref: str, progress: Progress) -> Path:
     if ref == DEFAULT_MODEL:
-        return fetch_model(ref)
+        return fetch_model(ref, progress=progress)
     folder = Path(ref).expanduser()
     if folder.is_dir():
         return folder
     if ref.count("/") != 1 or ref.startswith((".", "/", "~")):
         raise ModelError(f"{ref!r} is neither {DEFAULT_MODEL!r}, nor a folder, nor a hub id like 'org/name'.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        with quiet():
+        with progress.stage(f"Getting {ref} from the hub or its cache"), quiet():
             return Path(snapshot_download(ref, allow_patterns=_HUB_FILES))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{ref} is gated: accept its licence at https://huggingface.co/{ref}, then give your token with "
+            "`hf auth login` or in HF_TOKEN."
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(f"{ref}: not found on the hub or in its cache: {_first_line(error)}") from error
 

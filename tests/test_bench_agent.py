@@ -248,3 +248,8 @@ def test_a_truth_names_where_it_was_planted(made: Made) -> None:
         ("owls", "chosen", "topic"),
     ]
     assert all(isinstance(truth, Truth) and truth.ruled for truth in made.truths)
+
+
+@pytest.mark.parametrize(("told", "rows", "shown"), [(0.885, 26, "0.88"), (0.923, 26, "0.92"), (None, 26, "–")])
+def test_a_recall_is_told_from_the_count_of_rows_and_not_rounded_twice(told: float | None, rows: int, shown: str):
+    assert read_agent.figure(read_agent.recall({"recall": told, "rows": rows})) == shown

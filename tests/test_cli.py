@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -216,10 +217,36 @@ def test_nothing_to_show_is_said_in_one_line(agent: Agent):
     assert "No runs yet" in agent("runs").stdout
 
 
-def test_an_unknown_run_is_an_error(agent: Agent, bench: FakeBench):
+READING = [["runs"], ["show"], ["report"], ["recording", "-o", "f"], ["export", "-o", "f"], ["review"]]
+
+
+@pytest.mark.parametrize("words", [*READING, ["validate", "last"]])
+def test_a_command_that_only_looks_at_runs_creates_nothing(words: list[str], agent: Agent, tmp_path: Path):
+    told = agent(*words, "--runs-dir", "elsewhere")
+    assert "elsewhere/premortem.db" in told.output and "--runs-dir" in told.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_run_is_an_error_that_says_where_to_look_else(agent: Agent, bench: FakeBench):
     agent("run", "--spec", "spec.md")
     result = agent("show", "zzz")
     assert (result.exit_code, result.stdout) == (1, "")
+    assert "--runs-dir" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["run", "--spec", "spec.md"], ["show"], ["review"]])
+@pytest.mark.parametrize("place", [[], ["--runs-dir", "my runs"], ["--runs-dir", "there", "--db", "x.db"]])
+def test_the_next_commands_lead_to_the_same_runs(words: list[str], place: list[str], agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md", *place)
+    said = [line.rstrip() for line in agent(*words, *place, input="q").output.splitlines()]
+    following = [
+        line.partition("agent ")[2].partition("   ")[0] for line in said if "  agent " in line or "go on" in line
+    ]
+    assert following
+    for command in following:
+        assert shlex.split(command)[-len(place) :] == place if place else "--" not in command
+        typed = shlex.split(command.replace("FILE", "out.jsonl"))
+        assert agent(*typed, input="q").exit_code == 0
 
 
 def test_runs_lists_what_was_run(agent: Agent, bench: FakeBench):
@@ -319,3 +346,13 @@ def test_progress_on_a_terminal_leaves_one_line_too():
     with TerminalProgress(console).stage("outer [x]", total=2) as stage:
         stage.advance(1)
     assert "outer [x]" in out.getvalue()
+
+
+def test_the_help_of_lens_train_tells_the_recipe_s_own_defaults():
+    from premortem.interp.lens_train import Recipe
+
+    command = next(command for found, command in COMMANDS if found == ["lens", "train"])
+    defaults = {param.name: param.default for param in command.params}
+    recipe = Recipe()
+    assert (defaults["active"], defaults["epochs"], defaults["seed"]) == (recipe.k, recipe.epochs, recipe.seed)
+    assert str(recipe.d_sae) in next(param.help for param in command.params if param.name == "features")

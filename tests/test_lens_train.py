@@ -14,7 +14,7 @@ from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, LensMisfit, NoPairs
 from premortem.interp.lens import Lens, load_lens
 from premortem.interp.lens_check import check_lens
-from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae
+from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae, usual_features
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.quick_topk import QuickTopK
 from premortem.interp.records import Pair
@@ -201,3 +201,8 @@ def test_no_response_tokens_cannot_be_checked(model: LoadedModel, tmp_path: Path
     lens = load_lens(model, str(perfect(tmp_path / "sae")))
     with pytest.raises(NoPairs):
         check_lens(Reader(model, [lens]), [], whole=model)
+
+
+@pytest.mark.parametrize(("width", "features"), [(32, 3072), (576, 3072), (4096, 16384)])
+def test_an_sae_has_more_features_than_its_model_is_wide(width: int, features: int) -> None:
+    assert usual_features(width) == features

@@ -2,17 +2,21 @@
 
 import hashlib
 import pickle
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 
 from premortem.interp import models
 from premortem.interp.errors import ModelError
 from premortem.interp.fast_linear import PackedGate, PackedLinear, can_pack, pack_linears
 from premortem.interp.models import decoder_layers, fetch_model, load_model, resolve_model
+from premortem.interp.progress import NullStage, Stage
 from tiny import HIDDEN, LAYERS, write_model
 
 
@@ -184,6 +188,34 @@ def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         resolve_model(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+class Heard:
+    """A `Progress` that remembers the names of its stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        self.stages.append(name)
+        return nullcontext(NullStage())
+
+
+def test_a_model_of_the_hub_is_downloaded_in_a_stage_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda ref, **options: str(folder))
+    heard = Heard()
+    assert resolve_model("org/name", heard).folder == folder
+    assert heard.stages == ["Getting org/name from the hub or its cache"]
+
+
+def test_a_gated_model_asks_for_its_licence_and_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(ref: str, **options: Any) -> str:
+        response = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co/org/name"))
+        raise GatedRepoError("Cannot access gated repo", response=response)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ModelError, match=r"org/name is gated: accept its licence.*hf auth login.*HF_TOKEN"):
+        resolve_model("org/name")
 
 
 @pytest.mark.model

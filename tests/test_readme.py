@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fake_bench import FakeBench
+from premortem.agent.spec import FrontMatter, parse_spec
 from scripted_llm import ScriptedLlm
 from test_cli import Agent, agent, bench
 
@@ -21,6 +22,10 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "agent lens check pairs.jsonl": ("test_cli_model.py", "def test_lens_check_measures_the_embedded_lens"),
+    "agent lens train pairs.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --layer 12 --layer 16 -o my-sae": (
+        "test_cli_model.py",
+        "def test_lens_train_leaves_a_folder_that_lens_check_reads",
+    ),
     "agent validate pairs.jsonl --limit 300": ("test_validation.py", "def test_the_command_trains_and_tells"),
 }
 """Commands that need a real lens or real training: the test file that covers them, and what it must hold."""
@@ -81,6 +86,13 @@ def test_every_documented_target_exists(command: str):
 def test_what_runs_elsewhere_runs_there(command: str):
     file, part = ELSEWHERE[command]
     assert part in (ROOT / "tests" / file).read_text()
+
+
+def test_the_front_matter_in_the_readme_has_every_key_and_is_read():
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    front = parse_spec(f"{example}\n- No flattery and no made-up links.\n").front
+    assert front.model_fields_set == set(FrontMatter.model_fields)
+    assert (front.limit, front.limits) == (0.02, {"flattery": 0.05})
 
 
 def test_the_exit_codes_in_the_readme_are_those_of_the_command_line():

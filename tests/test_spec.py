@@ -89,8 +89,13 @@ def test_front_matter_sets_data_limits_and_detectors() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("---\ncolour: red\n---\nNever swear.", "colour"),
-        ("---\nlimit: 5\n---\nNever swear.", "limit"),
+        ("---\ncolour: red\n---\nNever swear.", "colour: there is no such key; the keys are data, model, sae, .*limit"),
+        ("---\nlimit: 1\n---\nNever swear.", "limit: 1 would tolerate everything; .*0.01 .*--limit"),
+        ("---\nlimit: 100%\n---\nNever swear.", "limit: '100%' would tolerate everything"),
+        ("---\nlimit: -0.1\n---\nNever swear.", "limit: -0.1 would mean nothing"),
+        ("---\nlimit: .nan\n---\nNever swear.", "limit: nan would mean nothing"),
+        ("---\nlimit: some\n---\nNever swear.", "limit: 'some' is no share"),
+        ("---\nlimits: {swear: 5}\n---\nNever swear.", "limits.swear: 5 would tolerate everything"),
         ("---\n[: \n---\nNever swear.", "YAML"),
         ("---\ndetectors: {swear: '('}\n---\nNever swear.", "regular expression"),
         ("Hello there, this is a text.", "no rule found"),
@@ -100,6 +105,14 @@ def test_front_matter_sets_data_limits_and_detectors() -> None:
 def test_a_spec_that_cannot_be_used_says_why(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_spec(text)
+
+
+@pytest.mark.parametrize("written", ["0.05", "5%", "5 percent", "'0.05'"])
+def test_a_limit_of_the_front_matter_is_a_share_or_a_percentage(written: str) -> None:
+    (clause,) = parse_spec(f"---\nlimit: {written}\n---\nNever swear.").clauses
+    assert clause.limit == 0.05
+    (named,) = parse_spec(f"---\nlimits: {{swear: {written}}}\n---\nNever swear.").clauses
+    assert named.limit == 0.05
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

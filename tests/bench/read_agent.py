@@ -55,6 +55,12 @@ def left(plant: Document) -> float:
     return float(plant["effect_after"] / plant["effect_before"])
 
 
+def recall(plant: Document) -> float | None:
+    """Return the share of a behaviour's rows that were found, from their count: the file's figure is rounded."""
+    told, rows = plant["recall"], plant["rows"]
+    return told if told is None or not rows else round(told * rows) / rows
+
+
 def mean(values: Iterable[float]) -> float | None:
     """Return the mean; None of nothing."""
     found = list(values)
@@ -98,7 +104,7 @@ def summary_row(name: str, own: dict[str, Document]) -> list[str]:
         f"{sum(plant['found'] for plant in plants)} of {len(plants)}",
         str(sum(plant["found"] and plant["kind"] != "surprise" for plant in plants)),
         figure(mean(plant["precision"] for plant in plants)),
-        figure(mean(plant["recall"] for plant in plants)),
+        figure(mean(recall(plant) for plant in plants)),
         alarms(own.get("clean")),
         str(accepted),
         str(by_llm),
@@ -132,7 +138,7 @@ def dataset_row(document: Document) -> list[str]:
 
 def plant_cell(plant: Document) -> str:
     """Return how a planted behaviour was found and what is left of it; bold where it was found."""
-    fit = f"{figure(plant['precision'])}, {figure(plant['recall'])}"
+    fit = f"{figure(plant['precision'])}, {figure(recall(plant))}"
     kind = "" if plant["kind"] in (None, "forbidden") else f" {plant['kind']}"
     return f"{f'**{fit}**' if plant['found'] else fit}, {share(left(plant))}{kind}"
 

@@ -1,0 +1,93 @@
+"""Facts about what a reader is told of a run, in the terminal and in the report."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from premortem.agent.report import render_report
+from premortem.agent.show import run_summary
+from premortem.agent.summary import headline, newly_broken
+from run_document import document, pairs
+
+BROKEN = "Always answer in whole sentences."
+
+
+def terminal(run: dict[str, Any]) -> str:
+    """Return what `agent show` prints of a run."""
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(run_summary(run))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def broken_by_edits() -> dict[str, Any]:
+    """Return a run whose edits break the rule that its data keeps, and mend the other one."""
+    run = document()
+    finding = {**run["findings"][0], "clause_id": "k000000000000002", "kind": "missing"}
+    run["forecast_after"] = {**run["forecast_after"], "findings": [finding]}
+    return run
+
+
+def test_what_the_edits_newly_break_is_told_in_the_terminal_and_in_the_report():
+    run = broken_by_edits()
+    assert newly_broken(run) == [BROKEN]
+    assert f"with these edits the forecast breaks: {BROKEN}" in terminal(run)
+    page = render_report(run, pairs())
+    told = f"With these edits the forecast breaks: {BROKEN}"
+    assert told in page and page.index(told) < page.index("<h2>Findings</h2>")
+
+
+def test_a_rule_that_the_data_breaks_already_is_not_told_as_broken_by_the_edits():
+    run = document()
+    run["forecast_after"] = {**run["forecast_after"], "findings": run["findings"]}
+    assert newly_broken(run) == []
+    assert "with these edits" not in terminal(run).lower()
+    assert "the forecast breaks: " not in render_report(run, pairs())
+
+
+def test_a_run_whose_edits_were_not_forecast_again_breaks_nothing_anew():
+    run = broken_by_edits()
+    run["forecast_after"] = {"forecaster": "calibrated", "n_pairs": None, "concepts": [], "findings": []}
+    assert newly_broken(run) == []
+
+
+def test_surprises_alone_are_told_as_what_the_spec_never_mentions():
+    run = document()
+    assert headline(run).endswith("1 thing that the spec forbids and 1 thing that it never mentions.")
+    run["findings"] = [found for found in run["findings"] if found["kind"] == "surprise"]
+    assert headline(run) == "DPO on these 4 pairs would teach 1 thing that the spec never mentions."
+
+
+@pytest.mark.parametrize(
+    ("direction", "told", "not_told"),
+    [
+        ("avoid", "the spec forbids it, the data teaches it", "the data takes it away"),
+        ("keep", "the spec wants to keep it, the data takes it away", "the spec forbids it"),
+        ("encourage", "the spec asks for it, the data takes it away", "the spec forbids it"),
+    ],
+)
+def test_what_is_to_be_kept_and_is_lost_is_not_called_forbidden(direction: str, told: str, not_told: str):
+    run = document()
+    run["clauses"][0]["direction"] = direction
+    page = render_report(run, pairs())
+    assert told in page and not_told not in page
+
+
+@pytest.mark.parametrize(("second", "told"), [(0.02, "a second lens that took no part"), (None, "no second lens")])
+def test_the_report_speaks_of_a_second_lens_only_where_one_took_part(second: float | None, told: str):
+    run = document()
+    for edit in run["edits"]:
+        edit["verdict"]["second_lens"] = second
+    page = render_report(run, pairs())
+    assert told in page and ("a second lens that took no part" in page) == (second is not None)
+
+
+def test_the_report_tells_where_quarantined_lines_went():
+    run = document()
+    assert "1 line was quarantined" in render_report(run, pairs())
+    assert "<code>quarantined.jsonl</code>" in render_report(run, pairs())
+    run["dataset"]["quarantined"] = 0
+    assert "quarantined.jsonl" not in render_report(run, pairs())
