@@ -22,6 +22,7 @@ from premortem.interp.errors import ToolError
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
+from premortem.prompts.excerpts import restored
 from premortem.tools.author import MOST_NEW, Invented, NewPairs
 from premortem.tools.authored import framed
 from premortem.tools.verify_edits import implied_clause
@@ -92,10 +93,18 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
         for n in range(requests)
     ]
     model = like[0] if like else bench.readable[0]
-    whole = (item for item in bench.author.invent(wanted) if item.prompt and item.chosen and item.rejected)
+    shown = [text for one in wanted for text in one.prompts]
+    made = (_as_shown(item, shown) for item in bench.author.invent(wanted))
+    whole = (item for item in made if item is not None and item.prompt and item.chosen and item.rejected)
     fresh = (item for item in whole if not _near(item.prompt, bench.texts.prompts))
     harmless = (item for item in fresh if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
     return [_in_form(model, item) for item in harmless]
+
+
+def _as_shown(item: Invented, shown: Sequence[str]) -> Invented | None:
+    """Return an invented pair without the marks that excerpts of `shown` bear; None where that cannot be told."""
+    texts = {name: restored(text, shown) for name, text in item.model_dump().items()}
+    return None if None in texts.values() else Invented.model_validate(texts)
 
 
 def _near(text: str, known: Sequence[str]) -> bool:
