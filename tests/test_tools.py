@@ -8,6 +8,7 @@ import pytest
 from premortem.interp.edits import apply_edits
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
+from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools.authored import framed
@@ -15,7 +16,7 @@ from premortem.tools.findings import breach
 from premortem.tools.forecast_concepts import _fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
 from premortem.tools.tracing import carrying_side
-from premortem.tools.verify_edits import implied_clause
+from premortem.tools.verify_edits import _verdict, implied_clause
 from premortem.tools.workbench import Workbench
 
 
@@ -181,6 +182,13 @@ def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.Monk
     )  # fmt: skip
     propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
     assert offered == [0, 2, 4, 5, 6, 7]
+
+
+def test_a_verdict_begins_with_what_speaks_against_the_edit_itself() -> None:
+    still = Measured(0.08, 0.05, 0.1)
+    outcome = SetOutcome(still, still, 0.08, (), None, None, ("the effect is still +0.080",))
+    edit = _edit(finding(0.1, 8), Pair(row=0, prompt="?", chosen="a", rejected="b"), Candidate("drop", None, "", ""))
+    assert _verdict(edit, outcome, ("half a sentence",)).reasons == ("half a sentence", "the effect is still +0.080")
 
 
 def test_a_text_keeps_the_white_space_around_the_one_it_replaces() -> None:

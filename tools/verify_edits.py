@@ -44,7 +44,7 @@ def verify_edits(bench: Workbench, args: VerifyArgs) -> tuple[Verdict, ...]:
 
 
 def _verdict(edit: Edit, outcome: SetOutcome, own: Sequence[str]) -> Verdict:
-    objections = (*outcome.reasons, *own)
+    objections = (*own, *outcome.reasons)  # whoever writes the next text is told the beginning
     after = None if outcome.second_after is None else round(outcome.second_after, 6)
     praise = (
         f"the effect goes from {outcome.before.effect:+.3f} to {outcome.after.effect:+.3f}; "
