@@ -111,24 +111,27 @@ class Asker:
         return dialect
 
     def _probed(self, dialect: Dialect, tools: bool) -> Reply | LlmError:
-        """Return what becomes of a probe; a model that is cut off while it thinks is asked again with more room."""
+        """Return what becomes of a probe; a model that is cut off while it thinks is asked again with more room.
+
+        Where much room is refused and little is not, the endpoint's context is small: little is asked for from then on.
+        """
         while True:
-            probe = self._probe(dialect, tools)
-            (answer,) = self.ledger.answers([probe])
-            if isinstance(answer, LlmStopped) and probe.request.max_tokens > PROBE_TOKENS:
-                self._roomy = False  # the same with less room was answered: its context is small
-                continue
+            room = self._limit(PROBE_TOKENS)
+            answer = self._probe(dialect, tools, room)
+            if isinstance(answer, LlmStopped) and room > PROBE_TOKENS:
+                answer = self._probe(dialect, tools, PROBE_TOKENS)
+                self._roomy = not isinstance(answer, Reply)
             if isinstance(answer, LlmError):
                 return answer
             self._thinks = self._thinks or answer.thinks
-            if answer.finish != "length" or probe.request.max_tokens == self._limit(PROBE_TOKENS):
+            if answer.finish != "length" or room == self._limit(PROBE_TOKENS) or not self._roomy:
                 return answer
 
     def _limit(self, tokens: int) -> int:
         """Return the bound on an answer that is `tokens` long without any thinking."""
         return max(tokens, MOST_TOKENS) if self._thinks and self._roomy else tokens
 
-    def _probe(self, dialect: Dialect, tools: bool) -> Inquiry:
+    def _probe(self, dialect: Dialect, tools: bool, room: int) -> Reply | LlmError:
         system = "You answer in the form that is asked for."
         user = "Report that you are ready, by the function." if tools else 'Answer with the JSON {"word": "ready"}.'
         schema = strict_schema(Ready)
@@ -139,10 +142,11 @@ class Asker:
             if tools
             else (),
             answer_schema=None if tools else schema,
-            max_tokens=self._limit(PROBE_TOKENS),
+            max_tokens=room,
             dialect=dialect,
         )
-        return Inquiry(purpose=PROBE, prompt="", request=request)
+        (answer,) = self.ledger.answers([Inquiry(purpose=PROBE, prompt="", request=request)])
+        return answer
 
     def ask(self, question: Question, answer: type[A], check: Callable[[A], None] = lambda _: None) -> A:
         """Return the answer; raises a leaf of LlmError, LlmUnusable after the last repair."""

@@ -8,6 +8,8 @@ the endpoint over HTTP (`llm`), or a recording. Nothing here knows of either.
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
@@ -15,6 +17,7 @@ from pydantic import JsonValue
 from premortem.interp.records import Record, content_id
 
 Role = Literal["system", "user", "assistant"]
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL | re.IGNORECASE)
 
 
 class ChatMessage(Record):
@@ -122,8 +125,15 @@ class Carrier(Protocol):
 def find_json(text: str) -> Any:
     """Return the JSON value that an answer holds, alone, in a code fence or behind some thinking aloud.
 
-    Raises ValueError where there is none; what stands in a block of thinking that never ends is none.
+    Raises ValueError where there is none; what stands in a block of thinking that never ends is none. A value with
+    which the answer begins may speak of thinking, tags and all.
     """
+    whole = _unfenced(text)
+    if whole[:1] in ("{", "["):
+        with suppress(ValueError):
+            value, end = json.JSONDecoder().raw_decode(whole)
+            if "</think>" not in whole[end:]:
+                return value
     if is_thinking(text):
         raise ValueError("there is no answer behind the thinking")
     body = _answered(text)
@@ -140,6 +150,13 @@ def is_thinking(text: str) -> bool:
     """Whether an answer ends before its thinking does, so that there is nothing else in it."""
     before, opened, _ = _answered(text).partition("<think>")
     return bool(opened) and not any(bracket in before for bracket in "{[")
+
+
+def _unfenced(text: str) -> str:
+    """Return an answer without the code fence around all of it."""
+    body = text.strip().removeprefix("\ufeff").strip()
+    fenced = _FENCED.fullmatch(body)
+    return fenced[1] if fenced else body
 
 
 def _answered(text: str) -> str:

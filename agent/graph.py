@@ -24,7 +24,8 @@ from langgraph.graph import END, START, StateGraph
 from langsmith import tracing_context
 
 from premortem.agent.database import clear_errors
-from premortem.agent.nodes import Nodes, RunState, first_state
+from premortem.agent.nodes import Nodes
+from premortem.agent.state import RunState, first_state
 
 
 def build_graph(nodes: Nodes) -> StateGraph[RunState, None, RunState, RunState]:

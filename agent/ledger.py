@@ -6,10 +6,11 @@ is sent again, under the same `Idempotency-Key`. Requests of one batch go out si
 the caller's thread alone.
 
 A refusal is an answer too, but only for the run that got it: another one asks again. So is a request at which an
-endpoint fails that answers others (see `pulse`).
+endpoint fails that answers others (see `pulse`). And so is a probe: another run may speak to another endpoint.
 
 A recording is a file with one call a line. With one in place of the endpoint a run can be repeated byte for byte,
-offline. Budgets are compared with what the database says was spent, so resuming does not reset them.
+offline; what that run remembered costs the repeated one nothing either. Budgets are compared with what the database
+says was spent, so resuming does not reset them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Ledger:
     def __init__(self, store: Store, run_id: str, carrier: Carrier, budget: Budget | None = None) -> None:
         """Ask `carrier` what `store` does not remember, within `budget`."""
         self._store, self._run_id, self._pulse = store, run_id, Pulse(carrier)
+        self._recording = carrier if isinstance(carrier, Recording) else None
         self.budget = budget or Budget()
         self.address = carrier.address
 
@@ -116,7 +118,10 @@ class Ledger:
         return [known[inquiry.request.request_id] for inquiry in inquiries]
 
     def _remembered(self, inquiry: Inquiry) -> Reply | None:
-        reply = self._store.find_reply(inquiry.request.request_id, self._run_id)
+        request_id = inquiry.request.request_id
+        reply = self._store.find_reply(request_id, self._run_id, only_own=inquiry.purpose == PROBE)
+        if reply is None and self._recording is not None and request_id in self._recording.remembered:
+            reply = self._recording.send(inquiry.request)
         if reply is not None:
             self._write(inquiry, reply, remembered=True)
         return reply
@@ -181,6 +186,8 @@ class Recorded(Record):
     """See `LlmCall.prompt`."""
     reply: Reply
     """What was answered."""
+    remembered: bool = False
+    """See `LlmCall.remembered`."""
 
 
 class Recording:
@@ -190,6 +197,8 @@ class Recording:
         """Read the recording at `path`; raises LlmMisconfigured when it is none."""
         self.address = f"recording {path.name}"
         self.model = ""
+        self.remembered: set[str] = set()
+        """Requests that the recorded run had not to send."""
         self._replies: dict[str, Reply] = {}
         number = 0
         try:
@@ -197,6 +206,8 @@ class Recording:
             for line in text.split("\n") if text else ():  # an answer may hold other line breaks
                 number += 1
                 call = Recorded.model_validate_json(line)
+                if call.remembered and call.request_id not in self._replies:
+                    self.remembered.add(call.request_id)
                 self._replies.setdefault(call.request_id, call.reply)
                 self.model = call.model
         except OSError as error:
@@ -226,6 +237,7 @@ def write_recording(path: Path, calls: Iterable[LlmCall]) -> int:
             purpose=call.purpose,
             prompt=call.prompt,
             reply=call.reply,
+            remembered=call.remembered,
         ).model_dump_json()
         for call in calls
     ]

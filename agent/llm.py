@@ -3,8 +3,9 @@
 Endpoints misbehave in many ways: a proxy answers with a web page, a gateway with half a document, a server with no
 choice at all, an error with the key in it, a redirect that would carry the user's text elsewhere. The client library
 lets most of that through. So the body is read here, bounded in bytes and in time, and whatever happens becomes one of
-four errors: retry (`LlmUnavailable`), repair (`LlmUnusable`), stop (`LlmStopped`) or configuration
-(`LlmMisconfigured`). Redirects are never followed. What is remembered of a call is the ledger's business.
+three errors: retry (`LlmUnavailable`), stop (`LlmStopped`) or configuration (`LlmMisconfigured`). A model that declines
+has answered, at a price (`Reply.refused`). Redirects are never followed. What is remembered of a call is the ledger's
+business.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from premortem.agent.cells import clean
 from premortem.agent.chat import Reply, Request, ToolUse
 from premortem.agent.completion import Completion, Usage
 from premortem.agent.redact import Redactor
-from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
+from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 TIMEOUT = 180.0
@@ -83,7 +84,10 @@ class Endpoint:
             raise LlmMisconfigured(f"the endpoint cannot be set up: {self._told(error)}") from None
 
     def send(self, request: Request) -> Reply:
-        """Return the completion; raises one of the four leaves of LlmError, none of which holds a secret."""
+        """Return the completion, or the refusal that stands in its place (`Reply.refused`).
+
+        Raises one of the leaves of LlmError, none of which holds a secret.
+        """
         started = time.monotonic()
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NoCompletion),
@@ -148,8 +152,14 @@ class Endpoint:
             raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
         choice, used = said.choices[0], said.usage or Usage()
         message = choice.message
-        if message.refusal:
-            raise LlmUnusable(f"the LLM declined: {self._line(message.refusal)}")
+        cost: dict[str, Any] = {
+            "prompt_tokens": used.prompt_tokens,
+            "completion_tokens": used.completion_tokens,
+            "usd": price(request.model, used.prompt_tokens, used.completion_tokens),
+        }
+        if message.refusal:  # it is paid for like any answer
+            told = f"the LLM at {self._redact(self.address)}: the LLM declined: {self._line(message.refusal)}"
+            return Reply(text=told, refused="declined", **cost)
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
         text = message.text()
         return Reply(
@@ -157,9 +167,7 @@ class Endpoint:
             thinks=message.thought() or used.thought() or "<think>" in text or "</think>" in text,
             tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
             finish=self._redact(choice.finish_reason or "stop"),
-            prompt_tokens=used.prompt_tokens,
-            completion_tokens=used.completion_tokens,
-            usd=price(request.model, used.prompt_tokens, used.completion_tokens),
+            **cost,
         )
 
     def _status(self, error: openai.APIStatusError) -> LlmError | _Busy:

@@ -9,6 +9,7 @@ many looks, or answers that cannot be used end the LLM's part in the attempt, an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
@@ -150,12 +151,21 @@ def _question(
     return Question.of("plan", rendered, 600)
 
 
+_FIGURES = re.compile(r"[-+]?\d[\d.,]*%?")
+
+
 def _attempts(case: Case) -> list[dict[str, str]]:
-    """Return why the verifier refused edits, the commonest reasons first."""
+    """Return why the verifier refused edits, the commonest reasons first; those that differ in figures alone count
+    as one, told by the first of them."""
     kinds = {edit.edit_id: edit.kind for edit in case.tried}
     refused = [verdict for verdict in case.verdicts if verdict.edit_id in set(case.refused)]
-    counted = Counter((kinds.get(v.edit_id, "rewrite"), reason) for v in refused for reason in v.reasons)
+    told: dict[tuple[str, str], str] = {}
+    counted: Counter[tuple[str, str]] = Counter()
+    for verdict in refused:
+        for reason in verdict.reasons:
+            key = kinds.get(verdict.edit_id, "rewrite"), _FIGURES.sub("#", reason)
+            told.setdefault(key, reason)
+            counted[key] += 1
     return [
-        {"what": f"{n} edits of kind {kind} were refused", "reason": reason}
-        for (kind, reason), n in counted.most_common(4)
+        {"what": f"{n} edits of kind {key[0]} were refused", "reason": told[key]} for key, n in counted.most_common(4)
     ]

@@ -17,15 +17,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from premortem.agent.desk import Desk
 from premortem.agent.engineer import Engineer
 from premortem.agent.journal import Outcome
-from premortem.agent.planner import Action, Case, Planner, Propose, Stop, Synthesise
+from premortem.agent.planner import Case, Planner, Stop
+from premortem.agent.proposals import Proposals, Proposed
+from premortem.agent.state import FRESH, RunState, Update
 from premortem.agent.store import Store
 from premortem.agent.toolbox import Toolbox, Workbench
-from premortem.interp.errors import ToolError
 from premortem.interp.progress import Progress
 from premortem.interp.records import Edit, Finding, Verdict
 
@@ -33,42 +34,6 @@ KIND_ORDER = ("forbidden", "missing", "surprise")
 EXCERPTS = 3
 MAX_SETTLES = 3
 """How often the rest of a set is verified alone before all of it is refused."""
-
-
-class RunState(TypedDict):
-    """Where a run stands: ids and counters."""
-
-    step: int
-    """Number of the next tool call."""
-    findings: list[str]
-    """Findings (finding_id) to work on, in order."""
-    turn: list[str]
-    """Findings that still want work, the one whose turn it is first."""
-    calls: int
-    """Requests that had been sent to the LLM when this turn began."""
-    parked: dict[str, dict[str, Any]]
-    """What findings have reached that were worked on before, by finding_id: the fields below."""
-    attempt: int
-    """Attempts made for the current finding."""
-    settles: int
-    """Times that kept edits of the current finding were sent to the verifier alone."""
-    testing: list[str]
-    """Edits (edit_id) for the next verification."""
-    kept: list[str]
-    """Edits that passed the last verification."""
-    refused: list[str]
-    """Edits of the current finding that failed one."""
-
-
-Update = dict[str, Any]
-FRESH: Update = {"attempt": 0, "settles": 0, "testing": [], "kept": [], "refused": []}
-
-
-def first_state() -> RunState:
-    """Return the state of a run that has done nothing."""
-    return RunState(
-        step=0, findings=[], turn=[], calls=0, parked={}, attempt=0, settles=0, testing=[], kept=[], refused=[]
-    )
 
 
 def recursion_limit(max_findings: int, max_attempts: int) -> int:
@@ -101,6 +66,10 @@ class Nodes:
     max_touched: float = 1.0
     """Share of the pairs that edits may touch, all findings together."""
     _awake: bool = field(default=False, init=False)
+
+    @property
+    def _proposals(self) -> Proposals:
+        return Proposals(self.run_id, self.bench, self.toolbox, self.store, self.engineer, self.max_touched)
 
     def read(self, state: RunState) -> Update:
         """Note what is read and through which lens."""
@@ -171,17 +140,24 @@ class Nodes:
         with self.progress.stage(self._title(state, "planning")):
             action = self.planner.next_action(self._case(state), desk.look)
         state = {**state, "step": desk.step}
-        edits, reason = self._carry_out(action, state)
+        if isinstance(action, Stop):
+            made = Proposed(reason=self._proposals.told(action, state))
+        else:
+            with self.progress.stage(self._title(state, "proposing edits")):
+                made = self._proposals.carry_out(action, state)
         step = state["step"] + 1
-        if edits:
-            self.store.save_edits(self.run_id, edits, attempt=state["attempt"])
-            testing = [*state["kept"], *(edit.edit_id for edit in edits)]
-            return {"step": step, "testing": testing, "attempt": state["attempt"] + 1}
+        if made.edits:
+            fresh = [edit for edit in made.edits if edit.edit_id not in state["refused"]]
+            self.store.save_edits(self.run_id, fresh, attempt=state["attempt"])
+            testing = [*state["kept"], *(edit.edit_id for edit in made.edits)]
+            return {"step": step, "testing": testing, "attempt": state["attempt"] + 1, "cut": int(made.cut)}
         if state["kept"] and state["settles"] < MAX_SETTLES:
             return {"step": step, "testing": state["kept"], "settles": state["settles"] + 1}
+        if made.again:
+            return {"step": step, **_waiting(state, attempt=state["attempt"] + 1)}
         self._refuse_rest(state["kept"])
         kind = action.outcome if isinstance(action, Stop) else "unfixed"
-        return {"step": step, **self._close(state, Outcome(kind=kind, reason=reason))}
+        return {"step": step, **self._close(state, Outcome(kind=kind, reason=made.reason))}
 
     def verify(self, state: RunState) -> Update:
         """Forecast again with the edits under test, all together."""
@@ -201,10 +177,8 @@ class Nodes:
         refused = [edit_id for edit_id in state["testing"] if edit_id not in kept]
         if not refused:
             return self._close(state, Outcome(kind="fixed", reason=f"{len(kept)} edits passed together"))
-        reached = {"attempt": state["attempt"], "settles": state["settles"], "testing": [], "kept": kept}
-        reached |= {"refused": [*state["refused"], *refused]}
-        own, *others = state["turn"]
-        return {"turn": [*others, own], "parked": {**state["parked"], own: reached}, **FRESH}
+        before = [edit_id for edit_id in state["refused"] if edit_id not in state["testing"]]
+        return _waiting(state, kept=kept, refused=[*before, *refused])
 
     def conclude(self, state: RunState) -> Update:
         """Forecast once more with every edit that passed, and end the run."""
@@ -266,83 +240,8 @@ class Nodes:
     def _passages(self, finding_id: str) -> Any:
         return self.toolbox.ask("find_passages", finding_id=finding_id)
 
-    def _carry_out(self, action: Action, state: RunState) -> tuple[list[Edit], str]:
-        """Return the edits that an action brings beside the kept ones, and why there are none."""
-        if isinstance(action, Stop):
-            return [], action.reason
-        try:
-            with self.progress.stage(self._title(state, "proposing edits")):
-                edits = self._ask_for_edits(action, state)
-        except ToolError as error:
-            return [], str(error)
-        new = self._new_edits(edits, state)
-        if edits and not new and not self._rows_left(state, len(state["kept"])):
-            return [], f"edits may touch {self.max_touched:.0%} of the pairs at most, and they do"
-        none = (
-            "every edit that could be proposed has been refused" if edits else "no edit could be proposed for its rows"
-        )
-        return new, "" if new else none
-
-    def _ask_for_edits(self, action: Propose | Synthesise, state: RunState) -> Sequence[Edit]:
-        finding_id = state["turn"][0]
-        if isinstance(action, Synthesise):
-            asked: Sequence[Edit] = self.toolbox.call(
-                state["step"],
-                "synthesise_pairs",
-                finding_id=finding_id,
-                count=action.count,
-                advice=action.advice,
-                authored=self._room(state),
-            )
-            return asked
-        proposed: Sequence[Edit] = self.toolbox.call(
-            state["step"],
-            "propose_edits",
-            finding_id=finding_id,
-            attempt=state["attempt"],
-            kept=state["kept"],
-            refused=state["refused"],
-            void=self._void(finding_id),
-            reasons=self._reasons(state["refused"]),
-            kinds=action.kinds,
-            advice=action.advice,
-            authored=self._room(state),
-        )
-        return proposed
-
-    def _room(self, state: RunState) -> int:
-        """Return how many texts the LLM may be asked for now; 0 without one."""
-        if self.engineer is None:
-            return 0
-        kinds = [self.store.load_finding(self.run_id, finding_id).kind for finding_id in state["turn"]]
-        only_reported = 0 if self.engineer.planner.rules.fix_surprises else kinds.count("surprise")
-        return self.engineer.room(state["calls"], len(kinds) - only_reported)
-
     def _calls_made(self) -> int:
         return 0 if self.engineer is None else self.engineer.asker.ledger.calls_made()
-
-    def _reasons(self, edit_ids: Sequence[str]) -> dict[str, str]:
-        verdicts = self.store.load_verdicts(self.run_id)
-        return {edit_id: " ".join(verdicts[edit_id].reasons)[:300] for edit_id in edit_ids if edit_id in verdicts}
-
-    def _void(self, finding_id: str) -> list[str]:
-        """Return the edits of other findings that were refused."""
-        verdicts = self.store.load_verdicts(self.run_id)
-        others = [edit for edit in self.store.load_edits(self.run_id) if edit.finding_id != finding_id]
-        return [edit.edit_id for edit in others if edit.edit_id in verdicts and not verdicts[edit.edit_id].passed]
-
-    def _new_edits(self, edits: Sequence[Edit], state: RunState) -> list[Edit]:
-        """Return those edits that were never refused and touch no row that a kept edit already mends."""
-        mended = {edit.row for edit in self._edits(state["kept"])}
-        seen = {*state["kept"], *state["refused"]}
-        new = [edit for edit in edits if edit.edit_id not in seen and edit.row not in mended]
-        return new[: self._rows_left(state, len(mended))]
-
-    def _rows_left(self, state: RunState, mended: int) -> int:
-        """Return how many more pairs may be touched, after those of other findings and the `mended` ones of this."""
-        own = state["turn"][0]
-        others = {edit.row for edit in self.store.passed_edits(self.run_id) if edit.finding_id != own}
-        return max(0, int(self.max_touched * len(self.bench.dataset.pairs)) - len(others) - mended)
 
     def _edits(self, edit_ids: Sequence[str]) -> list[Edit]:
         wanted = set(edit_ids)
@@ -379,6 +278,14 @@ class Nodes:
     def _title(self, state: RunState, doing: str) -> str:
         place = state["findings"].index(state["turn"][0]) + 1
         return f"Finding {place} of {len(state['findings'])}: {doing}"
+
+
+def _waiting(state: RunState, **changes: Any) -> Update:
+    """Return the update by which the current finding waits for its next turn, with `changes` in what it has reached."""
+    known: Update = dict(state)
+    reached = {**{name: known.get(name, FRESH[name]) for name in FRESH}, "testing": [], **changes}
+    own, *others = state["turn"]
+    return {"turn": [*others, own], "parked": {**state["parked"], own: reached}, **FRESH}
 
 
 def _traceable(findings: Sequence[Finding]) -> list[Finding]:

@@ -4,6 +4,8 @@ A pair may say "ignore your instructions", close a quotation early, or carry the
 opens a system turn. An excerpt is cut to a length, its control tokens are broken so that no tokenizer takes them for
 what they were, invisible characters are taken out, and it stands between two fences that hold a hash of the text: no
 text can hold its own hash, so none can close its fence.
+
+What an LLM copies from an excerpt bears these marks, and `restored` takes them back out of its answer.
 """
 
 from __future__ import annotations
@@ -21,9 +23,16 @@ LINES = 40
 """Lines of one list entry that keep to themselves; what follows them runs on in the last."""
 
 _TOKENS = re.compile(
-    r"<(?=[|｜/]?[A-Za-z_|｜][^<>\n]{0,40}[|｜]?>)|\[(?=/?INST\])|<(?=</?SYS>>)|(?<=<)<(?=/?SYS)|\[\[(?=/?text )",
+    r"<(?=[|｜/]?[A-Za-z_|｜][^<>\n]{0,40}[|｜]?>)|<(?=</?SYS>>)|(?<=<)<(?=/?SYS)|\[(?=\[/?text )"
+    r"|\[(?=/?(?:INST|THINK|IMG|AUDIO|ARGS|PREFIX|MIDDLE|SUFFIX|(?-i:[A-Z]{2,}(?:_[A-Z]+)+))\])",
     re.IGNORECASE,
 )
+_BROKEN = {"<": "‹", "[": "⁅"}
+_UNPAIRED = {"<": re.compile("‹(?![^<>\n›]*›)"), "[": re.compile(r"⁅(?![^\[\]\n⁆]*⁆)")}
+_JOINERS = "\u200c\u200d"
+"""Unseen characters that belong to words of some scripts, and to some emoji."""
+_JOINED = re.compile(rf"\S*[^\s{_JOINERS}][{_JOINERS}][^\s{_JOINERS}]\S*")
+_AROUND = "\"'.,;:!?()[]{}<>*_\\“”‘’«»‹›،؛؟。、"
 _UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad\U000e0000-\U000e007f]")
 
 
@@ -31,7 +40,40 @@ def defuse(text: str) -> str:
     """Return `text` without what a tokenizer or a template could take for control: tokens, tags, unseen characters."""
     seen = _UNSEEN.sub("", text)
     plain = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in seen)
-    return _TOKENS.sub(lambda found: "‹" if found[0].startswith("<") else "⁅", plain)
+    return _TOKENS.sub(lambda found: _BROKEN[found[0]], plain)
+
+
+def restored(text: str, shown: Sequence[str]) -> str | None:
+    """Return what an LLM wrote after it had seen `shown`, with what `defuse` had changed in that as it was.
+
+    That is the marks of broken tokens, and words with joiners (ZWJ, ZWNJ). None where a mark is left that `shown` does
+    not hold: nobody knows what it stands for.
+    """
+    for plain, mark in _BROKEN.items():
+        if not any(mark in one for one in shown):
+            text = _UNPAIRED[plain].sub(plain, text)
+            if mark in text:
+                return None
+    for one in shown:
+        for found in reversed(list(_TOKENS.finditer(one))):
+            piece = one[found.start() : _end(one, found.start())]
+            text = text.replace(_BROKEN[found[0]] + piece[1:], piece)
+    for word in sorted({word.strip(_AROUND) for one in shown for word in _JOINED.findall(one)}):
+        plain = _UNSEEN.sub("", word)
+        if not any(plain in one for one in shown):  # else nobody knows which of the two is meant
+            text = re.sub(rf"(?<!\w){re.escape(plain)}(?!\w)", word.replace("\\", r"\\"), text)
+    return text
+
+
+def joined(text: str) -> bool:
+    """Whether `text` holds joiners (ZWJ, ZWNJ)."""
+    return any(joiner in text for joiner in _JOINERS)
+
+
+def _end(text: str, start: int) -> int:
+    """Return where the token that begins at `start` ends."""
+    close = text.find(">" if text[start] == "<" else "]", start)
+    return len(text) if close < 0 else close + 1
 
 
 def cut(text: str, length: int = LENGTH) -> str:

@@ -67,6 +67,7 @@ class ProposeArgs(BaseModel):
     kinds: tuple[str, ...] = ()
     advice: str = ""
     authored: int = 0
+    room: int | None = None
 
 
 class FindingArgs(BaseModel):
@@ -80,8 +81,12 @@ class LinkArgs(BaseModel):
 class SynthesiseArgs(BaseModel):
     finding_id: str
     count: int
+    kept: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    earlier: tuple[int, ...] = ()
     advice: str = ""
     authored: int = 0
+    room: int | None = None
 
 
 class VerifyArgs(BaseModel):
@@ -243,9 +248,9 @@ def propose_edits(bench: FakeBench, args: ProposeArgs) -> tuple[Edit, ...]:
     """Propose for every row; the author, if there is one, writes the first `authored` of them."""
     found = bench.finding(args.finding_id)
     kind = ("rewrite", "flip", "drop")[args.attempt]
-    edits = [make_edit(found.finding_id, row, kind) for row in found.rows]
+    edits = [make_edit(found.finding_id, row, kind) for row in found.rows[: args.room]]
     if bench.author is not None and kind == "rewrite":
-        tasks = [make_task(bench.pair(row), args.advice) for row in found.rows[: args.authored]]
+        tasks = [make_task(bench.pair(row), args.advice) for row in found.rows[: args.authored][: args.room]]
         for at, written in enumerate(bench.author.write(tasks)):
             if written is not None:
                 update = {"after": written.sentences.get(0, ""), "author": bench.author.name}
@@ -262,9 +267,13 @@ def make_task(pair: Pair, advice: str) -> Task:
 
 
 def synthesise_pairs(bench: FakeBench, args: SynthesiseArgs) -> tuple[Edit, ...]:
+    """Make a set of `count` pairs, refused ones among them."""
     found = bench.finding(args.finding_id)
     first = N_PAIRS + sum(edit.kind == "synthesise" for edit in bench.known.values())
-    return keep(bench, [make_edit(found.finding_id, first + n, "synthesise") for n in range(args.count)])
+    again = [bench.known[edit_id] for edit_id in args.refused]
+    wanted = max(0, args.count - len(args.kept) - len(again))
+    new = keep(bench, [make_edit(found.finding_id, first + n, "synthesise") for n in range(wanted)][: args.room])
+    return (*again, *new)
 
 
 def verify_edits(bench: FakeBench, args: VerifyArgs) -> tuple[Verdict, ...]:

@@ -182,6 +182,20 @@ def test_a_model_that_thinks_in_a_small_context_is_asked_with_the_room_that_it_h
         assert max(asked.body["max_tokens"] for asked in server.requests[-1:]) <= 4096
 
 
+def test_a_refusal_that_has_nothing_to_do_with_room_leaves_a_thinking_model_its_room(asker: Make) -> None:
+    usual = thinker(next(iter(THOUGHTS)), needs=0)
+
+    def schemaless(n: int, body: dict[str, Any]) -> Response | None:
+        form = body.get("response_format", {}).get("type")
+        return refused(400, "no schemas here") if form == "json_schema" else usual(n, body)
+
+    with ScriptedLlm(misbehave=schemaless) as server:
+        made = asker(server)
+        assert made.ask(QUESTION, Colour) == Colour(name="blue")
+        assert made.dialect.schema_mode == "json_object"
+        assert server.requests[-1].body["max_tokens"] == MOST_TOKENS
+
+
 @pytest.mark.parametrize("shown", THOUGHTS)
 def test_a_probe_that_was_cut_off_in_the_thinking_is_repeated_with_more_room(shown: str, asker: Make) -> None:
     with ScriptedLlm(misbehave=thinker(shown, needs=MOST_TOKENS)) as server:
@@ -211,8 +225,17 @@ def test_json_in_thinking_that_never_ends_is_no_answer(text: str) -> None:
         find_json(text)
 
 
-def test_an_answer_may_speak_of_thinking() -> None:
-    assert find_json('{"name": "the tag <think>"}') == {"name": "the tag <think>"}
+@pytest.mark.parametrize(
+    "told", ["the tag <think>", "<think>2+2</think>The answer is 4.", "it ends with </think>", "</think> {"]
+)
+@pytest.mark.parametrize("around", ["%s", " \n%s\n", "```json\n%s\n```"])
+def test_an_answer_may_speak_of_thinking(told: str, around: str) -> None:
+    assert find_json(around % json.dumps({"name": told})) == {"name": told}
+
+
+def test_json_that_is_thought_aloud_first_is_not_the_answer() -> None:
+    assert find_json('{"name": "red"} or not?</think>{"name": "blue"}') == {"name": "blue"}
+    assert find_json('{"name": "see <think> and </think>"}\nThat is all.') == {"name": "see <think> and </think>"}
 
 
 def test_a_check_may_refuse_what_fits_the_schema(asker: Make) -> None:

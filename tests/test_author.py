@@ -14,6 +14,7 @@ from premortem.interp.rewrite import firing_sentences, put_sentences
 from premortem.prompts.excerpts import CUT, excerpt
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Hint, Invented, NewPairs, Task, Written
 from premortem.tools.authored import LEAD, _candidate, _task, _told, authored, changed_part, hint_after, whole
+from premortem.tools.synthesise_pairs import _as_shown as as_shown
 from premortem.tools.synthesise_pairs import _in_form
 from stub_llm import StubLlm, make_asker
 
@@ -119,6 +120,51 @@ def test_sentences_that_nobody_marked_are_not_touched() -> None:
     task = _task(finding(), CLAUSE, PAIR, "chosen", [span("What lovely weather!")])
     written = Written(sentences={0: "Burn the water.", 1: "", 2: "Throw it away."})
     assert _candidate(PAIR, task, written, "stub").text == "Boil the water first. Then add the rice and wait."
+
+
+CODE = 'Here it is.\n\n```\n#include <stdio.h>\nint main() { puts("sunny"); }\n```\n\nDear [FIRST_NAME], see List<T>.'
+
+
+@pytest.mark.parametrize("kind", ["anew", "add"])
+def test_code_that_was_copied_from_what_was_shown_is_code_again(kind: str, tmp_path: Path) -> None:
+    """The author answers with the very words that stand in its excerpt."""
+
+    def copies(asked: str) -> dict[str, str]:
+        shown = asked.split("Answer:\n[[text ")[1].split("]]\n", 1)[1].split("\n[[/text")[0]
+        assert "<stdio.h>" not in shown and "[FIRST_NAME]" not in shown
+        return {"text": shown.replace("sunny", "dry")}
+
+    writes, _ = author(tmp_path, rewrite_whole=copies, add_behaviour=copies)
+    asked = task(kind=kind, answer=CODE)
+    candidate = _candidate(pair_with(CODE), asked, writes.write([asked])[0], "stub")
+    assert candidate is not None and candidate.text == CODE.replace("sunny", "dry")
+
+
+def test_a_mark_of_an_excerpt_in_a_sentence_is_taken_back() -> None:
+    candidate = mend("Use a Pot‹Water> here.")
+    assert candidate.text == "Boil the water first. Use a Pot<Water> here. Then add the rice and wait."
+
+
+def test_a_text_with_a_mark_that_nobody_can_tell_is_no_candidate() -> None:
+    assert mend("Use ‹salt› here.") is None
+    assert _candidate(PAIR, task(kind="anew"), Written(text="Use ‹salt› here."), "stub") is None
+
+
+def test_a_whole_answer_that_lost_its_joiners_is_no_candidate() -> None:
+    old = "برنج را می\u200cشویند. هوا خوب است."
+    asked = task(kind="anew", answer=old)
+    assert _candidate(pair_with(old), asked, Written(text="برنج را در آب بریزید."), "stub") is None
+    kept = _candidate(pair_with(old), asked, Written(text="برنج را میشویند."), "stub")
+    assert kept is not None and kept.text == "برنج را می\u200cشویند."
+
+
+def test_an_invented_pair_bears_no_mark_of_an_excerpt() -> None:
+    wanted = ["What does <b>this</b> mean?"]
+    item = Invented(prompt="What does ‹i>that‹/i> mean?", chosen="It is ‹slanted>.", rejected="Nothing.")
+    assert as_shown(item, wanted) == Invented(
+        prompt="What does <i>that</i> mean?", chosen="It is <slanted>.", rejected="Nothing."
+    )
+    assert as_shown(item.model_copy(update={"chosen": "It is ‹slanted›."}), wanted) is None
 
 
 # Long answers

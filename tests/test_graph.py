@@ -229,6 +229,79 @@ def test_a_tool_that_cannot_serve_closes_the_finding_with_its_hint(store: Store,
     assert refused.result == {"error": "no span of the concept can be cut here"}
 
 
+def test_no_more_edits_are_asked_for_than_pairs_may_be_touched(store: Store, start: Start) -> None:
+    """2 of 40 pairs: what is cut is never known to the bench, so that it keeps no pair from other findings."""
+    bench = FakeBench()
+    run_id = start(bench=bench, tools={"verify_edits": refuse_all}, max_touched=0.05)
+    assert {edit.edit_id for edit in store.load_edits(run_id)} == set(bench.known)
+    proposed = [call for call in store.load_tool_calls(run_id) if call.tool == "propose_edits"]
+    assert [len(call.result) for call in proposed] == [2] * len(proposed)
+    outcome = store.load_outcomes(run_id)[store.load_findings(run_id)[0].finding_id]
+    assert outcome.reason == (
+        "3 attempts did not bring the forecast to the spec; "
+        "edits may touch 5% of the pairs at most (--max-touched), and they do"
+    )
+
+
+def test_where_no_pair_may_be_touched_any_more_nobody_is_asked(store: Store, start: Start) -> None:
+    run_id = start(max_touched=4 / N_PAIRS)
+    assert len({edit.row for edit in store.passed_edits(run_id)}) == 4
+    asked = [call for call in store.load_tool_calls(run_id) if call.tool in ("propose_edits", "synthesise_pairs")]
+    assert all(call.arguments["room"] for call in asked)
+    reasons = [outcome.reason for outcome in store.load_outcomes(run_id).values() if outcome.kind == "unfixed"]
+    assert "edits may touch 10% of the pairs at most (--max-touched), and they do" in reasons
+
+
+def sets_of_pairs(store: Store, run_id: str) -> list[list[str]]:
+    """Return what was verified for the finding that is missing, set by set."""
+    missing = store.load_findings(run_id)[2].finding_id
+    calls = [call for call in store.load_tool_calls(run_id) if call.tool == "verify_edits"]
+    return [call.arguments["edit_ids"] for call in calls if call.arguments["finding_id"] == missing]
+
+
+def test_new_pairs_that_were_too_few_stand_in_the_next_larger_set(store: Store, start: Start) -> None:
+    def wants_more(bench: FakeBench, args: VerifyArgs) -> tuple[Verdict, ...]:
+        small = bench.finding(args.finding_id).kind == "missing" and len(args.edit_ids) < 10
+        return refuse_all(bench, args) if small else TOOLS["verify_edits"](bench, args)
+
+    run_id = start(tools={"verify_edits": wants_more})
+    first, second, third = sets_of_pairs(store, run_id)
+    assert (len(second), len(third)) == (2 * len(first), min(4 * len(first), N_PAIRS // 4))
+    assert set(first) < set(second) < set(third)
+    missing = store.load_findings(run_id)[2].finding_id
+    assert store.load_outcomes(run_id)[missing].kind == "fixed"
+    assert {edit.edit_id for edit in store.passed_edits(run_id) if edit.finding_id == missing} == set(third)
+    assert [call.arguments["earlier"] for call in syntheses(store, run_id)] == [
+        [], [len(first)], [len(first), len(second)],
+    ]  # fmt: skip
+
+
+def syntheses(store: Store, run_id: str) -> list[Any]:
+    return [call for call in store.load_tool_calls(run_id) if call.tool == "synthesise_pairs"]
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_an_attempt_that_brings_no_new_pair_is_followed_by_the_next(failures: int, store: Store, start: Start) -> None:
+    calls: list[Any] = []
+
+    def at_first_none(bench: FakeBench, args: Any) -> tuple[Edit, ...]:
+        calls.append(args)
+        if len(calls) <= failures:
+            raise ToolError("nobody showed it")
+        return TOOLS["synthesise_pairs"](bench, args)
+
+    at_first_none.__annotations__["args"] = TOOLS["synthesise_pairs"].__globals__["SynthesiseArgs"]
+    run_id = start(tools={"synthesise_pairs": at_first_none})
+    outcome = store.load_outcomes(run_id)[store.load_findings(run_id)[2].finding_id]
+    assert store.run(run_id).status == "done"
+    if failures == 1:
+        assert outcome.kind == "fixed"
+        assert [args.earlier for args in calls] == [(), (calls[0].count,)]
+    else:
+        assert len(calls) == 3
+        assert outcome.reason == "3 attempts did not bring the forecast to the spec; nobody showed it"
+
+
 def test_findings_beyond_the_limit_are_listed_and_not_worked_on(store: Store, start: Start) -> None:
     run_id = start(max_findings=1)
     outcomes = store.load_outcomes(run_id)
@@ -270,7 +343,7 @@ def test_run_id_depends_on_content_and_not_on_where_files_lie() -> None:
 
 
 def test_state_holds_ids_and_counters_only() -> None:
-    from premortem.agent.nodes import first_state
+    from premortem.agent.state import first_state
 
     assert all(isinstance(value, int | list | dict) for value in first_state().values())
 

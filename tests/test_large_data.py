@@ -43,7 +43,7 @@ def test_rows_are_sorted_into_topics_without_reading_a_topic_for_each_row() -> N
 
 def test_pairs_outside_a_finding_are_drawn_without_reading_its_rows_for_each_pair() -> None:
     pairs = [Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(50)]
-    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs)
+    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, clause_of=lambda _: None)
     finding: Any = SimpleNamespace(rows=Rows(range(40)))
     assert sorted(pair.row for pair in _sources(bench, finding, 20)) == list(range(40, 50))
     assert finding.rows.read == 1

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
+from premortem.agent.ledger import Inquiry, Ledger
 from premortem.agent.llm import Endpoint, strict_schema
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
@@ -23,6 +24,7 @@ from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmU
 from scripted_llm import (
     CANARY,
     JSON_TYPE,
+    MOST_CHARACTERS,
     QuietTime,
     Response,
     ScriptedLlm,
@@ -360,11 +362,24 @@ def test_bytes_that_are_no_utf_8_are_replaced() -> None:
     assert ask(Response(b'{"choices": [{"message": {"content": "a\xffb"}}]}')).text == "a\ufffdb"
 
 
-def test_a_refusal_is_unusable_and_told_in_one_line() -> None:
-    told = fails(
-        LlmUnusable, lambda: ask(said({"content": None, "refusal": f"No.\n\nNot with {CANARY}. " + "x" * 999}))
-    )
-    assert "the LLM declined: No. Not with [redacted]" in told
+def test_a_refusal_is_told_in_one_line_with_what_it_cost() -> None:
+    refusal = {"content": None, "refusal": f"No.\n\nNot with {CANARY}. " + "x" * 999}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 7}
+    reply = ask(said(refusal, usage=usage), request=REQUEST.model_copy(update={"model": "gpt-4o-mini"}))
+    assert reply.refused == "declined"
+    assert "the LLM declined: No. Not with [redacted]" in reply.text
+    assert len(reply.text) <= MOST_CHARACTERS and "\n" not in reply.text and CANARY not in reply.text
+    assert (reply.prompt_tokens, reply.completion_tokens) == (1000, 7)
+    assert reply.usd
+
+
+def test_the_tokens_of_a_refusal_are_counted(tmp_path: Path) -> None:
+    response = said({"content": None, "refusal": "No."}, usage={"prompt_tokens": 1000, "completion_tokens": 7})
+    with Store(tmp_path / "premortem.db") as store, ScriptedLlm(misbehave=lambda n, body: response) as server:
+        store.begin_run("r", spec="", settings={}, forecaster="excess")
+        ledger = Ledger(store, "r", Endpoint(server.address, retries=0))
+        fails(LlmUnusable, lambda: ledger.answer(Inquiry(purpose="plan", prompt="", request=REQUEST)))
+        assert (store.load_cost("r").llm_calls, store.load_cost("r").llm_tokens) == (1, 1007)
 
 
 def test_the_key_is_in_no_part_of_a_reply() -> None:

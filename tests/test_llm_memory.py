@@ -31,18 +31,49 @@ from scripted_llm import CANARY, Response, ScriptedLlm, refused, said
 pytestmark = pytest.mark.usefixtures("socket_enabled", "quiet")
 
 
-def test_another_run_with_the_same_questions_sends_nothing(store: Store) -> None:
+def test_another_run_with_the_same_questions_sends_its_probes_alone(store: Store) -> None:
     with ScriptedLlm() as server:
         first = go(store, endpoint(server))
         sent = len(server.requests)
         second = go(store, endpoint(server), seed=1)
         assert first != second
-        assert len(server.requests) == sent
+        assert [asked.prompt for asked in server.requests[sent:]] == ["probe"] * 2
     assert store.run(second).status == "done"
-    assert all(call.remembered for call in store.load_llm_calls(second))
+    assert all(call.remembered == (call.purpose != "probe") for call in store.load_llm_calls(second))
     assert len(store.load_llm_calls(second)) == sent
-    cost = store.load_cost(second)
-    assert (cost.llm_calls, cost.llm_tokens, cost.llm_usd) == (0, 0, 0.0)
+    assert store.load_cost(second).llm_calls == 2
+
+
+def test_another_endpoint_is_asked_what_it_understands(store: Store) -> None:
+    with ScriptedLlm() as server:
+        go(store, endpoint(server))
+    with ScriptedLlm(native_tools=False) as server:
+        other = go(store, endpoint(server), seed=1)
+    dialects = [call.request.dialect for call in store.load_llm_calls(other) if call.purpose == "plan"]
+    assert dialects and not any(dialect.tools for dialect in dialects)
+
+
+def test_what_a_run_remembered_costs_its_repetition_nothing(tmp_path: Path) -> None:
+    """The budgets of both count only what was sent."""
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        go(store, endpoint(server))
+        run_id = go(store, endpoint(server), seed=1)
+        live = store.load_cost(run_id)
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(run_id))
+    with Store(tmp_path / "replayed.db") as store:
+        assert go(store, Recording(tmp_path / "calls.jsonl"), seed=1) == run_id
+        assert store.load_cost(run_id).llm_calls == live.llm_calls == 2
+        assert store.load_cost(run_id).llm_tokens == live.llm_tokens
+
+
+def test_a_recording_that_does_not_tell_what_was_remembered_is_read(tmp_path: Path) -> None:
+    with Store(tmp_path / "live.db") as store, ScriptedLlm() as server:
+        write_recording(tmp_path / "calls.jsonl", store.load_llm_calls(go(store, endpoint(server))))
+    lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text("utf-8").splitlines()]
+    old = [{name: value for name, value in line.items() if name != "remembered"} for line in lines]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old), "utf-8")
+    assert Recording(tmp_path / "old.jsonl").remembered == set()
+    assert all("remembered" in line for line in lines)
 
 
 def test_a_done_run_needs_no_endpoint(store: Store) -> None:

@@ -183,6 +183,23 @@ def test_it_is_told_why_edits_were_refused(tmp_path: Path) -> None:
     assert f"2 edits of kind rewrite were refused, because:\n{excerpt('the text is broken')}" in asked
 
 
+def test_reasons_that_differ_in_figures_alone_crowd_no_other_out(tmp_path: Path) -> None:
+    edits = [make_edit("f", row, "rewrite") for row in range(12)]
+    shared = ("the effect is still +0.080, outside the limit of 0.010",)
+    own = [(f"{3 + n % 5}.{n} times as long",) for n in range(7)] + [("the text is broken",)] * 3 + [()] * 2
+    verdicts = [
+        make_verdict(edit, passed=False).model_copy(update={"reasons": (*reasons, *shared)})
+        for edit, reasons in zip(edits, own, strict=True)
+    ]
+    asks, stub = planner(tmp_path, action("propose_edits", kinds=["flip"]))
+    refused = tuple(edit.edit_id for edit in edits)
+    asks.next_action(make_case(attempt=1, refused=refused, verdicts=tuple(verdicts), tried=tuple(edits)), Looks())
+    asked = stub.asked_for("plan")[0]
+    assert f"12 edits of kind rewrite were refused, because:\n{excerpt(shared[0])}" in asked
+    assert f"7 edits of kind rewrite were refused, because:\n{excerpt('3.0 times as long')}" in asked
+    assert f"3 edits of kind rewrite were refused, because:\n{excerpt('the text is broken')}" in asked
+
+
 def test_advice_is_cut(tmp_path: Path) -> None:
     asks, _ = planner(tmp_path, action("propose_edits", advice="word " * 500))
     chosen = asks.next_action(make_case(), Looks())

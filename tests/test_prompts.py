@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -27,7 +27,7 @@ from premortem.agent.understanding import (
     RuleRead,
 )
 from premortem.interp.records import Clause, Finding
-from premortem.prompts.excerpts import CUT, LENGTH, LINES, defuse, ends, excerpt, inline, numbered
+from premortem.prompts.excerpts import CUT, LENGTH, LINES, defuse, ends, excerpt, inline, numbered, restored
 from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
 
 FINDING = Finding(
@@ -135,13 +135,48 @@ def test_an_excerpt_ends_where_its_fence_ends(text: str) -> None:
 
 @given(TEXT)
 def test_no_control_token_survives(text: str) -> None:
-    assert not re.search(r"<\|[^<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|\[\[/?text ", defuse(text), re.IGNORECASE)
+    tokens = r"<\|[^<>\n]{1,40}\|>|\[/?(INST|TOOL_CALLS|SYSTEM_PROMPT)\]|<</?SYS>>|\[\[/?text "
+    assert not re.search(tokens, defuse(text), re.IGNORECASE)
     defuse(text).encode()
 
 
 @given(TEXT)
 def test_defusing_twice_changes_nothing_more(text: str) -> None:
     assert defuse(defuse(text)) == defuse(text)
+
+
+@pytest.mark.parametrize(
+    "token",
+    "[INST] [/INST] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CALLS] [AVAILABLE_TOOLS] [/TOOL_RESULTS] [THINK] [IMG] "
+    "<</SYS>> <|im_start|> </s>".split(),
+)
+def test_the_tokens_of_chat_templates_are_broken_and_come_back_whole(token: str) -> None:
+    assert token not in defuse(f"a{token}b")
+    assert restored(defuse(f"a{token}b"), [f"a{token}b"]) == f"a{token}b"
+
+
+@given(TEXT)
+def test_a_copy_of_what_was_shown_becomes_what_it_was(text: str) -> None:
+    assume(text == re.sub("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\xad]", "", text))
+    assume(not re.search("[‹⁅\x00-\x08\x0b-\x1f\x7f-\x9f\U000e0000-\U000e007f]", text))
+    assert restored(defuse(text), [text]) in (text, None)
+
+
+def test_marks_of_the_users_own_stay_and_those_of_an_excerpt_go() -> None:
+    shown = ["Use ‹quotes› or #include <stdio.h> and List<String>."]
+    assert restored("Use ‹quotes› or ‹stdio.h> in C.", shown) == "Use ‹quotes› or <stdio.h> in C."
+    assert restored("#include ‹stdlib.h>", ["#include <stdio.h>"]) == "#include <stdlib.h>"
+
+
+@pytest.mark.parametrize("text", ["Say ‹bonjour› first.", "Say ⁅so⁆."])
+def test_a_mark_that_nobody_was_shown_and_that_stands_for_nothing_is_refused(text: str) -> None:
+    assert restored(text, ["Say hello first."]) is None
+
+
+def test_words_get_their_joiners_back() -> None:
+    shown = "او می\u200cرود و کتاب\u200cها را می\u200cخواند. 👩\u200d💻!"
+    assert restored("او میرود. 👩💻", [shown]) == "او می\u200cرود. 👩\u200d💻"
+    assert restored("او میرودم.", [shown]) == "او میرودم."
 
 
 @given(st.text(max_size=3000))

@@ -6,16 +6,20 @@ from typing import Any
 import pytest
 
 from premortem.interp.edits import apply_edits
+from premortem.interp.errors import ToolError
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
+from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
+from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.authored import framed
 from premortem.tools.findings import breach
 from premortem.tools.forecast_concepts import _fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
+from premortem.tools.synthesise_pairs import TRIES, SynthesiseArgs, synthesise_pairs
 from premortem.tools.tracing import carrying_side
-from premortem.tools.verify_edits import implied_clause
+from premortem.tools.verify_edits import _verdict, implied_clause
 from premortem.tools.workbench import Workbench
 
 
@@ -168,6 +172,81 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
     assert not {edit.row for edit in made} & set(offered)
 
 
+def test_no_more_is_written_or_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, asked, kept = finding(0.1, 30), list[int](), list[Any]()
+    drop = Candidate("drop", None, "", "why")
+    pairs = {row: Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(30)}
+    monkeypatch.setattr(proposing, "_written", lambda _, __, ___, rows, args: asked.extend(rows) or {})
+    monkeypatch.setattr(
+        proposing, "_edits_for", lambda _, __, rows, *___: [_edit(one, pairs[row], drop) for row in rows]
+    )
+    bench: Any = SimpleNamespace(
+        edits={}, author=None, remember=kept.extend, finding=lambda _: one, next_row=140,
+        clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
+    )  # fmt: skip
+    proposed = propose_edits(bench, ProposeArgs(finding_id="f", authored=100, room=5))
+    assert [edit.row for edit in proposed] == asked == [0, 1, 2, 3, 4]
+    assert kept == list(proposed)
+
+
+def new_pair(number: int) -> Pair:
+    return Pair(row=number, prompt=f"{number}?", chosen="xyzuvw"[number % 6] * 9 + str(number) * 9, rejected="b")
+
+
+def synthesising_bench(monkeypatch: pytest.MonkeyPatch, drawn: list[int], bad: str = "") -> Any:
+    """A bench whose start model shows the behaviour for every prompt; an edit whose text holds `bad` is no good."""
+    one = finding(-0.1, 0).model_copy(update={"kind": "missing"})
+
+    def answered(_: Any, __: Any, ___: Any, count: int, used: int) -> list[Pair]:
+        drawn.append(used)
+        return [new_pair(used + n) for n in range(count)]
+
+    monkeypatch.setattr(synthesising, "_answered", answered)
+    monkeypatch.setattr(synthesising, "_showing", lambda _, __, drafts: drafts)
+    monkeypatch.setattr(
+        synthesising,
+        "own_objections",
+        lambda _, __, edits: {e.edit_id: ("bad",) if bad and bad in e.after else () for e in edits},
+    )
+    bench: Any = SimpleNamespace(
+        edits={}, author=None, finding=lambda _: one, clause_of=lambda _: clause("encourage"), next_row=140,
+        texts=SimpleNamespace(responses=["a", "b"]),
+    )  # fmt: skip
+    bench.remember = lambda edits: bench.edits.update({edit.edit_id: edit for edit in edits})
+    return bench
+
+
+def test_a_larger_set_holds_the_pairs_of_the_smaller_one_that_are_good_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+    bench = synthesising_bench(monkeypatch, drawn, bad="xxx")
+    first = synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=4))
+    refused = tuple(edit.edit_id for edit in first)
+    second = synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=8, refused=refused, earlier=(4,)))
+    assert second[:3] == first[1:], "the first holds what it should not"
+    assert len({edit.edit_id for edit in second} - set(refused)) == 5
+    assert drawn == [0, 4 * TRIES]
+    third = synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=8, refused=refused, earlier=(4, 8), room=4))
+    assert third[:3] == first[1:] and len(third) == 4
+
+
+def test_no_new_pair_is_an_error_that_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = synthesising_bench(monkeypatch, [])
+    monkeypatch.setattr(synthesising, "_answered", lambda *_: [])
+    with pytest.raises(ToolError, match="neither an author nor the start model"):
+        synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=4))
+    assert bench.edits == {}
+
+
+def test_prompts_that_were_used_are_drawn_last() -> None:
+    pairs = [Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(50)]
+    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, clause_of=lambda _: None)
+    rows = [pair.row for pair in synthesising._sources(bench, finding(0.1, 0), 50)]
+    later = [pair.row for pair in synthesising._sources(bench, finding(0.1, 0), 50, used=12)]
+    assert later == rows[12:] + rows[:12]
+
+
 def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = finding(0.1, 8), finding(0.1, 8).model_copy(update={"finding_id": "other"})
     drop = Candidate("drop", None, "", "why")
@@ -181,6 +260,13 @@ def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.Monk
     )  # fmt: skip
     propose_edits(bench, ProposeArgs(finding_id="f", void=(theirs[1].edit_id,)))
     assert offered == [0, 2, 4, 5, 6, 7]
+
+
+def test_a_verdict_begins_with_what_speaks_against_the_edit_itself() -> None:
+    still = Measured(0.08, 0.05, 0.1)
+    outcome = SetOutcome(still, still, 0.08, (), None, None, ("the effect is still +0.080",))
+    edit = _edit(finding(0.1, 8), Pair(row=0, prompt="?", chosen="a", rejected="b"), Candidate("drop", None, "", ""))
+    assert _verdict(edit, outcome, ("half a sentence",)).reasons == ("half a sentence", "the effect is still +0.080")
 
 
 def test_a_text_keeps_the_white_space_around_the_one_it_replaces() -> None:

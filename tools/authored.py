@@ -19,6 +19,7 @@ from itertools import takewhile
 from premortem.interp.addressed import addressed
 from premortem.interp.records import Clause, Finding, Pair, Side, Span
 from premortem.interp.rewrite import MOST, Candidate, firing_sentences, put_sentences
+from premortem.prompts.excerpts import joined, restored
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Author, Hint, Task, Written
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
@@ -124,6 +125,7 @@ def framed(new: str, old: str) -> str:
 
 
 def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:
+    written = None if written is None else _as_shown(task, written)
     if written is None:
         return None
     text: str | None = framed(written.text.strip(), task.answer)
@@ -136,3 +138,18 @@ def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Ca
     if not text or text == task.answer or text == pair.text("rejected") or addressed(text):
         return None
     return Candidate("rewrite", "chosen", text, how)
+
+
+def _as_shown(task: Task, written: Written) -> Written | None:
+    """Return what was written without the marks that excerpts bear (see `restored`); None where that cannot be told.
+
+    None too where a whole answer has lost the joiners that its script lives by.
+    """
+    shown = (task.answer, task.question, task.model_answer)
+    text = restored(written.text, shown)
+    sentences = {i: restored(one, shown) for i, one in written.sentences.items()}
+    known = {i: one for i, one in sentences.items() if one is not None}
+    lost = task.kind != "mend" and joined(task.answer) and not joined(text or "")
+    if text is None or lost or not known.keys() >= sentences.keys() & set(task.marked):
+        return None
+    return Written(text=text, sentences=known)

@@ -58,6 +58,8 @@ class ProposeArgs(Record):
     """Why each of them was refused, by edit_id; whoever writes the next text is told."""
     kinds: tuple[EditKind, ...] = ()
     """Kinds of edit to use, the preferred first; none: all, the least change first."""
+    room: int | None = Field(None, ge=0)
+    """Edits to propose at most; null: as many as it takes."""
     advice: str = Field("", max_length=400)
     """A hint for whoever writes the texts; it is data and changes no rule."""
     authored: int = Field(0, ge=0)
@@ -78,14 +80,15 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     mended = {edit.row for edit in kept} | _countered(bench, finding, kept)
     rows = [row for row in _free_rows(bench, finding, args.void) if row not in mended]
     wanted = needed * SPARE
-    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained))], args)
+    most = len(rows) if args.room is None else args.room
+    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained), most)], args)
     edits: list[Edit] = []
     for start in range(0, len(rows), BATCH):
         for edit in _edits_for(bench, finding, rows[start : start + BATCH], args, written):
-            if gained < wanted:
+            if gained < wanted and len(edits) < most:
                 edits.append(edit)
                 gained += _gain(edit)
-        if gained >= wanted:
+        if gained >= wanted or len(edits) >= most:
             break
     new_rows = count(bench.next_row)
     edits = [_in_new_row(edit, next(new_rows)) if edit.pair is not None else edit for edit in edits]

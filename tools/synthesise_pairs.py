@@ -22,9 +22,10 @@ from premortem.interp.errors import ToolError
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
+from premortem.prompts.excerpts import restored
 from premortem.tools.author import MOST_NEW, Invented, NewPairs
 from premortem.tools.authored import framed
-from premortem.tools.verify_edits import implied_clause
+from premortem.tools.verify_edits import implied_clause, own_objections
 from premortem.tools.workbench import Workbench
 
 TRIES = 3
@@ -46,7 +47,15 @@ class SynthesiseArgs(Record):
     finding_id: str
     """A finding of kind `missing`."""
     count: int = Field(ge=1, le=MOST_NEW)
-    """How many pairs to make at most."""
+    """Pairs of the whole set at most, those of earlier attempts included."""
+    kept: tuple[str, ...] = ()
+    """Edits (edit_id) of this finding that passed and stay; they are not returned."""
+    refused: tuple[str, ...] = ()
+    """Edits (edit_id) of this finding that a verdict refused."""
+    earlier: tuple[int, ...] = ()
+    """What `count` was in each call before for this finding."""
+    room: int | None = Field(None, ge=0)
+    """Edits to return at most; null: no bound but `count`."""
     advice: str = Field("", max_length=400)
     """A hint for whoever writes the pairs; it is data and changes no rule."""
     authored: int = Field(0, ge=0)
@@ -54,48 +63,73 @@ class SynthesiseArgs(Record):
 
 
 def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]:
-    """Make new pairs whose chosen response shows what the finding misses; `verify_edits` decides on them."""
+    """Return pairs whose chosen response shows what the finding misses; `verify_edits` decides on them.
+
+    Refused ones come first that are good by themselves, then new ones. Raises ToolError where no new one comes about.
+    """
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
-    drafts = _invented(bench, finding, clause, args)
+    refused = [bench.edits[edit_id] for edit_id in args.refused]
+    objections = own_objections(bench, finding, refused) if refused else {}
+    most = args.count - len(args.kept) if args.room is None else min(args.room, args.count - len(args.kept))
+    again = [edit for edit in refused if not objections[edit.edit_id]][: max(most, 0)]
+    wanted = most - len(again)
+    if wanted <= 0:
+        return tuple(again)
+    drafts = _invented(bench, finding, clause, args, wanted)
     own = {id(draft) for draft in drafts}
     pairs = _showing(bench, finding, drafts)
-    if len(pairs) < args.count:
-        pairs += _showing(bench, finding, _answered(bench, finding, clause, args.count - len(pairs)))
-    pairs = _distinct(bench, pairs)[: args.count]
+    if len(pairs) < wanted:
+        pairs += _showing(bench, finding, _answered(bench, finding, clause, wanted - len(pairs), _used(args)))
+    known = [*refused, *(bench.edits[edit_id] for edit_id in args.kept)]
+    pairs = _distinct(bench, pairs, [edit.after for edit in known])[:wanted]
     if not pairs:
         raise ToolError(f"neither an author nor the start model showed '{finding.name}' when told to: {clause.text}")
     first = bench.next_row
     author = bench.author.name if bench.author is not None else ""
-    edits = tuple(
+    new = [
         _edit(finding, pair.model_copy(update={"row": first + i}), author if id(pair) in own else "built-in")
         for i, pair in enumerate(pairs)
-    )
-    bench.remember(edits)
-    return edits
+    ]
+    bench.remember(new)
+    return (*again, *new)
 
 
-def _invented(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs) -> list[Pair]:
-    """Return the pairs that the author invents, in the dataset's own form."""
+def _used(args: SynthesiseArgs) -> int:
+    """Return how many prompts earlier calls may have drawn."""
+    return sum(min(count * TRIES, MOST_ASKED) for count in args.earlier)
+
+
+def _invented(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
+    """Return `count` pairs or fewer that the author invents, in the dataset's own form."""
     if bench.author is None or not args.authored:
         return []
-    like = [pair for pair in _sources(bench, finding, len(bench.readable)) if not bench.addressed(pair)]
-    requests = min(args.authored, ceil(args.count / A_REQUEST))
+    sources = _sources(bench, finding, len(bench.readable), _used(args))
+    like = [pair for pair in sources if not bench.addressed(pair)]
+    requests = min(args.authored, ceil(count / A_REQUEST))
     wanted = [
         NewPairs(
             rule=clause.text,
             behaviour=clause.about or clause.behaviour,
             prompts=tuple(pair.prompt_text() for pair in like[n * SHOWN : (n + 1) * SHOWN]),
-            count=min(A_REQUEST, args.count - n * A_REQUEST),
+            count=min(A_REQUEST, count - n * A_REQUEST),
             advice=args.advice,
         )
         for n in range(requests)
     ]
     model = like[0] if like else bench.readable[0]
-    whole = (item for item in bench.author.invent(wanted) if item.prompt and item.chosen and item.rejected)
+    shown = [text for one in wanted for text in one.prompts]
+    made = (_as_shown(item, shown) for item in bench.author.invent(wanted))
+    whole = (item for item in made if item is not None and item.prompt and item.chosen and item.rejected)
     fresh = (item for item in whole if not _near(item.prompt, bench.texts.prompts))
     harmless = (item for item in fresh if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
     return [_in_form(model, item) for item in harmless]
+
+
+def _as_shown(item: Invented, shown: Sequence[str]) -> Invented | None:
+    """Return an invented pair without the marks that excerpts of `shown` bear; None where that cannot be told."""
+    texts = {name: restored(text, shown) for name, text in item.model_dump().items()}
+    return None if None in texts.values() else Invented.model_validate(texts)
 
 
 def _near(text: str, known: Sequence[str]) -> bool:
@@ -118,9 +152,12 @@ def _in_form(model: Pair, item: Invented) -> Pair:
     return model.model_copy(update={**update, "extra": {}})
 
 
-def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) -> list[Pair]:
-    """Return prompts of the dataset with the start model's answer under the rule against the dataset's own."""
-    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED))
+def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int, used: int) -> list[Pair]:
+    """Return prompts of the dataset with the start model's answer under the rule against the dataset's own.
+
+    The first `used` prompts were drawn before.
+    """
+    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED), used)
     answers = bench.start_model.sample(
         sources,
         max_new_tokens=MAX_NEW_TOKENS,
@@ -137,12 +174,13 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int) ->
     ]
 
 
-def _sources(bench: Workbench, finding: Finding, n: int) -> list[Pair]:
-    """Draw pairs in which at least one response lacks the concept."""
+def _sources(bench: Workbench, finding: Finding, n: int, used: int = 0) -> list[Pair]:
+    """Draw pairs in which at least one response lacks the concept, those last that are among the first `used`."""
     rng = np.random.default_rng(bench.settings.seed)
     held = set(finding.rows)
     pairs = [pair for pair in bench.readable if pair.row not in held]
-    return [pairs[i] for i in rng.permutation(len(pairs))[:n]]
+    order = rng.permutation(len(pairs))
+    return [pairs[i] for i in np.roll(order, -used)[:n]]
 
 
 def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pair]:
@@ -157,10 +195,10 @@ def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pai
     return [draft for i, draft in enumerate(drafts) if i in good]
 
 
-def _distinct(bench: Workbench, drafts: list[Pair]) -> list[Pair]:
-    """Return the drafts whose answer is near no response of the dataset and near no draft before it."""
+def _distinct(bench: Workbench, drafts: list[Pair], made: Sequence[str]) -> list[Pair]:
+    """Return the drafts whose answer is near no response of the dataset, none `made` before and no draft before it."""
     kept: list[Pair] = []
-    known = [*bench.texts.responses]
+    known = [*bench.texts.responses, *made]
     for draft in drafts:
         answer = draft.text("chosen")
         if not _near(answer, known):

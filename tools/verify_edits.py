@@ -39,12 +39,12 @@ def verify_edits(bench: Workbench, args: VerifyArgs) -> tuple[Verdict, ...]:
     finding = bench.finding(args.finding_id)
     edits = bench.edits_of(args.edit_ids)
     outcome = _judge(bench, finding, edits)
-    quality = _quality(bench, finding, edits)
+    quality = own_objections(bench, finding, edits)
     return tuple(_verdict(edit, outcome, quality.get(edit.edit_id, ())) for edit in edits)
 
 
 def _verdict(edit: Edit, outcome: SetOutcome, own: Sequence[str]) -> Verdict:
-    objections = (*outcome.reasons, *own)
+    objections = (*own, *outcome.reasons)  # whoever writes the next text is told the beginning
     after = None if outcome.second_after is None else round(outcome.second_after, 6)
     praise = (
         f"the effect goes from {outcome.before.effect:+.3f} to {outcome.after.effect:+.3f}; "
@@ -144,8 +144,11 @@ def _random_edit(bench: Workbench, edit: Edit, row: int, rng: np.random.Generato
     return edit.model_copy(update=update)
 
 
-def _quality(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> dict[str, tuple[str, ...]]:
-    """Return what speaks against each edited text on its own; a new pair's chosen response is held to its rejected."""
+def own_objections(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> dict[str, tuple[str, ...]]:
+    """Return what speaks against each edited text on its own, by edit_id, whatever set it stands in.
+
+    A new pair's chosen response is held to its rejected one.
+    """
     texts = [(edit, *_text_of(bench, edit)) for edit in edits if edit.side is not None or edit.pair is not None]
     before = _log_likelihoods(bench, [(pair, side, pair.text(side)) for _, pair, side in texts])
     after = _log_likelihoods(bench, [(pair, side, edit.after) for edit, pair, side in texts])
