@@ -119,12 +119,13 @@ def write_row(pair: Pair, raw: Mapping[str, Any], mapping: Mapped | None = None)
     before = read_row(raw, pair.row, mapping)
     sides = ((before.chosen, raw[columns.chosen]), (before.rejected, raw[columns.rejected]))
     written = dict(raw)
-    for column, content, (old, value) in (
-        (columns.chosen, pair.chosen, sides[0]),
-        (columns.rejected, pair.rejected, sides[1]),
+    for column, content, own in (
+        (columns.chosen, pair.chosen, sides),
+        (columns.rejected, pair.rejected, sides[::-1]),
     ):
-        known = next((value for known, value in sides if known == content), None)
-        written[column] = value if content == old else _rewritten(value, old, content) if known is None else known
+        known = next((value for old, value in own if old == content), None)
+        old, value = next((side for side in own if _earlier(side[0]) == _earlier(content)), own[0])
+        written[column] = _rewritten(value, old, content) if known is None else known
     return written
 
 
@@ -277,6 +278,11 @@ def _rewritten(value: Any, old: Content, new: Content) -> Any:
     lead = read_content(value, "")[: -len(old)] if not isinstance(value, dict) else ()
     written = in_style_of(value, _messages(new, "assistant"))
     return [*value[: len(lead)], *written] if isinstance(value, list) else written
+
+
+def _earlier(content: Content) -> tuple[Message, ...]:
+    """Return what a response says before its last message."""
+    return () if isinstance(content, str) else content[:-1]
 
 
 def _repeats_prompt(raw: Mapping[str, Any], columns: Columns) -> bool:

@@ -215,6 +215,15 @@ def test_a_flip_exchanges_the_raw_values(raw: dict) -> None:
     assert (row["chosen"], row["rejected"]) == (raw["rejected"], raw["chosen"])
 
 
+def test_a_flip_with_a_rewrite_keeps_the_earlier_turns_of_the_side_that_moves() -> None:
+    start = "\n\nHuman: Hi?\n\nAssistant:"
+    raw = {"chosen": f"{start} Yes.", "rejected": f"{start} Well.\n\nHuman: More?\n\nAssistant: No."}
+    edited = read_row(raw, 0).swapped().with_text("chosen", "Maybe.")
+    written = write_row(edited, raw)
+    assert written["chosen"] == f"{start} Well.\n\nHuman: More?\n\nAssistant: Maybe."
+    assert written["rejected"] == raw["chosen"]
+
+
 @each_form
 def test_a_new_row_takes_the_form_of_its_neighbours(raw: dict) -> None:
     like = read_row(raw, 0)
