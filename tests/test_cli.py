@@ -247,6 +247,23 @@ def test_reviews_by_option_are_listed_and_checked(agent: Agent, bench: FakeBench
     assert decisions == {passed[0]: "reject", **dict.fromkeys(passed[1:], "accept")}
 
 
+def test_a_row_takes_one_accepted_edit(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    passed = {edit["row"]: edit["edit_id"] for edit in edits if edit["verdict"]["passed"]}
+    refused = next(edit for edit in edits if not edit["verdict"]["passed"] and edit["row"] in passed)
+    rival = passed[refused["row"]]
+    assert agent("review", "--accept", refused["edit_id"]).exit_code == 0
+    second = agent("review", "--accept", rival)
+    assert second.exit_code == 1
+    assert all(word in second.stderr for word in (f"row {refused['row']}", rival, refused["edit_id"], "reject one"))
+    after = json.loads(agent("review", "--accept-passed", "--json").stdout)["edits"]
+    assert {edit["edit_id"] for edit in after if edit["review"]} == {refused["edit_id"], *passed.values()} - {rival}
+    written = json.loads(agent("export", "-o", "out.jsonl", "--json").stdout)["edits"]
+    assert [edit["edit_id"] for edit in written if edit["row"] == refused["row"]] == [refused["edit_id"]]
+    assert agent("review", "--accept", rival, "--reject", refused["edit_id"]).exit_code == 0
+
+
 def test_a_review_in_the_terminal_is_saved_key_by_key(agent: Agent, bench: FakeBench):
     agent("run", "--spec", "spec.md")
     result = agent("review", "--reviewer", "ana", input="a\nr\nq\n")

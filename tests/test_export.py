@@ -367,6 +367,34 @@ def test_a_review_decides_what_is_exported() -> None:
     assert [item.edit.row for item in decided(edits, reviews, unreviewed=True)] == [0, 1, 3]
 
 
+def accepted(*edits: Edit) -> dict[str, Review]:
+    return {
+        item.edit_id: Review(
+            edit_id=item.edit_id, decision="accept", text=None, reviewer="ada", at="2026-01-01T00:00:00Z"
+        )
+        for item in edits
+    }
+
+
+def test_one_edit_of_a_row_is_exported_and_an_accepted_one_beats_an_unreviewed_one() -> None:
+    flip, rewrite = edit("flip", 0), edit("rewrite", 0, "chosen")
+    assert [item.edit for item in decided([flip, rewrite], accepted(rewrite), unreviewed=True)] == [rewrite]
+    assert [item.edit for item in decided([flip, rewrite], accepted(flip), unreviewed=True)] == [flip]
+    assert [item.edit for item in decided([flip, rewrite], {}, unreviewed=True)] == [flip]
+
+
+def test_two_accepted_edits_of_one_row_are_refused_with_both_ids() -> None:
+    flip, rewrite = edit("flip", 7), edit("rewrite", 7, "chosen")
+    with pytest.raises(ExportError, match=r"row 7 .*flip-7-None and rewrite-7-chosen.*reject one"):
+        decided([flip, rewrite], accepted(flip, rewrite), unreviewed=False)
+
+
+def test_new_pairs_take_no_place_of_a_row() -> None:
+    new = Pair(row=0, prompt="New?", chosen="Calm.", rejected="Loud.")
+    edits = [edit("flip", 0), edit("synthesise", 0, pair=new)]
+    assert [item.edit for item in decided(edits, accepted(*edits), unreviewed=False)] == edits
+
+
 @pytest.mark.parametrize("make", [standard, chat, implicit])
 def test_datasets_loads_the_export(make: Any, tmp_path: Path) -> None:
     loaded = load(export_of(make, tmp_path), tmp_path)
