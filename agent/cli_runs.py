@@ -265,14 +265,15 @@ def export(
         dataset, reviews = load_dataset(store, run_id), store.load_reviews(run_id)
         passed = {edit.edit_id for edit in store.passed_edits(run_id)}
         edits = [edit for edit in store.load_edits(run_id) if edit.edit_id in passed or edit.edit_id in reviews]
-        mapping = store.run(run_id).settings.get("mapping")
+        asked = store.run(run_id).settings
+    source = source_of(dataset)
     manifest = export_dataset(
         dataset,
         decided(edits, reviews, unreviewed=not reviewed_only),
-        source_of(dataset),
+        source,
         output,
         run_id,
-        mapping=mapping,
+        mapping=asked.get("mapping"),
         layout="explicit" if explicit else "same",
     )
     if as_json:
@@ -281,6 +282,10 @@ def export(
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(manifest.by_kind.items())) or "no edits"
     say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
+    if manifest.not_read:
+        say(f"{manifest.not_read} rows beyond the run's --limit are NOT in this file", "yellow")
+    elif source is None and (limit := asked.get("limit")) and len(dataset.pairs) + manifest.quarantined >= limit:
+        say(f"rows beyond the run's --limit of {limit} are NOT in this file", "yellow")
     if manifest.otherwise_to_trl:
         advice = "text and messages are mixed, and TRL judges a file by its first row: split it"
         if not explicit:
