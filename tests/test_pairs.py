@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -150,6 +151,30 @@ def test_a_parquet_bomb_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch
     assert path.stat().st_size < 100_000
     with pytest.raises(DataError, match="unpacks to more than"):
         read_dataset(path)
+
+
+@pytest.mark.parametrize("messages", [False, True])
+def test_rows_of_one_large_row_group_are_decoded_by_the_hundred(tmp_path: Path, messages: bool) -> None:
+    """A third of the cells repeat, so there is a dictionary; the column is far larger than one batch may be."""
+    texts = [random.Random(n % 300).randbytes(10_000).hex() for n in range(400)]
+    sides = [[{"role": "assistant", "content": text}] for text in texts] if messages else texts
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"chosen": sides, "id": range(400)}), path)
+    sizes = [len(batch) for batch, _ in tables.parquet_batches(path)]
+    assert sum(sizes) == 400 and sizes[0] >= 300
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"])
+def test_a_batch_of_large_cells_stays_small_however_they_are_stored(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cells are small and tell nothing of the large one that the others repeat."""
+    monkeypatch.setattr(tables, "_BATCH_BYTES", 16 << 20)
+    path = tmp_path / "pairs.parquet"
+    how = {} if encoding == "RLE_DICTIONARY" else {"use_dictionary": False, "column_encoding": {"chosen": encoding}}
+    pq.write_table(pa.table({"chosen": ["x"] * 20 + ["y" * (1 << 20)] * 40}), path, compression="none", **how)
+    sizes = [batch.nbytes for batch, _ in tables.parquet_batches(path)]
+    assert max(sizes) <= 2 * tables._BATCH_BYTES
 
 
 def test_a_damaged_parquet_file_is_one_clear_error(tmp_path: Path) -> None:
