@@ -45,6 +45,10 @@ COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", "sys
 """The names that a mapping may give another column for."""
 
 
+_PROMPT_NAMES = ("instruction", "question", "query", "input")
+"""What other datasets call the column of the prompt; which of them is meant, only a person knows."""
+
+
 class Columns(NamedTuple):
     """Where a row keeps what a pair needs; None: nowhere."""
 
@@ -96,6 +100,8 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
     chosen = read_content(raw[columns.chosen], columns.chosen)
     rejected = read_content(raw[columns.rejected], columns.rejected)
     if columns.prompt is None:
+        if name := prompt_elsewhere(raw, mapping):
+            raise RowError(f"the row has no 'prompt' but has '{name}'; give --map prompt={name}")
         prompt, chosen, rejected = _split_implicit(chosen, rejected, columns)
     else:
         prompt, chosen, rejected = _join_explicit(raw, chosen, rejected, columns)
@@ -111,6 +117,23 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
         template_kwargs=_read_kwargs(raw.get(columns.template_kwargs), columns.template_kwargs),
         extra={name: value for name, value in raw.items() if name not in columns.all()},
     )
+
+
+def prompt_elsewhere(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
+    """Return the column in which a row of two text responses seems to keep its prompt under a name of its own.
+
+    Empty: it has a prompt, no such column, or responses that begin with what stands there. Raises RowError where a
+    response is missing.
+    """
+    columns = find_columns(raw, mapping)
+    texts = (raw[columns.chosen], raw[columns.rejected])
+    if columns.prompt is not None or not all(isinstance(text, str) for text in texts):
+        return ""
+    if all(is_transcript(text) for text in texts):
+        return ""
+    named = [name for name in _PROMPT_NAMES if name not in columns.all() and isinstance(raw.get(name), str)]
+    lead = texts[0][: _shared(*texts)]
+    return next((name for name in named if raw[name].strip() and raw[name].strip() not in lead), "")
 
 
 def write_row(pair: Pair, raw: Mapping[str, Any], mapping: Mapped | None = None) -> dict[str, Any]:
@@ -192,10 +215,7 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     for text, column in ((chosen, columns.chosen), (rejected, columns.rejected)):
         if not text:
             raise RowError(f"'{column}' is empty, and the row has no 'prompt'")
-    shared = 0
-    longest = min(len(chosen), len(rejected)) - 1
-    while shared < longest and chosen[shared] == rejected[shared]:
-        shared += 1
+    shared = min(_shared(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     cut = shared
     while cut and not chosen[cut - 1].isspace():
         cut -= 1
@@ -204,6 +224,14 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     if not chosen[:cut].strip():
         raise _no_prompt(columns)
     return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def _shared(first: str, second: str) -> int:
+    """Return how many characters two texts have in common from their start."""
+    length, shortest = 0, min(len(first), len(second))
+    while length < shortest and first[length] == second[length]:
+        length += 1
+    return length
 
 
 def _no_prompt(columns: Columns) -> RowError:

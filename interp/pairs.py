@@ -13,13 +13,13 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from premortem.interp.errors import DataError, NoPairs, RowError
-from premortem.interp.forms import Mapped, check_mapping, read_row
+from premortem.interp.forms import Mapped, check_mapping, prompt_elsewhere, read_row
 from premortem.interp.hygiene import collect_notes
 from premortem.interp.lines import LineReader, shown
 from premortem.interp.records import Dataset, Pair, Quarantined
@@ -43,8 +43,8 @@ def read_dataset(
     """Return the dataset with its readable pairs, quarantined lines and notes.
 
     `mapping` gives other column names (see `forms`); `limit` reads only that many first lines; `split`, `config` and
-    `revision` concern hub ids. Raises DataError when the input cannot be read at all, NoPairs when no line of it is a
-    pair.
+    `revision` concern hub ids. Raises DataError when the input cannot be read at all or its first row keeps the prompt
+    in a column that only a mapping can tell, NoPairs when no line of it is a pair.
     """
     check_mapping(mapping)
     if limit is not None and limit < 1:
@@ -56,6 +56,8 @@ def read_dataset(
         try:
             pairs.append(read_row(value, row, mapping))
         except RowError as error:
+            if not pairs and not refused and _lacks_mapping(value, mapping):
+                raise DataError(f"{path_or_hub_id}: row {row}: {error}") from error
             line = shown(raw if raw is not None else canonical(value))
             refused.append(Quarantined(row=row, reason=str(error), line=line))
     quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
@@ -69,6 +71,14 @@ def read_dataset(
         quarantined=quarantined,
         notes=collect_notes(pairs),
     )
+
+
+def _lacks_mapping(value: Mapping[str, Any], mapping: Mapped | None) -> bool:
+    """Whether a row is no pair only because its prompt stands in a column of another name."""
+    try:
+        return bool(prompt_elsewhere(value, mapping))
+    except RowError:
+        return False
 
 
 class _Table:

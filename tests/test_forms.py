@@ -193,6 +193,22 @@ def test_a_row_without_a_prompt_says_so(raw: dict, reason: str) -> None:
         read_row(raw, 0)
 
 
+@pytest.mark.parametrize("name", ["instruction", "question", "query", "input"])
+def test_a_prompt_under_another_name_is_not_made_up_from_the_answers(name: str) -> None:
+    raw = {name: "Which colour has the sky?", "chosen": "The sky is blue.", "rejected": "The sky is black."}
+    with pytest.raises(RowError, match=f"no 'prompt' but has '{name}'; give --map prompt={name}"):
+        read_row(raw, 0)
+    pair = read_row(raw, 0, {"prompt": name})
+    assert (pair.prompt, pair.chosen) == ("Which colour has the sky?", "The sky is blue.")
+
+
+@pytest.mark.parametrize("form", ["implicit text", "implicit chat", "transcript", "standard", "orca"])
+def test_a_column_named_like_a_prompt_does_not_hide_the_prompt_that_a_row_has(form: str) -> None:
+    text = "sky?" if form == "implicit text" else "Something else."
+    more = {"query": text, "input": ""}
+    assert read_row({**FORMS[form], **more}, 0).prompt == read_row(FORMS[form], 0).prompt
+
+
 @each_form
 def test_an_unedited_pair_writes_the_row_it_came_from(raw: dict) -> None:
     assert write_row(read_row(raw, 0), raw) == raw

@@ -117,6 +117,15 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path / "pipe.jsonl")
 
 
+def test_a_file_whose_prompt_has_another_name_is_refused_as_a_whole(tmp_path: Path) -> None:
+    named = {"instruction": "Hi?", "chosen": "I say yes.", "rejected": "I say no."}
+    with pytest.raises(DataError, match=r"row 0: .*give --map prompt=instruction") as caught:
+        read_dataset(write_lines(tmp_path, named, ROW))
+    assert not isinstance(caught.value, NoPairs)
+    later = read_dataset(write_lines(tmp_path, ROW, named))
+    assert [(bad.row, "--map prompt=instruction" in bad.reason) for bad in later.quarantined] == [(1, True)]
+
+
 def test_parquet_rows_are_read_like_lines(tmp_path: Path) -> None:
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.Table.from_pylist([CHAT, {**CHAT, "chosen": None}, CHAT]), path)
