@@ -61,19 +61,22 @@ def train(
     from premortem.agent.progress import TerminalProgress
     from premortem.interp.lens_train import Recipe, texts_of, train_lenses
     from premortem.interp.models import load_model
-    from premortem.interp.pairs import read_dataset
+    from premortem.interp.pairs import left_out, read_dataset
 
     progress = TerminalProgress()
     asked = {"d_sae": features, "k": active, "epochs": epochs, "seed": seed}
     recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
     with only_our_stdout():
         dataset = read_dataset(data, mapping=parse_mapping(mapping), limit=limit)
+        if told := left_out(dataset):
+            say(told, "yellow")
         loaded = load_model(model, layers=max(layer) + 1)
         texts = texts_of(dataset.pairs, loaded)
         folders = train_lenses(loaded, texts, layer, output, recipe=recipe, data=dataset.path, progress=progress)
     cards = {str(folder): json.loads((folder / "card.json").read_text("utf-8")) for folder in folders.values()}
     if as_json:
-        emit({"lenses": [{"path": path, **card} for path, card in cards.items()]})
+        lenses = [{"path": path, **card} for path, card in cards.items()]
+        emit({"lenses": lenses, "quarantined": len(dataset.quarantined)})
         return
     for path, card in cards.items():
         say(", ".join(f"{name} {value}" for name, value in card["figures"].items()))
@@ -99,7 +102,7 @@ def check(
     asked = {"data": data, "model": model, "sae": sae, "mapping": parse_mapping(mapping), "limit": limit}
     settings = settings_without_spec({**asked, "offline": offline})
     with only_our_stdout():
-        fit = check_only(settings, TerminalProgress(), layer=layer).model_dump(mode="json")
+        fit = check_only(settings, TerminalProgress(), layer=layer)
     if as_json:
         emit(fit)
     else:

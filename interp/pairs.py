@@ -143,6 +143,19 @@ def _no_pairs(name: str, quarantined: Sequence[Quarantined]) -> NoPairs:
     return NoPairs(f"{name}: none of {len(quarantined)} lines is a pair; row {first.row}: {first.reason}.")
 
 
+def left_out(dataset: Dataset, file: Path | None = None) -> str:
+    """Return in one line how many rows could not be read, and why the first; empty: all were.
+
+    `file` is where all of them are written, each with its reason; None: nowhere.
+    """
+    if not dataset.quarantined:
+        return ""
+    first, count = dataset.quarantined[0], len(dataset.quarantined)
+    where = f"; all of them, with reasons: {file}" if file is not None else ""
+    total = count + len(dataset.pairs)
+    return f"{count} of {total} rows could not be read and are left out; row {first.row}: {first.reason}{where}"
+
+
 def write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:
     """Write the refused lines as JSON Lines, whole or not at all."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
