@@ -28,6 +28,8 @@ def write_table(out: BinaryIO, files: Sequence[Path], editor: RowEditor) -> None
     import pyarrow.parquet as pq
 
     schema = _schema(pq.read_schema(files[0]))
+    if editor.layout == "explicit" and (kept := {"image", "images"}.intersection(schema.names)):
+        raise ExportError(f"the Parquet file has a column '{min(kept)}', at which TRL stops; name a .jsonl file.")
     try:
         with pq.ParquetWriter(out, schema) as writer:
             for tables in _row_groups(_pieces(files, schema, editor)):

@@ -45,6 +45,7 @@ COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", "sys
 """The names that a mapping may give another column for."""
 
 
+_IMAGES = ("image", "images")
 _PROMPT_NAMES = ("instruction", "question", "query", "input")
 """What other datasets call the column of the prompt; which of them is meant, only a person knows."""
 
@@ -164,13 +165,20 @@ def new_row(pair: Pair, like: Mapping[str, Any], mapping: Mapped | None = None) 
     for column, content in ((columns.chosen, pair.chosen), (columns.rejected, pair.rejected)):
         value = _joined(pair.prompt, content) if full else content
         written[column] = _shaped(like[column], value, "assistant", False)
-    return {**written, **_options(pair, columns), **pair.extra}
+    options = _options(pair, columns)
+    if like.get(columns.template_kwargs) is not None:
+        options.setdefault(columns.template_kwargs, {})
+    return {**written, **options, **pair.extra}
 
 
-def explicit_row(pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapped | None = None) -> dict[str, Any]:
+def explicit_row(
+    pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapped | None = None, *, with_kwargs: bool = False
+) -> dict[str, Any]:
     """Return the pair as a row of TRL's explicit form: `prompt`, `chosen`, `rejected`, its options, other columns.
 
-    `raw` is the row that the pair comes from, if any: its options are kept as they are written there.
+    `raw` is the row that the pair comes from, if any: its options are kept as they are written there. `with_kwargs`
+    says that rows of the file have template options, so that each must have some, be they none. Other columns that
+    would make TRL take the row otherwise are left out: empty images, and messages beside text or text beside messages.
     """
     columns = find_columns(raw, mapping) if raw is not None else _PLAIN
     body = {"prompt": _listed(pair.prompt), "chosen": _listed(pair.chosen), "rejected": _listed(pair.rejected)}
@@ -178,23 +186,45 @@ def explicit_row(pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapp
     for name, column in (("tools", columns.tools), ("chat_template_kwargs", columns.template_kwargs)):
         if raw is not None and column in raw:
             options[name] = raw[column]
-    return {**body, **options, **{name: value for name, value in pair.extra.items() if name not in body}}
+    if options.get("chat_template_kwargs", {}) is None:
+        del options["chat_template_kwargs"]
+    if with_kwargs:
+        options.setdefault("chat_template_kwargs", {})
+    left_out = {*body, *_IMAGES, *_misleading(pair.extra, conversational=pair.conversational)}
+    return {**body, **options, **{name: value for name, value in pair.extra.items() if name not in left_out}}
 
 
 def trl_form(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
     """Return the form in which TRL trains on just what was read from this row; empty: it takes it otherwise or not.
 
-    It knows no mapping, and a transcript is text to it, which no chat template ever sees.
+    It knows no mapping, and a transcript is text to it, which no chat template ever sees. A column of images, be it
+    empty, makes it want a vision model; it stops at template options that are null; and it takes for the kind of a row
+    that of any of its columns of text or messages.
     """
     columns = find_columns(raw, mapping)
     if columns[1:3] != ("chosen", "rejected") or columns.prompt not in ("prompt", None) or columns.system is not None:
         return ""
+    if any(name in raw for name in _IMAGES) or raw.get("chat_template_kwargs", {}) is None:
+        return ""
     values = [raw[name] for name in columns[:3] if name is not None]
+    if _misleading(raw, conversational=not all(isinstance(value, str) for value in values)):
+        return ""
     form = "implicit" if columns.prompt is None else "explicit"
     if all(isinstance(value, str) for value in values):
         return f"{form} text" if form == "explicit" or not all(is_transcript(value) for value in values) else ""
-    messages = all(isinstance(v, list) and v and isinstance(v[0], dict) and "role" in v[0] for v in values)
-    return f"{form} messages" if messages else ""
+    return f"{form} messages" if all(map(_are_messages, values)) else ""
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "role" in value[0]
+
+
+def _misleading(raw: Mapping[str, Any], *, conversational: bool) -> list[str]:
+    """Return the other columns by which TRL may take a row for text that is `conversational`, or the reverse."""
+    beside = [name for name in ("messages", "completion") if name in raw]
+    if conversational:
+        return [name for name in beside if not _are_messages(raw[name])]
+    return [name for name in beside if _are_messages(raw[name]) or raw[name] == []]
 
 
 def _split_implicit(chosen: Content, rejected: Content, columns: Columns) -> tuple[Content, Content, Content]:

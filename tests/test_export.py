@@ -192,6 +192,29 @@ def test_rows_that_trl_takes_otherwise_are_counted(make: Any, tmp_path: Path) ->
         assert explicit.otherwise_to_trl == text_and_messages
 
 
+def test_rows_without_template_options_among_rows_that_have_some_are_counted_and_given_none(tmp_path: Path) -> None:
+    told = {"chat_template_kwargs": {"enable_thinking": False}}
+    source, data = saved(tmp_path, [chat(0, **told), chat(1), chat(2, chat_template_kwargs=None)])
+    new = applied(edit("synthesise", 3, pair=data.pairs[1].model_copy(update={"row": 3})))
+    same = export_dataset(data, new, source, tmp_path / "same.jsonl", "run")
+    assert same.otherwise_to_trl == 2
+    assert json.loads(lines(tmp_path / "same.jsonl")[3])["chat_template_kwargs"] == {}
+    explicit = export_dataset(data, new, source, tmp_path / "x.jsonl", "run", layout="explicit")
+    assert explicit.otherwise_to_trl == 0
+    written = [json.loads(line)["chat_template_kwargs"] for line in lines(tmp_path / "x.jsonl")]
+    assert written == [told["chat_template_kwargs"], {}, {}, {}]
+
+
+def test_an_explicit_table_with_a_column_of_images_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist([standard(n, image=None) for n in range(3)]), source)
+    data = read_dataset(source)
+    with pytest.raises(ExportError, match=r"column 'image'.*name a \.jsonl file"):
+        export_dataset(data, [], source, tmp_path / "out.parquet", "run", layout="explicit")
+    export_dataset(data, [], source, tmp_path / "out.jsonl", "run", layout="explicit")
+    assert all("image" not in json.loads(line) for line in lines(tmp_path / "out.jsonl"))
+
+
 def test_unreadable_and_unread_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     source, _ = saved(tmp_path, [standard(0), "oops", {"chosen": 5}, standard(3), standard(4), "oops"])
     manifest = export_dataset(read_dataset(source, limit=4), [], source, tmp_path / "out.jsonl", "run")

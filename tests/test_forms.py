@@ -267,6 +267,39 @@ def test_what_trl_takes_as_it_was_read_is_known() -> None:
     assert trl_form({"prompt": "P", "a": "x", "b": "y"}, {"chosen": "a", "rejected": "b"}) == ""
 
 
+@pytest.mark.parametrize(
+    ("raw", "beside"),
+    [
+        (STANDARD, {"chat_template_kwargs": None}),
+        (CONVERSATIONAL, {"image": None}),
+        (CONVERSATIONAL, {"images": []}),
+        (STANDARD, {"messages": [HI, YES]}),
+        (STANDARD, {"messages": []}),
+        (CONVERSATIONAL, {"messages": None}),
+        (CONVERSATIONAL, {"completion": "Yes."}),
+    ],
+)
+def test_columns_at_which_trl_stops_are_known_and_left_out_of_an_explicit_row(raw: dict, beside: dict) -> None:
+    row = {**raw, **beside}
+    assert trl_form(row) == ""
+    explicit = explicit_row(read_row(row, 0), row)
+    assert trl_form(explicit).startswith("explicit") and not beside.keys() & explicit.keys()
+
+
+@pytest.mark.parametrize(
+    ("raw", "beside"),
+    [
+        (STANDARD, {"chat_template_kwargs": {"enable_thinking": False}}),
+        (STANDARD, {"messages": "Hi?", "completion": None}),
+        (CONVERSATIONAL, {"messages": [HI, YES]}),
+    ],
+)
+def test_columns_that_trl_takes_stay_in_an_explicit_row(raw: dict, beside: dict) -> None:
+    row = {**raw, **beside}
+    assert trl_form(row).startswith("explicit")
+    assert beside.items() <= explicit_row(read_row(row, 0), row).items()
+
+
 WORDS = st.text(alphabet="ab \n", min_size=1, max_size=12)
 
 
