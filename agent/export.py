@@ -33,7 +33,7 @@ from premortem.interp.errors import DataError, ExportError
 from premortem.interp.forms import Mapped
 from premortem.interp.lines import LineReader
 from premortem.interp.records import Dataset, Edit, Review
-from premortem.interp.tables import hash_files, parquet_files, read_parquet
+from premortem.interp.tables import Unreadable, hash_files, parquet_files, read_parquet
 
 _Line = tuple[int, bytes, Callable[[], Row] | None]
 """A row of the source, its bytes and how to read it; None: its pair is all there is."""
@@ -157,7 +157,8 @@ def _source_lines(source: Path | None, tables: Sequence[Path], editor: RowEditor
         yield from ((row, _NO_LINE, None) for row in editor.pairs)
         return
     if tables:
-        yield from ((row, _NO_LINE, lambda value=value: value) for row, value in enumerate(read_parquet(list(tables))))
+        for row, value in enumerate(read_parquet(list(tables))):
+            yield row, _NO_LINE, None if isinstance(value, Unreadable) else lambda value=value: value  # type: ignore[misc]
         return
     reader = LineReader(source)
     for line in reader:

@@ -23,7 +23,7 @@ from premortem.interp.forms import Mapped, check_mapping, prompt_elsewhere, read
 from premortem.interp.hygiene import collect_notes
 from premortem.interp.lines import LineReader, shown
 from premortem.interp.records import Dataset, Pair, Quarantined
-from premortem.interp.tables import canonical, hash_files, parquet_files, read_hub, read_parquet
+from premortem.interp.tables import Unreadable, canonical, hash_files, parquet_files, read_hub, read_parquet
 
 LINE_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz")
 """File names that the line reader takes."""
@@ -84,7 +84,7 @@ def _lacks_mapping(value: Mapping[str, Any], mapping: Mapped | None) -> bool:
 class _Table:
     """Rows that are not lines: of Parquet files (hashed by their bytes) or of the hub (hashed by their content)."""
 
-    def __init__(self, rows: Iterator[dict[str, Any]], stop: int | None, files: Sequence[Path]) -> None:
+    def __init__(self, rows: Iterator[dict[str, Any] | Unreadable], stop: int | None, files: Sequence[Path]) -> None:
         self.rows, self.stop, self.files = rows, stop, list(files)
         self.sha256 = ""
         self.quarantined: list[Quarantined] = []
@@ -92,6 +92,9 @@ class _Table:
     def __iter__(self) -> Iterator[tuple[int, None, dict[str, Any]]]:
         digest = hashlib.sha256()
         for row, value in enumerate(islice(self.rows, self.stop)):
+            if isinstance(value, Unreadable):
+                self.quarantined.append(Quarantined(row=row, reason=value.reason, line=""))
+                continue
             digest.update(b"" if self.files else canonical(value))
             yield row, None, value
         self.sha256 = hash_files(self.files) if self.files else digest.hexdigest()

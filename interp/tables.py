@@ -61,16 +61,45 @@ def hash_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_parquet(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the files in order; raise DataError where one is damaged or unpacks out of proportion."""
+class Unreadable(NamedTuple):
+    """A row of a table with a cell that holds no value."""
+
+    reason: str
+    """What is wrong with it."""
+
+
+def read_parquet(files: list[Path]) -> Iterator[dict[str, Any] | Unreadable]:
+    """Yield the rows of the files in order; raise DataError where one is damaged or unpacks out of proportion.
+
+    A row with a cell that is no value, such as text that is not UTF-8 or a date beyond the calendar, is `Unreadable`.
+    """
     import pyarrow as pa
 
     for file in files:
         try:
             for batch, codec in parquet_batches(file):
-                yield from map(codec.decode, batch.to_pylist())
+                yield from _values(batch, codec)
         except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
             raise DataError(f"{file}: cannot be read as Parquet: {_brief(error)}") from error
+
+
+def _values(batch: pa.RecordBatch, codec: Codec) -> Iterator[dict[str, Any] | Unreadable]:
+    """Yield the rows of a batch, one by one where they cannot be had together."""
+    import pyarrow as pa
+
+    failures = (pa.ArrowException, ValueError, OverflowError, RecursionError)
+    try:
+        rows = list(map(codec.decode, batch.to_pylist()))
+    except failures:
+        for i in range(len(batch)):
+            try:
+                row = codec.decode(batch.slice(i, 1).to_pylist()[0])
+            except failures as error:
+                yield Unreadable(f"a cell cannot be read: {_brief(error)}")
+            else:
+                yield row
+    else:
+        yield from rows
 
 
 def parquet_batches(file: Path) -> Iterator[tuple[pa.RecordBatch, Codec]]:

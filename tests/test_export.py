@@ -21,6 +21,7 @@ from premortem.interp.edits import apply_edits
 from premortem.interp.errors import DataError, ExportError
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Dataset, Edit, Pair, Review
+from test_pairs import bad_cells
 
 FIXED = "Something calmer."
 
@@ -372,6 +373,15 @@ def test_parquet_in_parquet_out(tmp_path: Path) -> None:
     assert (manifest.rows, manifest.dropped, manifest.edits[2].line) == (700, 1, 699)
     with pytest.raises(ExportError, match=r"ends in \.parquet"):
         export_dataset(data, [], source, tmp_path / "out.jsonl", "run")
+
+
+@pytest.mark.parametrize(("target", "layout"), [("out.parquet", "same"), ("out.jsonl", "explicit")])
+def test_rows_of_a_table_with_a_bad_cell_are_left_out(target: str, layout: Any, tmp_path: Path) -> None:
+    source = bad_cells(tmp_path / "in.parquet")
+    data = read_dataset(source)
+    manifest = export_dataset(data, applied(edit("flip", 3)), source, tmp_path / target, "run", layout=layout)
+    assert (manifest.rows, manifest.changed, manifest.quarantined, manifest.not_read) == (2, 1, 2, 0)
+    assert [pair.text("chosen") for pair in read_dataset(tmp_path / target).pairs] == ["Yes.", "No."]
 
 
 def test_a_review_decides_what_is_exported() -> None:

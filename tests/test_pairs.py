@@ -186,6 +186,23 @@ def test_a_batch_of_large_cells_stays_small_however_they_are_stored(
     assert max(sizes) <= 2 * tables._BATCH_BYTES
 
 
+def bad_cells(path: Path) -> Path:
+    """Write four rows, the second of which has a text that is not UTF-8 and the third a date in the year 70,000."""
+    texts = pa.array([b"Yes.", b"\xff\xfe", b"Yes.", b"Yes."], pa.binary()).cast(pa.string(), safe=False)
+    dates = pa.array([0, 0, 1 << 41, 0], pa.int64()).cast(pa.timestamp("s"))
+    pq.write_table(pa.table({"prompt": ["Hi?"] * 4, "chosen": texts, "rejected": ["No."] * 4, "at": dates}), path)
+    return path
+
+
+def test_a_bad_cell_costs_its_row_and_not_the_table(tmp_path: Path) -> None:
+    data = read_dataset(bad_cells(tmp_path / "pairs.parquet"))
+    assert [pair.row for pair in data.pairs] == [0, 3]
+    assert [bad.row for bad in data.quarantined] == [1, 2]
+    assert "utf-8" in data.quarantined[0].reason
+    assert all(bad.reason.startswith("a cell cannot be read: ") for bad in data.quarantined)
+    assert len(read_dataset(tmp_path / "pairs.parquet", limit=2).quarantined) == 1
+
+
 def test_a_damaged_parquet_file_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "pairs.parquet"
     path.write_bytes(b"PAR1 not really PAR1")
