@@ -84,7 +84,8 @@ def train(
         folders = train_lenses(loaded, texts, layer, output, recipe=recipe, data=dataset.path, progress=progress)
     cards = {str(folder): json.loads((folder / "card.json").read_text("utf-8")) for folder in folders.values()}
     if as_json:
-        emit({"lenses": [{"path": path, **card} for path, card in cards.items()]})
+        lenses = [{"path": path, **card} for path, card in cards.items()]
+        emit({"lenses": lenses, "quarantined": len(dataset.quarantined)})
         return
     for path, card in cards.items():
         say(", ".join(f"{name} {value}" for name, value in card["figures"].items()))
@@ -114,7 +115,7 @@ def check(
     asked |= {"split": split, "config": config, "revision": revision, "limit": limit, "offline": offline}
     settings = settings_without_spec(asked)
     with only_our_stdout():
-        fit = check_only(settings, TerminalProgress(), layer=layer).model_dump(mode="json")
+        fit = check_only(settings, TerminalProgress(), layer=layer)
     if as_json:
         emit(fit)
     else:

@@ -112,17 +112,31 @@ def review(
 
 
 def _decide(store: Any, run_id: str, reviewer: str, passed: bool, accept: list[str], reject: list[str]) -> int:
-    """Write the decisions that the options ask for; every id is checked before the first is written."""
+    """Write the decisions that the options ask for; every id is checked before the first is written.
+
+    `passed` leaves open what stands on a row with an accepted edit; raises PremortemError where `accept` would put a
+    second accepted edit on a row.
+    """
+    from premortem.agent.review import accepted_by_row
     from premortem.agent.summary import edit_decision, edit_passed
 
     edits = store.document(run_id)["edits"]
     ids = [str(edit["edit_id"]) for edit in edits]
-    wanted: dict[str, Decision] = {}
-    if passed:
-        open_edits = [edit for edit in edits if edit_passed(edit) and edit_decision(edit) is None]
-        wanted |= {str(edit["edit_id"]): "accept" for edit in open_edits}
-    wanted |= {_edit_id(ids, start): "accept" for start in accept}
+    wanted: dict[str, Decision] = {_edit_id(ids, start): "accept" for start in accept}
     wanted |= {_edit_id(ids, start): "reject" for start in reject}
+    made = {str(edit["edit_id"]): decision for edit in edits if (decision := edit_decision(edit))} | wanted
+    for row, accepted in accepted_by_row(edits, made).items():
+        if len(accepted) > 1 and any(edit_id in wanted for edit_id in accepted):
+            raise PremortemError(
+                f"row {row} would have two accepted edits, {accepted[0]} and {accepted[1]}, each written for the row "
+                "as it came; reject one"
+            )
+    for edit in edits if passed else ():
+        edit_id = str(edit["edit_id"])
+        if edit_passed(edit) and edit_id not in made:
+            if edit["kind"] != "synthesise" and int(edit["row"]) in accepted_by_row(edits, made):
+                continue
+            wanted[edit_id] = made[edit_id] = "accept"
     for edit_id, decision in wanted.items():
         store.save_review(run_id, _review(edit_id, decision, None, reviewer))
     return len(wanted)
@@ -270,14 +284,15 @@ def export(
         dataset, reviews = load_dataset(store, run_id), store.load_reviews(run_id)
         passed = {edit.edit_id for edit in store.passed_edits(run_id)}
         edits = [edit for edit in store.load_edits(run_id) if edit.edit_id in passed or edit.edit_id in reviews]
-        mapping = store.run(run_id).settings.get("mapping")
+        asked = store.run(run_id).settings
+    source = source_of(dataset)
     manifest = export_dataset(
         dataset,
         decided(edits, reviews, unreviewed=not reviewed_only),
-        source_of(dataset),
+        source,
         output,
         run_id,
-        mapping=mapping,
+        mapping=asked.get("mapping"),
         layout="explicit" if explicit else "same",
     )
     if as_json:
@@ -286,6 +301,10 @@ def export(
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(manifest.by_kind.items())) or "no edits"
     say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
+    if manifest.not_read:
+        say(f"{manifest.not_read} rows beyond the run's --limit are NOT in this file", "yellow")
+    elif source is None and (limit := asked.get("limit")) and len(dataset.pairs) + manifest.quarantined >= limit:
+        say(f"rows beyond the run's --limit of {limit} are NOT in this file", "yellow")
     if manifest.otherwise_to_trl:
         advice = "text and messages are mixed, and TRL judges a file by its first row: split it"
         if not explicit:

@@ -33,7 +33,7 @@ from premortem.interp.errors import DataError, ExportError
 from premortem.interp.forms import Mapped
 from premortem.interp.lines import LineReader
 from premortem.interp.records import Dataset, Edit, Review
-from premortem.interp.tables import hash_files, parquet_files, read_parquet
+from premortem.interp.tables import Unreadable, hash_files, parquet_files, read_parquet
 
 _Line = tuple[int, bytes, Callable[[], Row] | None]
 """A row of the source, its bytes and how to read it; None: its pair is all there is."""
@@ -44,19 +44,29 @@ COLUMN_WITHIN = 8 << 20
 
 
 def decided(edits: Iterable[Edit], reviews: Mapping[str, Review], *, unreviewed: bool) -> list[AppliedEdit]:
-    """Return the edits to export, given each edit's last review by edit id.
+    """Return the edits to export, given each edit's last review by edit id; at most one per row of the source.
 
-    `unreviewed` says whether edits that nobody has reviewed go in as well.
+    Every edit was written for the row as it came, so two of them must not be stacked: what a person accepted beats
+    what nobody reviewed, and of two that nobody reviewed the first stands. `unreviewed` says whether edits that nobody
+    has reviewed go in at all. Raises ExportError where a person accepted two edits of one row.
     """
-    applied = []
+    applied: dict[int | str, AppliedEdit] = {}
     for edit in edits:
         review = reviews.get(edit.edit_id)
-        if review is None and unreviewed:
-            applied.append(AppliedEdit(edit=edit))
-        elif review is not None and review.decision != "reject":
+        place = edit.edit_id if edit.kind == "synthesise" else edit.row
+        earlier = applied.get(place)
+        if review is None:
+            if unreviewed and earlier is None:
+                applied[place] = AppliedEdit(edit=edit)
+        elif review.decision != "reject":
+            if earlier is not None and earlier.decision is not None:
+                raise ExportError(
+                    f"row {edit.row} has two accepted edits, {earlier.edit.edit_id} and {edit.edit_id}, each written "
+                    "for the row as it came; reject one: agent review --reject EDIT"
+                )
             final = with_final_text(edit, review.text) if review.text is not None else edit
-            applied.append(AppliedEdit(edit=final, decision=review.decision, reviewer=review.reviewer))
-    return applied
+            applied[place] = AppliedEdit(edit=final, decision=review.decision, reviewer=review.reviewer)
+    return list(applied.values())
 
 
 def export_dataset(
@@ -147,7 +157,8 @@ def _source_lines(source: Path | None, tables: Sequence[Path], editor: RowEditor
         yield from ((row, _NO_LINE, None) for row in editor.pairs)
         return
     if tables:
-        yield from ((row, _NO_LINE, lambda value=value: value) for row, value in enumerate(read_parquet(list(tables))))
+        for row, value in enumerate(read_parquet(list(tables))):
+            yield row, _NO_LINE, None if isinstance(value, Unreadable) else lambda value=value: value  # type: ignore[misc]
         return
     reader = LineReader(source)
     for line in reader:

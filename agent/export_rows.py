@@ -36,6 +36,8 @@ class RowEditor:
         self.by_row = edits_by_row(item.edit for item in edits)
         if strange := sorted(self.by_row.keys() - self.pairs.keys()):
             raise ExportError(f"an edit is for row {strange[0]}, which the dataset does not have.")
+        added = [edit.pair for edit in self.added if edit.pair is not None]
+        self.with_kwargs = any(pair.template_kwargs for pair in (*dataset.pairs, *added))
         self.column = True
         self.tally: Counter[str] = Counter()
         self.forms: Counter[str] = Counter()
@@ -59,7 +61,7 @@ class RowEditor:
             return None
         edits = self.by_row.get(row, ())
         as_read = "explicit messages" if self.pairs[row].conversational else "explicit text"
-        form = trl_form(read(), self.mapping) if read is not None else as_read
+        form = self._form(read()) if read is not None else as_read
         self.forms[form if self.layout == "same" else as_read] += not self.drops(row)
         if not edits and read is not None and (self.layout == "same" or form.startswith("explicit")):
             self._count("untouched", edits)
@@ -72,8 +74,8 @@ class RowEditor:
         """Yield the rows of the new pairs, in the form of the row `like`."""
         for edit, pair in zip(self.added, new_pairs(self.added), strict=True):
             self._count("added", [edit])
-            explicit = like is None or self.layout == "explicit"
-            row = explicit_row(pair) if explicit or like is None else new_row(pair, like, self.mapping)
+            plain = like is None or self.layout == "explicit"
+            row = self._explicit(pair) if plain or like is None else new_row(pair, like, self.mapping)
             yield self._told(row, [edit])
 
     def manifest(self, output: str, sha256: str) -> Manifest:
@@ -111,7 +113,14 @@ class RowEditor:
     def _written(self, pair: Pair, raw: Row | None) -> Row:
         if raw is not None and self.layout == "same":
             return write_row(pair, raw, self.mapping)
-        return explicit_row(pair, raw, self.mapping)
+        return self._explicit(pair, raw)
+
+    def _explicit(self, pair: Pair, raw: Row | None = None) -> Row:
+        return explicit_row(pair, raw, self.mapping, with_kwargs=self.with_kwargs)
+
+    def _form(self, raw: Row) -> str:
+        """Return how TRL takes a row: where others have template options, it stops at one that has none."""
+        return "" if self.with_kwargs and "chat_template_kwargs" not in raw else trl_form(raw, self.mapping)
 
     def _count(self, what: str, edits: Sequence[Edit]) -> None:
         line = self.tally["untouched"] + self.tally["changed"] + self.tally["added"]

@@ -6,7 +6,7 @@ The provenance column holds JSON text here, so that any reader of Parquet can lo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -28,18 +28,30 @@ def write_table(out: BinaryIO, files: Sequence[Path], editor: RowEditor) -> None
     import pyarrow.parquet as pq
 
     schema = _schema(pq.read_schema(files[0]))
+    if editor.layout == "explicit" and (kept := {"image", "images"}.intersection(schema.names)):
+        raise ExportError(f"the Parquet file has a column '{min(kept)}', at which TRL stops; name a .jsonl file.")
     try:
         with pq.ParquetWriter(out, schema) as writer:
-            waiting: list[pa.Table] = []
-            for table in _pieces(files, schema, editor):
-                waiting.append(table)
-                if sum(len(t) for t in waiting) >= _FLUSH_ROWS or sum(t.nbytes for t in waiting) >= _FLUSH_BYTES:
-                    writer.write_table(pa.concat_tables(waiting))
-                    waiting = []
-            if waiting:
-                writer.write_table(pa.concat_tables(waiting))
+            for tables in _row_groups(_pieces(files, schema, editor)):
+                writer.write_table(pa.concat_tables(tables))
     except pa.ArrowException as error:
         raise ExportError(f"the edited rows do not fit the columns of the Parquet file: {_one_line(error)}") from error
+
+
+def _row_groups(pieces: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Yield the pieces in order, as many at once as one row group shall hold; each is measured once."""
+    waiting: list[pa.Table] = []
+    rows, size = 0, 0
+    for table in pieces:
+        if not len(table):
+            continue
+        waiting.append(table)
+        rows, size = rows + len(table), size + table.nbytes
+        if rows >= _FLUSH_ROWS or size >= _FLUSH_BYTES:
+            yield waiting
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield waiting
 
 
 def _pieces(files: Sequence[Path], schema: pa.Schema, editor: RowEditor) -> Iterator[pa.Table]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from premortem.agent.cli_options import say
 from premortem.agent.journal import QUARANTINE
 from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
@@ -19,7 +20,7 @@ from premortem.interp.encode import Reader
 from premortem.interp.errors import DataError, LensError, NoPairs, SpecError
 from premortem.interp.hygiene import vetted
 from premortem.interp.lens import Lens, default_lenses, load_lens
-from premortem.interp.lens_check import MOST_FVU, LensFit, check_lens
+from premortem.interp.lens_check import MOST_FVU, check_lens
 from premortem.interp.models import (
     DEFAULT_MODEL,
     ModelIdentity,
@@ -29,7 +30,7 @@ from premortem.interp.models import (
     load_tokenizer,
     resolve_model,
 )
-from premortem.interp.pairs import LINE_SUFFIXES, read_dataset, write_quarantine
+from premortem.interp.pairs import LINE_SUFFIXES, left_out, read_dataset, write_quarantine
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset
 from premortem.interp.start_model import StartModel
@@ -114,6 +115,7 @@ def open_run(
     run_id = identify(settings, inputs)
 
     folder = runs_dir / run_id
+    _tell_left_out(dataset, folder / QUARANTINE)
 
     def make_workbench(asked: RunSettings) -> Workbench:
         taken = _as_taken(dataset, model)
@@ -158,6 +160,11 @@ def _as_taken(dataset: Dataset, model: ModelIdentity) -> Dataset:
             "model, or give prompt, chosen and rejected as plain strings"
         )
     return vetted(dataset, tokenizer)
+
+
+def _tell_left_out(dataset: Dataset, file: Path | None = None) -> None:
+    if told := left_out(dataset, file):
+        say(told, "yellow")
 
 
 def _identity(settings: RunSettings, progress: Progress) -> ModelIdentity:
@@ -224,16 +231,23 @@ def data_and_model(settings: RunSettings, progress: Progress) -> tuple[Dataset, 
     with progress.stage("Reading the data"):
         dataset = _read(settings)
     model = _identity(settings, progress)
-    return _as_taken(dataset, model), model
+    taken = _as_taken(dataset, model)
+    _tell_left_out(taken)
+    return taken, model
 
 
 def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None = None) -> tuple[Dataset, Lens]:
-    """Return the data that `settings` name and the lens to read it through, for work that keeps no run."""
+    """Return the data that `settings` name and the lens to read it through, for work that keeps no run.
+
+    What of the data could not be read is told on stderr.
+    """
     with progress.stage("Reading the data"):
         dataset = _read(settings)
     model = _identity(settings, progress)
     main, _ = lenses_for(model, settings.sae, None, layer)
-    return _as_taken(dataset, model), main
+    taken = _as_taken(dataset, model)
+    _tell_left_out(taken)
+    return taken, main
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:
@@ -256,11 +270,15 @@ def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | Non
     }
 
 
-def check_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> LensFit:
-    """Measure the lens of `settings` on its data; raises LensMisfit, with the likely cause, where it does not fit."""
+def check_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:
+    """Return how the lens of `settings` fits its data (see `LensFit`), and how many rows were `quarantined`.
+
+    Raises LensMisfit, with the likely cause, where it does not fit.
+    """
     dataset, main = data_and_lens(settings, progress, layer)
     reader = _open_reader(settings, [main], progress)
     with progress.stage("Reading the pairs through the lens"):
         reader.encode(dataset.pairs, progress)
     with progress.stage("Measuring the reconstruction"):
-        return check_lens(reader, dataset.pairs, main.lens_id)
+        fit = check_lens(reader, dataset.pairs, main.lens_id)
+    return {**fit.model_dump(mode="json"), "quarantined": len(dataset.quarantined)}

@@ -11,7 +11,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,19 @@ Save = Callable[[str, Decision, str | None], None]
 KEYS = "[a]ccept  [m]odify  [r]eject  [s]kip  [b]ack  [A]ccept the rest of this finding  [q]uit"
 _STYLE = {"equal": "", "delete": "red strike", "insert": "green"}
 _TEXTLESS = ("flip", "drop")
+
+
+def accepted_by_row(edits: Iterable[Document], decisions: Mapping[str, str]) -> dict[int, list[str]]:
+    """Return for each row of the data the edits (edit_id) that `decisions` accept or modify; new pairs have no row.
+
+    More than one for a row cannot be exported: each was written for the row as it came.
+    """
+    rows: dict[int, list[str]] = {}
+    for edit in edits:
+        edit_id = str(edit["edit_id"])
+        if edit["kind"] != "synthesise" and decisions.get(edit_id) in ("accept", "modify"):
+            rows.setdefault(int(edit["row"]), []).append(edit_id)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,9 @@ class Session:
 
     def _act(self, key: str, item: Item) -> bool:
         """Carry out one key; return False when it meant nothing."""
-        if key in ("a", "r"):
+        if key in ("a", "m") and (rival := self._rival(item)):
+            self.console.print(Text(f"Nothing decided: {_taken(item, rival)}", style="yellow"))
+        elif key in ("a", "r"):
             self._decide(item, "accept" if key == "a" else "reject")
         elif key == "m":
             self._modify(item)
@@ -131,15 +146,26 @@ class Session:
             return
         self._decide(item, "modify", text)
 
+    def _rival(self, item: Item) -> str:
+        """Return the other edit of the same row that is accepted already, or empty."""
+        if item.edit["kind"] == "synthesise":
+            return ""
+        accepted = accepted_by_row((other.edit for other in self.items), self.decided).get(int(item.edit["row"]), [])
+        return next((edit_id for edit_id in accepted if edit_id != item.edit_id), "")
+
     def _accept_rest(self, finding_id: str) -> None:
         """Accept what is open and passed in one finding; a failed edit wants a decision of its own."""
         rest = [i for i in self.items if i.finding.finding_id == finding_id and i.edit_id not in self.decided]
         passed = [item for item in rest if edit_passed(item.edit)]
+        accepted = 0
         for item in passed:
-            self._record(item, "accept")
-        left = len(rest) - len(passed)
+            if not self._rival(item):
+                self._record(item, "accept")
+                accepted += 1
+        left, taken = len(rest) - len(passed), len(passed) - accepted
         note = f"; {left} failed their verdict and stay open" if left else ""
-        self.console.print(Text(f"{len(passed)} accepted{note}"))
+        note += f"; {taken} stay open, for their row has an accepted edit already" if taken else ""
+        self.console.print(Text(f"{accepted} accepted{note}"))
         self.skipped |= {item.edit_id for item in rest}
         self.position = self._next_open(self.position)
 
@@ -156,6 +182,12 @@ class Session:
         self.console.print(edit_view(item.finding, item.edit, self.pairs.get(int(item.edit["row"]))))
         if item.edit_id in self.decided:
             self.console.print(_line("decided", self.decided[item.edit_id]))
+        if rival := self._rival(item):
+            self.console.print(Text(_taken(item, rival), style="yellow"))
+
+
+def _taken(item: Item, rival: str) -> str:
+    return f"row {item.edit['row']} already has an accepted edit, {rival}, and a row can have one; reject either."
 
 
 def edit_view(finding: FindingView, edit: Document, pair: Pair | None) -> RenderableType:

@@ -74,7 +74,12 @@ def document_of(
     names: dict[str, list[str | None]] = {"groups": [None], "topics": list(topics)}
     return {
         "run_id": ran.run_id,
-        "dataset": {"path": ran.dataset.path, "pairs": len(ran.dataset.pairs), "sha256": ran.dataset.sha256},
+        "dataset": {
+            "path": ran.dataset.path,
+            "pairs": len(ran.dataset.pairs),
+            "quarantined": len(ran.dataset.quarantined),
+            "sha256": ran.dataset.sha256,
+        },
         "lens": ran.lens.model_dump(mode="json"),
         "training": _training(ran),
         "trainings": [

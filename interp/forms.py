@@ -45,6 +45,11 @@ COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", "sys
 """The names that a mapping may give another column for."""
 
 
+_IMAGES = ("image", "images")
+_PROMPT_NAMES = ("instruction", "question", "query", "input")
+"""What other datasets call the column of the prompt; which of them is meant, only a person knows."""
+
+
 class Columns(NamedTuple):
     """Where a row keeps what a pair needs; None: nowhere."""
 
@@ -96,6 +101,8 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
     chosen = read_content(raw[columns.chosen], columns.chosen)
     rejected = read_content(raw[columns.rejected], columns.rejected)
     if columns.prompt is None:
+        if name := prompt_elsewhere(raw, mapping):
+            raise RowError(f"the row has no 'prompt' but has '{name}'; give --map prompt={name}")
         prompt, chosen, rejected = _split_implicit(chosen, rejected, columns)
     else:
         prompt, chosen, rejected = _join_explicit(raw, chosen, rejected, columns)
@@ -113,18 +120,36 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
     )
 
 
+def prompt_elsewhere(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
+    """Return the column in which a row of two text responses seems to keep its prompt under a name of its own.
+
+    Empty: it has a prompt, no such column, or responses that begin with what stands there. Raises RowError where a
+    response is missing.
+    """
+    columns = find_columns(raw, mapping)
+    texts = (raw[columns.chosen], raw[columns.rejected])
+    if columns.prompt is not None or not all(isinstance(text, str) for text in texts):
+        return ""
+    if all(is_transcript(text) for text in texts):
+        return ""
+    named = [name for name in _PROMPT_NAMES if name not in columns.all() and isinstance(raw.get(name), str)]
+    lead = texts[0][: _shared(*texts)]
+    return next((name for name in named if raw[name].strip() and raw[name].strip() not in lead), "")
+
+
 def write_row(pair: Pair, raw: Mapping[str, Any], mapping: Mapped | None = None) -> dict[str, Any]:
     """Return `raw` with the responses of `pair`, an edited version of the pair that `raw` holds, in the same form."""
     columns = find_columns(raw, mapping)
     before = read_row(raw, pair.row, mapping)
     sides = ((before.chosen, raw[columns.chosen]), (before.rejected, raw[columns.rejected]))
     written = dict(raw)
-    for column, content, (old, value) in (
-        (columns.chosen, pair.chosen, sides[0]),
-        (columns.rejected, pair.rejected, sides[1]),
+    for column, content, own in (
+        (columns.chosen, pair.chosen, sides),
+        (columns.rejected, pair.rejected, sides[::-1]),
     ):
-        known = next((value for known, value in sides if known == content), None)
-        written[column] = value if content == old else _rewritten(value, old, content) if known is None else known
+        known = next((value for old, value in own if old == content), None)
+        old, value = next((side for side in own if _earlier(side[0]) == _earlier(content)), own[0])
+        written[column] = _rewritten(value, old, content) if known is None else known
     return written
 
 
@@ -140,13 +165,20 @@ def new_row(pair: Pair, like: Mapping[str, Any], mapping: Mapped | None = None) 
     for column, content in ((columns.chosen, pair.chosen), (columns.rejected, pair.rejected)):
         value = _joined(pair.prompt, content) if full else content
         written[column] = _shaped(like[column], value, "assistant", False)
-    return {**written, **_options(pair, columns), **pair.extra}
+    options = _options(pair, columns)
+    if like.get(columns.template_kwargs) is not None:
+        options.setdefault(columns.template_kwargs, {})
+    return {**written, **options, **pair.extra}
 
 
-def explicit_row(pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapped | None = None) -> dict[str, Any]:
+def explicit_row(
+    pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapped | None = None, *, with_kwargs: bool = False
+) -> dict[str, Any]:
     """Return the pair as a row of TRL's explicit form: `prompt`, `chosen`, `rejected`, its options, other columns.
 
-    `raw` is the row that the pair comes from, if any: its options are kept as they are written there.
+    `raw` is the row that the pair comes from, if any: its options are kept as they are written there. `with_kwargs`
+    says that rows of the file have template options, so that each must have some, be they none. Other columns that
+    would make TRL take the row otherwise are left out: empty images, and messages beside text or text beside messages.
     """
     columns = find_columns(raw, mapping) if raw is not None else _PLAIN
     body = {"prompt": _listed(pair.prompt), "chosen": _listed(pair.chosen), "rejected": _listed(pair.rejected)}
@@ -154,23 +186,45 @@ def explicit_row(pair: Pair, raw: Mapping[str, Any] | None = None, mapping: Mapp
     for name, column in (("tools", columns.tools), ("chat_template_kwargs", columns.template_kwargs)):
         if raw is not None and column in raw:
             options[name] = raw[column]
-    return {**body, **options, **{name: value for name, value in pair.extra.items() if name not in body}}
+    if options.get("chat_template_kwargs", {}) is None:
+        del options["chat_template_kwargs"]
+    if with_kwargs:
+        options.setdefault("chat_template_kwargs", {})
+    left_out = {*body, *_IMAGES, *_misleading(pair.extra, conversational=pair.conversational)}
+    return {**body, **options, **{name: value for name, value in pair.extra.items() if name not in left_out}}
 
 
 def trl_form(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
     """Return the form in which TRL trains on just what was read from this row; empty: it takes it otherwise or not.
 
-    It knows no mapping, and a transcript is text to it, which no chat template ever sees.
+    It knows no mapping, and a transcript is text to it, which no chat template ever sees. A column of images, be it
+    empty, makes it want a vision model; it stops at template options that are null; and it takes for the kind of a row
+    that of any of its columns of text or messages.
     """
     columns = find_columns(raw, mapping)
     if columns[1:3] != ("chosen", "rejected") or columns.prompt not in ("prompt", None) or columns.system is not None:
         return ""
+    if any(name in raw for name in _IMAGES) or raw.get("chat_template_kwargs", {}) is None:
+        return ""
     values = [raw[name] for name in columns[:3] if name is not None]
+    if _misleading(raw, conversational=not all(isinstance(value, str) for value in values)):
+        return ""
     form = "implicit" if columns.prompt is None else "explicit"
     if all(isinstance(value, str) for value in values):
         return f"{form} text" if form == "explicit" or not all(is_transcript(value) for value in values) else ""
-    messages = all(isinstance(v, list) and v and isinstance(v[0], dict) and "role" in v[0] for v in values)
-    return f"{form} messages" if messages else ""
+    return f"{form} messages" if all(map(_are_messages, values)) else ""
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "role" in value[0]
+
+
+def _misleading(raw: Mapping[str, Any], *, conversational: bool) -> list[str]:
+    """Return the other columns by which TRL may take a row for text that is `conversational`, or the reverse."""
+    beside = [name for name in ("messages", "completion") if name in raw]
+    if conversational:
+        return [name for name in beside if not _are_messages(raw[name])]
+    return [name for name in beside if _are_messages(raw[name]) or raw[name] == []]
 
 
 def _split_implicit(chosen: Content, rejected: Content, columns: Columns) -> tuple[Content, Content, Content]:
@@ -191,10 +245,7 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     for text, column in ((chosen, columns.chosen), (rejected, columns.rejected)):
         if not text:
             raise RowError(f"'{column}' is empty, and the row has no 'prompt'")
-    shared = 0
-    longest = min(len(chosen), len(rejected)) - 1
-    while shared < longest and chosen[shared] == rejected[shared]:
-        shared += 1
+    shared = min(_shared(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     cut = shared
     while cut and not chosen[cut - 1].isspace():
         cut -= 1
@@ -203,6 +254,14 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     if not chosen[:cut].strip():
         raise _no_prompt(columns)
     return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def _shared(first: str, second: str) -> int:
+    """Return how many characters two texts have in common from their start."""
+    length, shortest = 0, min(len(first), len(second))
+    while length < shortest and first[length] == second[length]:
+        length += 1
+    return length
 
 
 def _no_prompt(columns: Columns) -> RowError:
@@ -277,6 +336,11 @@ def _rewritten(value: Any, old: Content, new: Content) -> Any:
     lead = read_content(value, "")[: -len(old)] if not isinstance(value, dict) else ()
     written = in_style_of(value, _messages(new, "assistant"))
     return [*value[: len(lead)], *written] if isinstance(value, list) else written
+
+
+def _earlier(content: Content) -> tuple[Message, ...]:
+    """Return what a response says before its last message."""
+    return () if isinstance(content, str) else content[:-1]
 
 
 def _repeats_prompt(raw: Mapping[str, Any], columns: Columns) -> bool:

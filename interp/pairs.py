@@ -13,17 +13,17 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from premortem.interp.errors import DataError, NoPairs, RowError
-from premortem.interp.forms import Mapped, check_mapping, read_row
+from premortem.interp.forms import Mapped, check_mapping, prompt_elsewhere, read_row
 from premortem.interp.hygiene import collect_notes
 from premortem.interp.lines import LineReader, shown
 from premortem.interp.records import Dataset, Pair, Quarantined
-from premortem.interp.tables import canonical, hash_files, parquet_files, read_hub, read_parquet
+from premortem.interp.tables import Unreadable, canonical, hash_files, parquet_files, read_hub, read_parquet
 
 LINE_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz")
 """File names that the line reader takes."""
@@ -43,8 +43,8 @@ def read_dataset(
     """Return the dataset with its readable pairs, quarantined lines and notes.
 
     `mapping` gives other column names (see `forms`); `limit` reads only that many first lines; `split`, `config` and
-    `revision` concern hub ids. Raises DataError when the input cannot be read at all, NoPairs when no line of it is a
-    pair.
+    `revision` concern hub ids. Raises DataError when the input cannot be read at all or its first row keeps the prompt
+    in a column that only a mapping can tell, NoPairs when no line of it is a pair.
     """
     check_mapping(mapping)
     if limit is not None and limit < 1:
@@ -56,6 +56,8 @@ def read_dataset(
         try:
             pairs.append(read_row(value, row, mapping))
         except RowError as error:
+            if not pairs and not refused and _lacks_mapping(value, mapping):
+                raise DataError(f"{path_or_hub_id}: row {row}: {error}") from error
             line = shown(raw if raw is not None else canonical(value))
             refused.append(Quarantined(row=row, reason=str(error), line=line))
     quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
@@ -71,10 +73,18 @@ def read_dataset(
     )
 
 
+def _lacks_mapping(value: Mapping[str, Any], mapping: Mapped | None) -> bool:
+    """Whether a row is no pair only because its prompt stands in a column of another name."""
+    try:
+        return bool(prompt_elsewhere(value, mapping))
+    except RowError:
+        return False
+
+
 class _Table:
     """Rows that are not lines: of Parquet files (hashed by their bytes) or of the hub (hashed by their content)."""
 
-    def __init__(self, rows: Iterator[dict[str, Any]], stop: int | None, files: Sequence[Path]) -> None:
+    def __init__(self, rows: Iterator[dict[str, Any] | Unreadable], stop: int | None, files: Sequence[Path]) -> None:
         self.rows, self.stop, self.files = rows, stop, list(files)
         self.sha256 = ""
         self.quarantined: list[Quarantined] = []
@@ -82,6 +92,9 @@ class _Table:
     def __iter__(self) -> Iterator[tuple[int, None, dict[str, Any]]]:
         digest = hashlib.sha256()
         for row, value in enumerate(islice(self.rows, self.stop)):
+            if isinstance(value, Unreadable):
+                self.quarantined.append(Quarantined(row=row, reason=value.reason, line=""))
+                continue
             digest.update(b"" if self.files else canonical(value))
             yield row, None, value
         self.sha256 = hash_files(self.files) if self.files else digest.hexdigest()
@@ -131,6 +144,19 @@ def _no_pairs(name: str, quarantined: Sequence[Quarantined]) -> NoPairs:
         return NoPairs(f"{name}: holds no lines.")
     first = quarantined[0]
     return NoPairs(f"{name}: none of {len(quarantined)} lines is a pair; row {first.row}: {first.reason}.")
+
+
+def left_out(dataset: Dataset, file: Path | None = None) -> str:
+    """Return in one line how many rows could not be read, and why the first; empty: all were.
+
+    `file` is where all of them are written, each with its reason; None: nowhere.
+    """
+    if not dataset.quarantined:
+        return ""
+    first, count = dataset.quarantined[0], len(dataset.quarantined)
+    where = f"; all of them, with reasons: {file}" if file is not None else ""
+    total = count + len(dataset.pairs)
+    return f"{count} of {total} rows could not be read and are left out; row {first.row}: {first.reason}{where}"
 
 
 def write_quarantine(target: Path, quarantined: Sequence[Quarantined]) -> None:

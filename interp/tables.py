@@ -31,6 +31,7 @@ MAX_VALUES_PER_ROW = 10_000
 
 _BATCH_BYTES = 256 << 20
 _BATCH_ROWS = 512
+_NUMBER_BYTES = 16
 _CHUNK = 1 << 20
 
 
@@ -60,16 +61,45 @@ def hash_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_parquet(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the files in order; raise DataError where one is damaged or unpacks out of proportion."""
+class Unreadable(NamedTuple):
+    """A row of a table with a cell that holds no value."""
+
+    reason: str
+    """What is wrong with it."""
+
+
+def read_parquet(files: list[Path]) -> Iterator[dict[str, Any] | Unreadable]:
+    """Yield the rows of the files in order; raise DataError where one is damaged or unpacks out of proportion.
+
+    A row with a cell that is no value, such as text that is not UTF-8 or a date beyond the calendar, is `Unreadable`.
+    """
     import pyarrow as pa
 
     for file in files:
         try:
             for batch, codec in parquet_batches(file):
-                yield from map(codec.decode, batch.to_pylist())
+                yield from _values(batch, codec)
         except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
             raise DataError(f"{file}: cannot be read as Parquet: {_brief(error)}") from error
+
+
+def _values(batch: pa.RecordBatch, codec: Codec) -> Iterator[dict[str, Any] | Unreadable]:
+    """Yield the rows of a batch, one by one where they cannot be had together."""
+    import pyarrow as pa
+
+    failures = (pa.ArrowException, ValueError, OverflowError, RecursionError)
+    try:
+        rows = list(map(codec.decode, batch.to_pylist()))
+    except failures:
+        for i in range(len(batch)):
+            try:
+                row = codec.decode(batch.slice(i, 1).to_pylist()[0])
+            except failures as error:
+                yield Unreadable(f"a cell cannot be read: {_brief(error)}")
+            else:
+                yield row
+    else:
+        yield from rows
 
 
 def parquet_batches(file: Path) -> Iterator[tuple[pa.RecordBatch, Codec]]:
@@ -128,13 +158,64 @@ def _allowance(table: pq.ParquetFile, file: Path) -> int:
 
 
 def _batch_rows(table: pq.ParquetFile, group: int, file: Path) -> int:
-    """Return how many rows of a row group to decode at once, so that repeated cells stay within memory."""
+    """Return how many rows of a row group to decode at once, so that repeated cells stay within memory.
+
+    Where not even all of a column, repeated in every row, would be too much, nothing needs to be looked up. Otherwise
+    the longest cell that the column may repeat says what a row may hold beyond the average.
+    """
     metadata = table.metadata.row_group(group)
     columns = [metadata.column(i) for i in range(metadata.num_columns)]
     stored = max((column.total_uncompressed_size for column in columns), default=0)
     if stored > MAX_DECODED_BYTES or any(c.num_values > MAX_VALUES_PER_ROW * metadata.num_rows for c in columns):
         raise DataError(f"{file}: a row group holds too much for its number of rows; refused.")
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, stored)))
+    if stored * _BATCH_ROWS <= _BATCH_BYTES:
+        return _BATCH_ROWS
+    per_row = max(_row_bytes(file, group, column, max(1, metadata.num_rows)) for column in columns)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, per_row)))
+
+
+def _row_bytes(file: Path, group: int, column: pq.ColumnChunkMetaData, rows: int) -> int:
+    """Return about how many bytes of a column a row may decode to: its share, and what it may repeat."""
+    stored, values = int(column.total_uncompressed_size), int(column.num_values)
+    if column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+        longest = min(stored, _longest_repeated(file, group, column.path_in_schema, stored))
+    else:
+        longest = _NUMBER_BYTES
+    return min(stored, stored // rows + longest * -(-values // rows))
+
+
+def _longest_repeated(file: Path, group: int, path: str, otherwise: int) -> int:
+    """Return the bytes of the longest cell that a column stores once for many rows; `otherwise` where nothing tells.
+
+    Read as a dictionary, the first row of a column brings all such cells, each once.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file, read_dictionary=[path]) as table:
+            batch = next(table.iter_batches(batch_size=1, row_groups=[group], columns=[path], use_threads=False))
+        lengths = [pc.max(pc.binary_length(cells)).as_py() for cells in _dictionaries(batch.column(0))]
+    except (pa.ArrowException, OSError, StopIteration):
+        return otherwise
+    return max((length or otherwise for length in lengths), default=otherwise)
+
+
+def _dictionaries(array: Any) -> Iterator[Any]:
+    """Yield the dictionaries in an array, however deep they lie."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        yield array.dictionary
+    elif pa.types.is_struct(array.type):
+        for i in range(array.type.num_fields):
+            yield from _dictionaries(array.field(i))
+    elif pa.types.is_map(array.type):
+        yield from _dictionaries(array.keys)
+        yield from _dictionaries(array.items)
+    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        yield from _dictionaries(array.values)
 
 
 def _codec(schema: Any) -> Codec:

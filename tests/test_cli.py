@@ -22,6 +22,7 @@ from premortem.agent.cli import app
 from premortem.agent.progress import TerminalProgress
 from premortem.agent.runs import RunInputs, identify
 from premortem.agent.toolbox import LazyTools
+from premortem.interp import pairs
 from premortem.interp.errors import DataError
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import LensSummary
@@ -66,7 +67,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBench:
     (tmp_path / "spec.md").write_text("---\ndata: pairs.jsonl\n---\n- Never say ahoy.\n")
 
     def open_run(settings: Any, clauses: Any, runs_dir: Path, progress: Any, *, layer: int | None = None) -> Any:
-        made.dataset = read_dataset(settings.data)
+        made.dataset = read_dataset(settings.data, limit=settings.limit)
         inputs = RunInputs(dataset_sha256=made.dataset.sha256, model_digest="m", lens_ids=("l1", "l2"))
         return opening.Opened(identify(settings, inputs), inputs, lambda _: made, runs_dir / opening.QUARANTINE, ())
 
@@ -274,6 +275,23 @@ def test_reviews_by_option_are_listed_and_checked(agent: Agent, bench: FakeBench
     assert decisions == {passed[0]: "reject", **dict.fromkeys(passed[1:], "accept")}
 
 
+def test_a_row_takes_one_accepted_edit(agent: Agent, bench: FakeBench):
+    agent("run", "--spec", "spec.md")
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    passed = {edit["row"]: edit["edit_id"] for edit in edits if edit["verdict"]["passed"]}
+    refused = next(edit for edit in edits if not edit["verdict"]["passed"] and edit["row"] in passed)
+    rival = passed[refused["row"]]
+    assert agent("review", "--accept", refused["edit_id"]).exit_code == 0
+    second = agent("review", "--accept", rival)
+    assert second.exit_code == 1
+    assert all(word in second.stderr for word in (f"row {refused['row']}", rival, refused["edit_id"], "reject one"))
+    after = json.loads(agent("review", "--accept-passed", "--json").stdout)["edits"]
+    assert {edit["edit_id"] for edit in after if edit["review"]} == {refused["edit_id"], *passed.values()} - {rival}
+    written = json.loads(agent("export", "-o", "out.jsonl", "--json").stdout)["edits"]
+    assert [edit["edit_id"] for edit in written if edit["row"] == refused["row"]] == [refused["edit_id"]]
+    assert agent("review", "--accept", rival, "--reject", refused["edit_id"]).exit_code == 0
+
+
 def test_a_review_in_the_terminal_is_saved_key_by_key(agent: Agent, bench: FakeBench):
     agent("run", "--spec", "spec.md")
     result = agent("review", "--reviewer", "ana", input="a\nr\nq\n")
@@ -303,6 +321,30 @@ def test_reviewed_only_exports_only_what_a_person_accepted(agent: Agent, bench: 
     agent("review", "--accept", one)
     document = json.loads(agent("export", "-o", "b.jsonl", "--reviewed-only", "--json").stdout)
     assert [edit["edit_id"] for edit in document["edits"]] == [one]
+
+
+def test_an_export_says_how_many_rows_the_limit_of_the_run_left_out(agent: Agent, bench: FakeBench, tmp_path: Path):
+    count = len((tmp_path / "pairs.jsonl").read_text().splitlines())
+    agent("run", "--spec", "spec.md", "--limit", str(count))
+    assert "--limit" not in agent("export", "-o", "whole.jsonl").stderr
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write('{"prompt": "new", "chosen": "c", "rejected": "r"}\n' * 3)
+    agent("run", "--spec", "spec.md", "--limit", str(count))
+    assert "3 rows beyond the run's --limit are NOT in this file" in agent("export", "-o", "out.jsonl").stderr
+
+
+@pytest.mark.parametrize("limit", [None, 8, 9])
+def test_an_export_from_the_hub_says_that_the_limit_left_rows_out(
+    limit: int | None, agent: Agent, bench: FakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A hub dataset is not counted beyond the limit; where it ended before, nothing was left out."""
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()[:8]]
+    monkeypatch.setattr(pairs, "read_hub", lambda *names: iter(rows))
+    bench.findings, bench.clauses = (), ()
+    agent("run", "--spec", "spec.md", "--data", "some/pairs", *(["--limit", str(limit)] if limit else []))
+    result = agent("export", "-o", "out.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert ("rows beyond the run's --limit of 8 are NOT in this file" in result.stderr) == (limit == 8)
 
 
 def test_an_export_of_changed_data_is_refused(agent: Agent, bench: FakeBench, tmp_path: Path):

@@ -21,6 +21,7 @@ from premortem.interp.edits import apply_edits
 from premortem.interp.errors import DataError, ExportError
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Dataset, Edit, Pair, Review
+from test_pairs import bad_cells
 
 FIXED = "Something calmer."
 
@@ -192,6 +193,29 @@ def test_rows_that_trl_takes_otherwise_are_counted(make: Any, tmp_path: Path) ->
         assert explicit.otherwise_to_trl == text_and_messages
 
 
+def test_rows_without_template_options_among_rows_that_have_some_are_counted_and_given_none(tmp_path: Path) -> None:
+    told = {"chat_template_kwargs": {"enable_thinking": False}}
+    source, data = saved(tmp_path, [chat(0, **told), chat(1), chat(2, chat_template_kwargs=None)])
+    new = applied(edit("synthesise", 3, pair=data.pairs[1].model_copy(update={"row": 3})))
+    same = export_dataset(data, new, source, tmp_path / "same.jsonl", "run")
+    assert same.otherwise_to_trl == 2
+    assert json.loads(lines(tmp_path / "same.jsonl")[3])["chat_template_kwargs"] == {}
+    explicit = export_dataset(data, new, source, tmp_path / "x.jsonl", "run", layout="explicit")
+    assert explicit.otherwise_to_trl == 0
+    written = [json.loads(line)["chat_template_kwargs"] for line in lines(tmp_path / "x.jsonl")]
+    assert written == [told["chat_template_kwargs"], {}, {}, {}]
+
+
+def test_an_explicit_table_with_a_column_of_images_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist([standard(n, image=None) for n in range(3)]), source)
+    data = read_dataset(source)
+    with pytest.raises(ExportError, match=r"column 'image'.*name a \.jsonl file"):
+        export_dataset(data, [], source, tmp_path / "out.parquet", "run", layout="explicit")
+    export_dataset(data, [], source, tmp_path / "out.jsonl", "run", layout="explicit")
+    assert all("image" not in json.loads(line) for line in lines(tmp_path / "out.jsonl"))
+
+
 def test_unreadable_and_unread_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     source, _ = saved(tmp_path, [standard(0), "oops", {"chosen": 5}, standard(3), standard(4), "oops"])
     manifest = export_dataset(read_dataset(source, limit=4), [], source, tmp_path / "out.jsonl", "run")
@@ -351,6 +375,15 @@ def test_parquet_in_parquet_out(tmp_path: Path) -> None:
         export_dataset(data, [], source, tmp_path / "out.jsonl", "run")
 
 
+@pytest.mark.parametrize(("target", "layout"), [("out.parquet", "same"), ("out.jsonl", "explicit")])
+def test_rows_of_a_table_with_a_bad_cell_are_left_out(target: str, layout: Any, tmp_path: Path) -> None:
+    source = bad_cells(tmp_path / "in.parquet")
+    data = read_dataset(source)
+    manifest = export_dataset(data, applied(edit("flip", 3)), source, tmp_path / target, "run", layout=layout)
+    assert (manifest.rows, manifest.changed, manifest.quarantined, manifest.not_read) == (2, 1, 2, 0)
+    assert [pair.text("chosen") for pair in read_dataset(tmp_path / target).pairs] == ["Yes.", "No."]
+
+
 def test_a_review_decides_what_is_exported() -> None:
     edits = [edit("rewrite", n, "chosen") for n in range(4)]
     reviews = {
@@ -365,6 +398,34 @@ def test_a_review_decides_what_is_exported() -> None:
         (1, "Mine.", "ada"),
     ]
     assert [item.edit.row for item in decided(edits, reviews, unreviewed=True)] == [0, 1, 3]
+
+
+def accepted(*edits: Edit) -> dict[str, Review]:
+    return {
+        item.edit_id: Review(
+            edit_id=item.edit_id, decision="accept", text=None, reviewer="ada", at="2026-01-01T00:00:00Z"
+        )
+        for item in edits
+    }
+
+
+def test_one_edit_of_a_row_is_exported_and_an_accepted_one_beats_an_unreviewed_one() -> None:
+    flip, rewrite = edit("flip", 0), edit("rewrite", 0, "chosen")
+    assert [item.edit for item in decided([flip, rewrite], accepted(rewrite), unreviewed=True)] == [rewrite]
+    assert [item.edit for item in decided([flip, rewrite], accepted(flip), unreviewed=True)] == [flip]
+    assert [item.edit for item in decided([flip, rewrite], {}, unreviewed=True)] == [flip]
+
+
+def test_two_accepted_edits_of_one_row_are_refused_with_both_ids() -> None:
+    flip, rewrite = edit("flip", 7), edit("rewrite", 7, "chosen")
+    with pytest.raises(ExportError, match=r"row 7 .*flip-7-None and rewrite-7-chosen.*reject one"):
+        decided([flip, rewrite], accepted(flip, rewrite), unreviewed=False)
+
+
+def test_new_pairs_take_no_place_of_a_row() -> None:
+    new = Pair(row=0, prompt="New?", chosen="Calm.", rejected="Loud.")
+    edits = [edit("flip", 0), edit("synthesise", 0, pair=new)]
+    assert [item.edit for item in decided(edits, accepted(*edits), unreviewed=False)] == edits
 
 
 @pytest.mark.parametrize("make", [standard, chat, implicit])

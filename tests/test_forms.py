@@ -193,6 +193,22 @@ def test_a_row_without_a_prompt_says_so(raw: dict, reason: str) -> None:
         read_row(raw, 0)
 
 
+@pytest.mark.parametrize("name", ["instruction", "question", "query", "input"])
+def test_a_prompt_under_another_name_is_not_made_up_from_the_answers(name: str) -> None:
+    raw = {name: "Which colour has the sky?", "chosen": "The sky is blue.", "rejected": "The sky is black."}
+    with pytest.raises(RowError, match=f"no 'prompt' but has '{name}'; give --map prompt={name}"):
+        read_row(raw, 0)
+    pair = read_row(raw, 0, {"prompt": name})
+    assert (pair.prompt, pair.chosen) == ("Which colour has the sky?", "The sky is blue.")
+
+
+@pytest.mark.parametrize("form", ["implicit text", "implicit chat", "transcript", "standard", "orca"])
+def test_a_column_named_like_a_prompt_does_not_hide_the_prompt_that_a_row_has(form: str) -> None:
+    text = "sky?" if form == "implicit text" else "Something else."
+    more = {"query": text, "input": ""}
+    assert read_row({**FORMS[form], **more}, 0).prompt == read_row(FORMS[form], 0).prompt
+
+
 @each_form
 def test_an_unedited_pair_writes_the_row_it_came_from(raw: dict) -> None:
     assert write_row(read_row(raw, 0), raw) == raw
@@ -213,6 +229,15 @@ def test_a_rewritten_side_is_read_back_from_the_row(raw: dict) -> None:
 def test_a_flip_exchanges_the_raw_values(raw: dict) -> None:
     row = write_row(read_row(raw, 0).swapped(), raw)
     assert (row["chosen"], row["rejected"]) == (raw["rejected"], raw["chosen"])
+
+
+def test_a_flip_with_a_rewrite_keeps_the_earlier_turns_of_the_side_that_moves() -> None:
+    start = "\n\nHuman: Hi?\n\nAssistant:"
+    raw = {"chosen": f"{start} Yes.", "rejected": f"{start} Well.\n\nHuman: More?\n\nAssistant: No."}
+    edited = read_row(raw, 0).swapped().with_text("chosen", "Maybe.")
+    written = write_row(edited, raw)
+    assert written["chosen"] == f"{start} Well.\n\nHuman: More?\n\nAssistant: Maybe."
+    assert written["rejected"] == raw["chosen"]
 
 
 @each_form
@@ -240,6 +265,39 @@ def test_what_trl_takes_as_it_was_read_is_known() -> None:
         "implicit text": "implicit text",
     }
     assert trl_form({"prompt": "P", "a": "x", "b": "y"}, {"chosen": "a", "rejected": "b"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "beside"),
+    [
+        (STANDARD, {"chat_template_kwargs": None}),
+        (CONVERSATIONAL, {"image": None}),
+        (CONVERSATIONAL, {"images": []}),
+        (STANDARD, {"messages": [HI, YES]}),
+        (STANDARD, {"messages": []}),
+        (CONVERSATIONAL, {"messages": None}),
+        (CONVERSATIONAL, {"completion": "Yes."}),
+    ],
+)
+def test_columns_at_which_trl_stops_are_known_and_left_out_of_an_explicit_row(raw: dict, beside: dict) -> None:
+    row = {**raw, **beside}
+    assert trl_form(row) == ""
+    explicit = explicit_row(read_row(row, 0), row)
+    assert trl_form(explicit).startswith("explicit") and not beside.keys() & explicit.keys()
+
+
+@pytest.mark.parametrize(
+    ("raw", "beside"),
+    [
+        (STANDARD, {"chat_template_kwargs": {"enable_thinking": False}}),
+        (STANDARD, {"messages": "Hi?", "completion": None}),
+        (CONVERSATIONAL, {"messages": [HI, YES]}),
+    ],
+)
+def test_columns_that_trl_takes_stay_in_an_explicit_row(raw: dict, beside: dict) -> None:
+    row = {**raw, **beside}
+    assert trl_form(row).startswith("explicit")
+    assert beside.items() <= explicit_row(read_row(row, 0), row).items()
 
 
 WORDS = st.text(alphabet="ab \n", min_size=1, max_size=12)

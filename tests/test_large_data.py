@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from premortem.agent.export_table import _row_groups
 from premortem.interp.clusters import cluster_rows
 from premortem.interp.records import Pair
 from premortem.interp.tokens import MAX_LENGTH
@@ -47,6 +48,29 @@ def test_pairs_outside_a_finding_are_drawn_without_reading_its_rows_for_each_pai
     finding: Any = SimpleNamespace(rows=Rows(range(40)))
     assert sorted(pair.row for pair in _sources(bench, finding, 20)) == list(range(40, 50))
     assert finding.rows.read == 1
+
+
+class Piece:
+    """A table of one row, or of none, that counts how often it is measured."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.measured = rows, 0
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def nbytes(self) -> int:
+        self.measured += 1
+        return 1 << 20
+
+
+def test_an_export_measures_each_piece_of_a_table_once_and_writes_no_empty_one() -> None:
+    pieces: Any = [Piece(n % 2) for n in range(300)]
+    groups = list(_row_groups(pieces))
+    assert [len(group) for group in groups] == [64, 64, 22]
+    assert [piece for group in groups for piece in group] == pieces[1::2]
+    assert max(piece.measured for piece in pieces) == 1
 
 
 def test_a_rule_is_scored_on_what_training_would_read_of_a_response() -> None:

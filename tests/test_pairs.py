@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -116,6 +117,15 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path / "pipe.jsonl")
 
 
+def test_a_file_whose_prompt_has_another_name_is_refused_as_a_whole(tmp_path: Path) -> None:
+    named = {"instruction": "Hi?", "chosen": "I say yes.", "rejected": "I say no."}
+    with pytest.raises(DataError, match=r"row 0: .*give --map prompt=instruction") as caught:
+        read_dataset(write_lines(tmp_path, named, ROW))
+    assert not isinstance(caught.value, NoPairs)
+    later = read_dataset(write_lines(tmp_path, ROW, named))
+    assert [(bad.row, "--map prompt=instruction" in bad.reason) for bad in later.quarantined] == [(1, True)]
+
+
 def test_parquet_rows_are_read_like_lines(tmp_path: Path) -> None:
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.Table.from_pylist([CHAT, {**CHAT, "chosen": None}, CHAT]), path)
@@ -150,6 +160,47 @@ def test_a_parquet_bomb_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch
     assert path.stat().st_size < 100_000
     with pytest.raises(DataError, match="unpacks to more than"):
         read_dataset(path)
+
+
+@pytest.mark.parametrize("messages", [False, True])
+def test_rows_of_one_large_row_group_are_decoded_by_the_hundred(tmp_path: Path, messages: bool) -> None:
+    """A third of the cells repeat, so there is a dictionary; the column is far larger than one batch may be."""
+    texts = [random.Random(n % 300).randbytes(10_000).hex() for n in range(400)]
+    sides = [[{"role": "assistant", "content": text}] for text in texts] if messages else texts
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"chosen": sides, "id": range(400)}), path)
+    sizes = [len(batch) for batch, _ in tables.parquet_batches(path)]
+    assert sum(sizes) == 400 and sizes[0] >= 300
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"])
+def test_a_batch_of_large_cells_stays_small_however_they_are_stored(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cells are small and tell nothing of the large one that the others repeat."""
+    monkeypatch.setattr(tables, "_BATCH_BYTES", 16 << 20)
+    path = tmp_path / "pairs.parquet"
+    how = {} if encoding == "RLE_DICTIONARY" else {"use_dictionary": False, "column_encoding": {"chosen": encoding}}
+    pq.write_table(pa.table({"chosen": ["x"] * 20 + ["y" * (1 << 20)] * 40}), path, compression="none", **how)
+    sizes = [batch.nbytes for batch, _ in tables.parquet_batches(path)]
+    assert max(sizes) <= 2 * tables._BATCH_BYTES
+
+
+def bad_cells(path: Path) -> Path:
+    """Write four rows, the second of which has a text that is not UTF-8 and the third a date in the year 70,000."""
+    texts = pa.array([b"Yes.", b"\xff\xfe", b"Yes.", b"Yes."], pa.binary()).cast(pa.string(), safe=False)
+    dates = pa.array([0, 0, 1 << 41, 0], pa.int64()).cast(pa.timestamp("s"))
+    pq.write_table(pa.table({"prompt": ["Hi?"] * 4, "chosen": texts, "rejected": ["No."] * 4, "at": dates}), path)
+    return path
+
+
+def test_a_bad_cell_costs_its_row_and_not_the_table(tmp_path: Path) -> None:
+    data = read_dataset(bad_cells(tmp_path / "pairs.parquet"))
+    assert [pair.row for pair in data.pairs] == [0, 3]
+    assert [bad.row for bad in data.quarantined] == [1, 2]
+    assert "utf-8" in data.quarantined[0].reason
+    assert all(bad.reason.startswith("a cell cannot be read: ") for bad in data.quarantined)
+    assert len(read_dataset(tmp_path / "pairs.parquet", limit=2).quarantined) == 1
 
 
 def test_a_damaged_parquet_file_is_one_clear_error(tmp_path: Path) -> None:

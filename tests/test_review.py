@@ -78,6 +78,32 @@ def test_accepting_the_rest_leaves_failed_edits_open():
     assert "1 failed their verdict and stay open" in desk.screen.getvalue()
 
 
+def test_a_second_edit_of_a_row_is_told_and_not_accepted():
+    run = document()
+    run["edits"] = [edit(1, 2), edit(2, 2, kind="flip", side=None)]
+    desk = Desk("aaq", run)
+    assert desk.session.run() == {"accept": 1, "modify": 0, "reject": 0, "open": 1}
+    assert desk.saved == [(FIRST, "accept", None)]
+    assert f"row 2 already has an accepted edit, {FIRST}" in " ".join(desk.screen.getvalue().split())
+
+
+def test_after_the_first_edit_of_a_row_is_rejected_the_second_can_be_accepted():
+    run = document()
+    run["edits"] = [edit(1, 2), edit(2, 2, kind="flip", side=None)]
+    desk = Desk("abra", run)
+    desk.session.run()
+    assert desk.saved[-2:] == [(FIRST, "reject", None), (SECOND, "accept", None)]
+
+
+def test_accepting_the_rest_takes_one_edit_of_a_row():
+    run = document()
+    run["edits"] = [edit(1, 2), edit(2, 2, kind="flip", side=None)]
+    desk = Desk("Aq", run)
+    desk.session.run()
+    assert desk.saved == [(FIRST, "accept", None)]
+    assert "1 stay open, for their row has an accepted edit already" in desk.screen.getvalue()
+
+
 def test_an_unchanged_text_decides_nothing():
     desk = Desk("mq", typed=None)
     desk.session.run()

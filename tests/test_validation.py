@@ -165,13 +165,14 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in PAIRS]
-    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "oops\n")
     words = ["validate", "pairs.jsonl", "--model", str(write_model(tmp_path / "model"))]
     words += ["--sae", str(write_sae(tmp_path / "sae")), "--tokens", "12", "--learning-rate", "0.01"]
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["dataset"]["pairs"] == 40
+    assert (found["dataset"]["pairs"], found["dataset"]["quarantined"]) == (40, 1)
+    assert "1 of 41 rows could not be read and are left out; row 40: not JSON" in result.stderr
     assert found["training"]["pairs"] == 32
     assert found["training"]["method"] == "lora"
     assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
