@@ -26,6 +26,7 @@ from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, conte
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
+    HELD,
     Trained,
     TrainingSettings,
     pair_log_likelihood,
@@ -112,6 +113,7 @@ class Probe(NamedTuple):
 
     held_out: Sequence[Pair]
     asked: tuple[Asked, ...]
+    start_model: StartModel
     start: Rollouts
     """What the start model says to the first of `asked`."""
     tokens: int
@@ -163,8 +165,9 @@ def validate(
     distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
     asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
-    start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
-    probe = Probe(split.held_out, asked, start[0], tokens)
+    start_model = _start_model(bench, settings)
+    start = [_rollouts(bench, start_model, each, tokens) for each in asked]
+    probe = Probe(split.held_out, asked, start_model, start[0], tokens)
     each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
     trained = [train_dpo(settings.model, split.train, cache_home() / "trained", one, progress) for one in each_training]
     replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
@@ -305,9 +308,20 @@ def _elsewhere(example: Pair) -> list[Any]:
     return [[{"role": "user", "content": prompt}] for prompt in elsewhere_prompts()]
 
 
+def _start_model(bench: Workbench, settings: RunSettings) -> StartModel:
+    """Return the start model with its weights held as those of a trained one, so that both round alike."""
+    if bench.reader.model.dtype == HELD:
+        return bench.start_model
+    return _answering(settings.model, settings.seed)
+
+
+def _answering(ref: str, seed: int) -> StartModel:
+    return StartModel(load_model(ref, dtype=HELD), seed, cache_home() / "start_model")
+
+
 def _replicate(bench: Workbench, trained: Trained, seed: int, probe: Probe) -> Replicate:
     """Ask a trained model what it is asked; `seed` is that of its samples."""
-    model = StartModel(load_model(str(trained.folder)), seed, cache_home() / "start_model")
+    model = _answering(str(trained.folder), seed)
     answers = tuple(_rollouts(bench, model, each, probe.tokens) for each in probe.asked)
     return Replicate(answers, _movement(bench, model, probe, answers[0]))
 
@@ -320,7 +334,7 @@ def _rollouts(bench: Workbench, model: StartModel, asked: Asked, tokens: int) ->
 def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollouts) -> Movement:
     """Return how far training went, on the pairs held out and in the trained model's own answers."""
     start, end = (
-        pair_log_likelihood(model, probe.held_out, MAX_LENGTH, bench.progress) for model in (bench.start_model, trained)
+        pair_log_likelihood(model, probe.held_out, MAX_LENGTH, bench.progress) for model in (probe.start_model, trained)
     )
     own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))
@@ -328,7 +342,7 @@ def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollou
     ]
     said = [(prompt, answer) for prompt, answer in own_words if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
-    own, other = (model.log_likelihood(said, bench.progress) for model in (trained, bench.start_model))
+    own, other = (model.log_likelihood(said, bench.progress) for model in (trained, probe.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
     lengths = [float(np.diff(each.bag.starts).mean()) for each in (probe.start, after)]
     return movement(start, end, kl, (lengths[0], lengths[1]))

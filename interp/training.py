@@ -4,7 +4,8 @@ TRL's `DPOTrainer` trains, on the tokens that the forecast has read; nothing of 
 module adds is what a measurement needs: everything that determines the result is in the name of its folder, an
 interrupted training goes on from its last checkpoint, and a trained model appears only when it is complete. The
 reference log-probabilities come from `StartModel`, which computes logits of response tokens alone and keeps what it has
-computed. LoRA is merged into the weights, so what comes out is read like any other model.
+computed. LoRA is merged into the weights, so what comes out is read like any other model. Weights are held in float32
+on every device: bfloat16 has 8 bits for a weight and rounds away most of what a small learning rate adds to it.
 
 TRL and peft are the extra `validate`. Nothing here knows about concepts.
 """
@@ -35,6 +36,10 @@ from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH, tokenize
 
+HELD = torch.float32
+"""How weights are held to train them, and to answer after training."""
+ON_GPU = "held in float32"
+"""Part of the name of what a GPU has trained: what was trained on bfloat16 weights is another model."""
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
 
@@ -101,8 +106,7 @@ def train_dpo(
     settings = settings or TrainingSettings()
     versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     versions |= {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
-    name = content_id(resolve_model(model_ref).digest, settings.model_dump(), versions, rows)
+    name = _name(resolve_model(model_ref).digest, pairs, settings, versions)
     target, work = folder / name, folder / f"{name}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
@@ -115,6 +119,13 @@ def train_dpo(
     return Trained.model_validate_json((target / "trained.json").read_text("utf-8")).model_copy(
         update={"folder": target}
     )
+
+
+def _name(digest: str, pairs: Sequence[Pair], settings: TrainingSettings, versions: dict[str, str]) -> str:
+    """Return the name of the folder of a training: a hash of all that determines its result."""
+    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    how = (ON_GPU,) if torch.cuda.is_available() else ()
+    return content_id(digest, settings.model_dump(), versions, rows, *how)
 
 
 def _train(
@@ -131,7 +142,7 @@ def _train(
     from trl import DPOConfig
 
     full = settings.method == "full"
-    loaded = load_model(model_ref, packed=False, dtype=torch.float32 if full else None)  # bfloat16 loses small steps
+    loaded = load_model(model_ref, packed=False, dtype=HELD)
     model: Any = loaded.model.requires_grad_(full)
     on_cpu = loaded.device.type == "cpu"
     together = 1 if on_cpu else settings.batch_pairs  # padding eight pairs to the longest doubles the work of a CPU

@@ -5,14 +5,17 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from premortem.interp import training
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.models import load_model
+from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.progress import NullProgress
-from premortem.interp.records import Pair
+from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import TrainingSettings, reference_log_likelihood, train_dpo
+from premortem.interp.training import TrainingSettings, _name, reference_log_likelihood, train_dpo
 from tiny import chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
@@ -91,6 +94,35 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     resumed = train_dpo(str(model), pairs, tmp_path / "broken", SETTINGS)
     assert margin(resumed.folder, pairs[0]) == pytest.approx(margin(whole.folder, pairs[0]), abs=1e-4)
     assert [folder.name for folder in (tmp_path / "broken").glob("[!.]*")] == [resumed.folder.name]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_are_held_in_float32_where_a_model_is_read_in_bfloat16(
+    method: str, model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"method": method, "epochs": 1, "learning_rate": 1e-5})
+    usual = train_dpo(str(model), pairs, tmp_path / "float32", settings)
+
+    def in_bfloat16(ref: str, *, dtype: torch.dtype | None = None, packed: bool = True) -> LoadedModel:
+        return load_model(ref, packed=packed, dtype=dtype or torch.bfloat16)
+
+    monkeypatch.setattr(training, "load_model", in_bfloat16)
+    there = train_dpo(str(model), pairs, tmp_path / "bfloat16", settings)
+    ours, theirs, start = (load_file(folder / "model.safetensors") for folder in (usual.folder, there.folder, model))
+    moved = [name for name in ours if not torch.equal(ours[name], start[name])]
+    assert moved
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_only_what_was_trained_otherwise_before_gets_another_name(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"trl": "1"}
+    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    known = content_id("d", SETTINGS.model_dump(), versions, rows)
+    assert _name("d", pairs, SETTINGS, versions) == known
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert _name("d", pairs, SETTINGS, versions) != known
 
 
 def test_no_pairs_and_no_trl_are_told(model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from premortem.agent import cli_validate, opening, validation, validation_document
@@ -19,6 +20,7 @@ from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.models import load_model
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import ConceptEffect, Finding
 from premortem.interp.training import TrainingSettings
@@ -242,6 +244,20 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
     assert found["learned"] > 0.2
     assert found["low"] < found["learned"] < found["high"]
     assert (found["clause_id"], found["forecast"], found["rows"]) == ("c", 0.4, [3, 1])
+
+
+def test_models_answer_with_weights_in_float32_where_the_lens_reads_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
+    folder, usual = str(write_model(tmp_path / "model")), object()
+    settings = RunSettings(spec_path="", spec_text="", data="x", model=folder)
+    bench: Any = SimpleNamespace(start_model=usual, reader=SimpleNamespace(model=load_model(folder, layers=1)))
+    assert validation._start_model(bench, settings) is usual
+    bench.reader.model = load_model(folder, layers=1, dtype=torch.bfloat16)
+    held = validation._start_model(bench, settings)
+    assert held is not usual
+    assert {weight.dtype for weight in held.model.parameters()} == {torch.float32}
 
 
 def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
