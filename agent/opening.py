@@ -32,6 +32,7 @@ from premortem.interp.pairs import LINE_SUFFIXES, read_dataset, write_quarantine
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset
 from premortem.interp.start_model import StartModel
+from premortem.interp.tokens import MAX_LENGTH
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.workbench import BenchSettings, Workbench
 
@@ -164,12 +165,15 @@ def open_bench(
     main: Lens,
     second: Lens | None,
     progress: Progress,
+    *,
+    max_length: int = MAX_LENGTH,
 ) -> Workbench:
     """Load the layers that the lenses read, read the pairs, and return the workbench; the whole model waits.
 
-    Raises LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
+    `max_length`: tokens of prompt and response together that are read; what is longer loses its end. Raises
+    LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
     """
-    reader = _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress)
+    reader = _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress, max_length)
     bench = Workbench(
         dataset,
         clauses,
@@ -188,19 +192,26 @@ def open_bench(
     return bench
 
 
-def _open_reader(settings: RunSettings, lenses: Sequence[Lens], progress: Progress) -> Reader:
+def _open_reader(
+    settings: RunSettings, lenses: Sequence[Lens], progress: Progress, max_length: int = MAX_LENGTH
+) -> Reader:
     with progress.stage("Loading the model"):
         model = load_model(settings.model, layers=max(lens.layer for lens in lenses) + 1)
-    return Reader(model, lenses, cache_home() / "encoded")
+    return Reader(model, lenses, cache_home() / "encoded", max_length=max_length)
 
 
-def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None = None) -> tuple[Dataset, Lens]:
-    """Return the data that `settings` name and the lens to read it through, for work that keeps no run."""
+def data_and_lens(
+    settings: RunSettings, progress: Progress, layer: int | None = None, *, max_length: int = MAX_LENGTH
+) -> tuple[Dataset, Lens]:
+    """Return the data that `settings` name and the lens to read it through, for work that keeps no run.
+
+    The data's notes tell what training at `max_length` tokens would drop or cut.
+    """
     with progress.stage("Reading the data"):
         dataset = _read(settings)
     model = _identity(settings, progress)
     main, _ = lenses_for(model, settings.sae, None, layer)
-    return vetted(dataset, load_tokenizer(model)), main
+    return vetted(dataset, load_tokenizer(model), max_length), main
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:

@@ -19,12 +19,11 @@ from premortem.interp.errors import DataError
 from premortem.interp.forecast import group_concepts, responsible
 from premortem.interp.forecasters import FITTED, FORECASTERS, model_error, tested
 from premortem.interp.groups import feature_readouts, group_features, group_readout
-from premortem.interp.models import cache_home, load_model
+from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bag, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
 from premortem.interp.start_model import StartModel, Tokens
-from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
     HELD,
     Trained,
@@ -43,6 +42,7 @@ from premortem.interp.validation import (
     predict,
     shared_topics,
     split_by_prompt,
+    with_room,
 )
 from premortem.prompts.elsewhere import elsewhere_prompts
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
@@ -118,6 +118,8 @@ class Probe(NamedTuple):
     """What the start model says to the first of `asked`."""
     tokens: int
     """Tokens of an answer, at most."""
+    max_length: int
+    """Tokens of prompt and response together that are trained on."""
 
 
 class Replicate(NamedTuple):
@@ -148,9 +150,11 @@ def validate(
     ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
     """
     require_trl()
-    dataset, main = data_and_lens(settings, progress, layer)
-    split = split_by_prompt(dataset.pairs, training.seed)
-    bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), clauses, main, None, progress)
+    dataset, main = data_and_lens(settings, progress, layer, max_length=training.max_length)
+    pairs = with_room(dataset.pairs, load_tokenizer(resolve_model(settings.model)), tokens, training.max_length)
+    split = split_by_prompt(pairs, training.seed)
+    train = dataset.model_copy(update={"pairs": split.train})
+    bench = open_bench(settings, train, clauses, main, None, progress, max_length=training.max_length)
     whole = bench.reading.whole
     likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
     with progress.stage("Forecasting"):
@@ -167,7 +171,7 @@ def validate(
     asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
     start_model = _start_model(bench, settings)
     start = [_rollouts(bench, start_model, each, tokens) for each in asked]
-    probe = Probe(split.held_out, asked, start_model, start[0], tokens)
+    probe = Probe(split.held_out, asked, start_model, start[0], tokens, training.max_length)
     each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
     trained = [train_dpo(settings.model, split.train, cache_home() / "trained", one, progress) for one in each_training]
     replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
@@ -198,6 +202,7 @@ def validate(
     )
     return {
         **document,
+        "notes": [*document["notes"], *_left_out(dataset.pairs, pairs, tokens, training.max_length)],
         "concepts": [*answered, *document["concepts"]],
         "findings": _findings(report.findings, answered),
         "features": _features(kinds["features"], features, forecaster),
@@ -301,6 +306,13 @@ def _prompts(pairs: Sequence[Pair]) -> list[str]:
     return list({pair.prompt_key(): pair.prompt_text() for pair in pairs}.values())
 
 
+def _left_out(pairs: Sequence[Pair], kept: Sequence[Pair], tokens: int, max_length: int) -> list[str]:
+    """Return a note on the prompts that are neither trained on nor asked, if there are any."""
+    prompts, left = (len(_prompts(some)) for some in (pairs, kept))
+    room = f"room for an answer of {tokens} tokens within {max_length}"
+    return [f"{prompts - left} of {prompts} prompts are left out: no {room}"] if left < prompts else []
+
+
 def _elsewhere(example: Pair) -> list[Any]:
     """Return prompts that belong to no dataset, in the form of `example`."""
     if isinstance(example.prompt, str):
@@ -334,7 +346,8 @@ def _rollouts(bench: Workbench, model: StartModel, asked: Asked, tokens: int) ->
 def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollouts) -> Movement:
     """Return how far training went, on the pairs held out and in the trained model's own answers."""
     start, end = (
-        pair_log_likelihood(model, probe.held_out, MAX_LENGTH, bench.progress) for model in (probe.start_model, trained)
+        pair_log_likelihood(model, probe.held_out, probe.max_length, bench.progress)
+        for model in (probe.start_model, trained)
     )
     own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,12 @@ from premortem.interp.effects import adjusted, expected_inside, measure_inside, 
 from premortem.interp.errors import NoPairs
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
+from premortem.interp.start_model import MAX_PROMPT
+from premortem.interp.tokens import tokenize_all
 from premortem.interp.topics import group_prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +93,21 @@ def split_by_prompt(pairs: Sequence[Pair], seed: int = 0) -> Split:
         raise NoPairs(f"validation puts aside a fifth of the prompts; {len(prompts)} different ones are too few.")
     inside = tuple(pair for pair in pairs if key(pair) not in aside)
     return Split(inside, tuple(pair for pair in pairs if key(pair) in aside))
+
+
+def with_room(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, tokens: int, max_length: int
+) -> tuple[Pair, ...]:
+    """Return the pairs whose prompt can be asked and its answer of so many `tokens` read within `max_length` tokens.
+
+    Of any other prompt nothing or less would be read, which looks like a shift of 0. Raises NoPairs where none is left.
+    """
+    longest = min(max_length - tokens, MAX_PROMPT)
+    read = tokenize_all(pairs, tokenizer)
+    kept = tuple(pair for pair, each in zip(pairs, read, strict=True) if len(each.prompt) <= longest)
+    if not kept:
+        raise NoPairs(f"no prompt leaves room for an answer of {tokens} tokens within {max_length}.")
+    return kept
 
 
 def movement(

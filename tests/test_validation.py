@@ -15,14 +15,17 @@ from premortem.agent import cli_validate, opening, validation, validation_docume
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
-from premortem.agent.validation import Answers, Asked, Rollouts, _answered, _findings
+from premortem.agent.validation import Answers, Asked, Probe, Rollouts, _answered, _findings, _movement
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
 from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.models import load_model
+from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import ConceptEffect, Finding
+from premortem.interp.start_model import MAX_PROMPT, StartModel
+from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
@@ -32,6 +35,7 @@ from premortem.interp.validation import (
     predict,
     shared_topics,
     split_by_prompt,
+    with_room,
 )
 from synthetic import responses
 from tiny import chat_pair, write_model, write_sae
@@ -61,6 +65,54 @@ def test_the_split_depends_on_texts_and_seed_not_on_order() -> None:
 def test_too_few_prompts_are_told() -> None:
     with pytest.raises(NoPairs, match="6 different ones are too few"):
         split_by_prompt(PAIRS[:6])
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_neither_trained_on_nor_asked(tmp_path: Path) -> None:
+    tokenizer = load_model(str(write_model(tmp_path)), layers=1).tokenizer
+    pairs = [chat_pair(i, "?" * n, "yes", "no") for i, n in enumerate((10, 20, 300))]
+    short, longer, _ = (len(each.prompt) for each in tokenize_all(pairs, tokenizer))
+    assert with_room(pairs, tokenizer, 12, short + 12) == (pairs[0],)
+    assert with_room(pairs, tokenizer, 12, longer + 12) == tuple(pairs[:2])
+    with pytest.raises(NoPairs, match=f"room for an answer of 12 tokens within {short}"):
+        with_room(pairs, tokenizer, 12, short)
+    beyond = chat_pair(3, "?" * MAX_PROMPT, "yes", "no")  # a sample would not see its beginning
+    assert with_room([*pairs, beyond], tokenizer, 12, 2 * MAX_PROMPT) == tuple(pairs)
+    assert validation._left_out(pairs, pairs[:2], 12, 99) == [
+        "1 of 3 prompts are left out: no room for an answer of 12 tokens within 99"
+    ]
+    assert validation._left_out(pairs, pairs, 12, 99) == []
+
+
+def test_the_data_are_read_to_the_length_that_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MOST_FVU", float("inf"))
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
+    pairs = [*PAIRS[:8], chat_pair(8, "?" * 100, "yes", "no")]
+    data = tmp_path / "pairs.jsonl"
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in pairs]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folders = {"model": str(write_model(tmp_path / "model")), "sae": str(write_sae(tmp_path / "sae"))}
+    settings = RunSettings(spec_path="", spec_text="", data=str(data), **folders)
+    for max_length, kept in ((1024, 9), (100, 8)):
+        dataset, lens = opening.data_and_lens(settings, NullProgress(), max_length=max_length)
+        assert {note.kind for note in dataset.notes if 8 in note.rows} == ({"prompt_too_long"} if kept == 8 else set())
+        bench = opening.open_bench(settings, dataset, (), lens, None, NullProgress(), max_length=max_length)
+        assert len(bench.readable) == kept
+
+
+def test_how_far_training_went_is_told_of_the_tokens_that_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, end = (StartModel(load_model(str(write_model(tmp_path / name)))) for name in ("start", "end"))
+    for weight in end.model.parameters():
+        weight += 0.05
+    pairs = [chat_pair(0, "Say it.", "yes " * 20, "no")]
+    answers = Rollouts([], responses(1, {}).bag)
+    bench: Any = SimpleNamespace(progress=None)
+    margins = [
+        _movement(bench, end, Probe(pairs, (Asked([], np.zeros(0)),), start, answers, 12, most), answers).margin
+        for most in (1024, 90, 1025)
+    ]
+    assert margins[0] == margins[2] != margins[1]
 
 
 def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:
