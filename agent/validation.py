@@ -21,8 +21,10 @@ from premortem.interp.forecasters import FITTED, FORECASTERS, model_error, teste
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
-from premortem.interp.readout import Bag, Readout, amounts
+from premortem.interp.readout import Bag, Bools, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
+from premortem.interp.scope import exempt
+from premortem.interp.skill import LEAST_PROMPTS
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.training import (
     HELD,
@@ -197,14 +199,16 @@ def validate(
     )
     there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     answered = _answered(bench, report.forecast.concepts, aside)
+    findings, exemptions = _findings(bench, report.findings, answered, aside)
+    left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
     document = document_of(
         ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart
     )
     return {
         **document,
-        "notes": [*document["notes"], *_left_out(dataset.pairs, pairs, tokens, training.max_length)],
+        "notes": [*document["notes"], *left_out, *exemptions],
         "concepts": [*answered, *document["concepts"]],
-        "findings": _findings(report.findings, answered),
+        "findings": findings,
         "features": _features(kinds["features"], features, forecaster),
         "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
         "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
@@ -226,37 +230,63 @@ def _answered(bench: Workbench, effects: Sequence[ConceptEffect], answers: Answe
     told = [effect for effect in effects if effect.unit == "responses" and effect.topic is None]
     if not told:
         return []
-    readouts = [bench.concept(effect.concept_id).readout for effect in told]
-    before, *after = (amounts(each.bag, readouts) for each in (answers.before, *answers.after))
-    outcome = observe(before, after, answers.asked.numbers)
-    low, high = outcome.interval()
-    shown = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
-    columns = {name: np.round(each, 6).tolist() for name, each in (shown | {"low": low, "high": high}).items()}
+    shown = _shown([bench.concept(effect.concept_id).readout for effect in told], answers)
     return [
         {
             **effect.model_dump(mode="json", include={"concept_id", "name", "topic", "unit"}),
             "forecast": effect.effect,
-            **{name: each[i] for name, each in columns.items()},
+            **figures,
             "rows": list(effect.rows),
         }
-        for i, effect in enumerate(told)
+        for effect, figures in zip(told, shown, strict=True)
     ]
 
 
-def _findings(findings: Sequence[Finding], answered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each finding that the lens tells, as forecast and as its concept was learned, whatever its topic."""
-    learned = {concept["concept_id"]: concept for concept in answered}
+def _shown(readouts: Sequence[Readout], answers: Answers, free: Bools | None = None) -> list[dict[str, float]]:
+    """Return how much of each concept answers show, as shares; the prompts marked `free` (n_prompts,) are left out."""
+    asked = answers.asked.numbers
+    kept = np.ones(len(asked), dtype=bool) if free is None else ~free[asked]
+    before, *after = (amounts(each.bag, readouts)[kept] for each in (answers.before, *answers.after))
+    outcome = observe(before, after, np.unique(asked[kept], return_inverse=True)[1])
+    low, high = outcome.interval()
+    found = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
+    columns = {name: np.round(each, 6).tolist() for name, each in (found | {"low": low, "high": high}).items()}
+    return [{name: each[i] for name, each in columns.items()} for i in range(len(readouts))]
+
+
+def _findings(
+    bench: Workbench, findings: Sequence[Finding], answered: Sequence[dict[str, Any]], answers: Answers
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return each finding that the lens tells, as forecast and as its concept was learned, whatever its topic.
+
+    Prompts that its clause does not hold for are left out, and the notes returned beside tell of that.
+    """
+    learned, told, notes = {concept["concept_id"]: concept for concept in answered}, [], []
     kept = {"finding_id", "clause_id", "concept_id", "kind", "name", "topic"}
-    return [
-        {
-            **{key: value for key, value in learned[finding.concept_id].items() if key != "unit"},
-            **finding.model_dump(mode="json", include=kept),
-            "forecast": finding.effect,
-            "rows": list(finding.rows),
-        }
-        for finding in findings
-        if finding.concept_id in learned
-    ]
+    for finding in findings:
+        if finding.concept_id not in learned:
+            continue
+        free, figures = _free(bench.clause_of(finding), answers.asked), learned[finding.concept_id]
+        if free.any():
+            notes.append(f"{finding.name}: the rule does not hold for {free.sum()} of {len(free)} prompts by its words")
+            if (~free).sum() < LEAST_PROMPTS:
+                continue
+            figures = figures | _shown([bench.concept(finding.concept_id).readout], answers, free)[0]
+        told.append(
+            {
+                **{key: value for key, value in figures.items() if key != "unit"},
+                **finding.model_dump(mode="json", include=kept),
+                "forecast": finding.effect,
+                "rows": list(finding.rows),
+            }
+        )
+    return told, notes
+
+
+def _free(clause: Clause | None, asked: Asked) -> Bools:
+    """Return which of the prompts asked are free of `clause` by its own condition, `(n_prompts,)`."""
+    texts = [pair.prompt_text() for pair in asked.prompts[: asked.size["prompts"]]]
+    return exempt(clause.exempt_words if clause else (), texts)
 
 
 def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:

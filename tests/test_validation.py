@@ -23,7 +23,7 @@ from premortem.interp.forecasters import FORECASTERS
 from premortem.interp.models import load_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import ConceptEffect, Finding
+from premortem.interp.records import Clause, ConceptEffect, Finding
 from premortem.interp.start_model import MAX_PROMPT, StartModel
 from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
@@ -278,15 +278,18 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
         finding_id="f", clause_id="c", concept_id="known", kind="forbidden", name="n", topic=None, effect=0.4, low=0.3,
         high=0.5, rows=(3, 1),
     )  # fmt: skip
-    bench: Any = SimpleNamespace(concept=lambda _: SimpleNamespace(readout=readout))
+    bench: Any = SimpleNamespace(concept=lambda _: SimpleNamespace(readout=readout), clause_of=lambda _: None)
     effect = ConceptEffect(
         concept_id="known", name="n", name_tested=True, features=(3, 4), topic=None, effect=0.4, low=0.3, high=0.5,
         verdict="amplified", split_half=0.3, rows=(3, 1),
     )  # fmt: skip
     others = [effect.model_copy(update=other) for other in ({"topic": "a topic"}, {"unit": "tokens"})]
-    answers = Answers(Asked(["?"] * 60, numbers), Rollouts([], before), [Rollouts([], after)])
+    asked = [chat_pair(i, f"Ask of {'ponds' if i < 10 else 'hills'}", "", "") for i in range(30)]
+    answers = Answers(Asked(asked * 2, numbers), Rollouts([], before), [Rollouts([], after)])
     (concept,) = answered = _answered(bench, [*others, effect], answers)
-    (found,) = _findings([finding, finding.model_copy(update={"concept_id": "of text"})], answered)
+    both = [finding, finding.model_copy(update={"concept_id": "of text"})]
+    (found,), notes = _findings(bench, both, answered, answers)
+    assert notes == []
     assert concept["unit"] == "responses"
     assert concept["learned"] == found["learned"]
     shown = [readout.fires(bag) for bag in (before, after)]
@@ -296,6 +299,16 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
     assert found["learned"] > 0.2
     assert found["low"] < found["learned"] < found["high"]
     assert (found["clause_id"], found["forecast"], found["rows"]) == ("c", 0.4, [3, 1])
+    clause = Clause(clause_id="c", text="t", behaviour="b", direction="avoid", exempt_words=("pond",))
+    bench.clause_of = lambda _: clause
+    (held,), notes = _findings(bench, both, answered, answers)
+    assert notes == ["n: the rule does not hold for 10 of 30 prompts by its words"]
+    asked_of_hills = numbers >= 10
+    assert held["before"] == pytest.approx(shown[0][asked_of_hills].mean(), abs=1e-6)
+    assert held["after"] == pytest.approx(shown[1][asked_of_hills].mean(), abs=1e-6)
+    assert held["learned"] < found["learned"]
+    clause = clause.model_copy(update={"exempt_words": ("ask",)})
+    assert _findings(bench, both, answered, answers) == ([], [notes[0].replace("10", "30")])
 
 
 def test_models_answer_with_weights_in_float32_where_the_lens_reads_in_bfloat16(
