@@ -17,7 +17,7 @@ from premortem.agent.validation_document import Measured, Ran, document_of, skil
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS, model_error, tested
+from premortem.interp.forecasters import FITTED, FORECASTERS, ONE_SIDED, model_error, tested
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
@@ -324,6 +324,7 @@ def _measured(
             error=model_error(name, forecasts.readouts, bench.reading.answers),
             shared=tested(name, forecasts.readouts),
             fitted=name in FITTED,
+            one_sided=name in ONE_SIDED,
             seed=seed,
         )
         for name, values in forecasts.values.items()

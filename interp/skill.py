@@ -130,7 +130,7 @@ class Skill:
     """Of the forecast itself, 0 to 1: how far forecasts from random halves of the prompts agree over the concepts,
     stepped up to all of them. Like `ceiling`, a factor of the R2 within reach."""
     null: float
-    """R2 that one in twenty forecasts from randomly swapped sides exceeds."""
+    """R2 that one in twenty forecasts from randomly swapped sides exceeds; NaN where swapping says nothing."""
     training_ceiling: float
     """R2 within reach of a forecast that knows what training does on average over seeds, 0 to 1; NaN for one training.
     """

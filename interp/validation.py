@@ -178,12 +178,14 @@ def predict(
     error: Callable[[Floats], Floats] | None = None,
     shared: NDArray[np.bool_] | None = None,
     fitted: bool = False,
+    one_sided: bool = False,
     seed: int = 0,
 ) -> Predicted:
     """Return what a forecaster says of some concepts, and what it would say if the sides were swapped at random.
 
-    `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
-    (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
+    `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `one_sided`
+    whether it does not turn its sign with the sides, so that swapped ones say nothing; `prompts` (n_pairs,) numbers the
+    pairs' prompts without gaps. `error` tells from values how far training strays from their
     means, `(2, n_concepts)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
     topic after topic; `shared` (n_concepts,) marks the concepts of which a topic learns most from all pairs.
     """
@@ -201,7 +203,8 @@ def predict(
     columns = zip(effect, low, high, adjusted(p), split_half, controlled, strict=True)
     called = [CALLED[verdict(*map(float, column))] for column in columns]
     apart = np.hstack([by_prompt(expected_inside(values, topic[prompts], taught), prompts) for topic in places])
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(apart)))
+    swaps = 0 if one_sided else SWAPS
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(swaps, len(apart)))
     return Predicted(
         effect,
         low,

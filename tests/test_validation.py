@@ -19,11 +19,12 @@ from premortem.agent.validation import Answers, Asked, Probe, Rollouts, _answere
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
-from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.forecasters import FORECASTERS, ONE_SIDED
 from premortem.interp.models import load_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, ConceptEffect, Finding
+from premortem.interp.skill import Outcome, measure_skill
 from premortem.interp.start_model import MAX_PROMPT, StartModel
 from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
@@ -168,6 +169,15 @@ def test_a_forecast_of_swapped_sides_is_no_forecast() -> None:
     assert np.abs(found.swapped).max() < found.effect[0]
 
 
+def test_of_a_forecast_that_sees_one_side_nothing_is_said_with_swapped_ones() -> None:
+    found, usual = (predict(SIGNS, PROMPTS, NO_LENGTHS, one_sided=alone) for alone in (True, False))
+    assert found.swapped.shape == (0, 2)
+    assert (found.effect == usual.effect).all()
+    few = Outcome(np.random.default_rng(0).normal(size=(9, 3)), np.ones(3))
+    told = predict(np.hstack([SIGNS, SIGNS[:, :1]]), PROMPTS, NO_LENGTHS, one_sided=True)
+    assert np.isnan(measure_skill(told, few).null)
+
+
 def test_within_topics_there_is_a_forecast_for_each_concept_in_each() -> None:
     topics = np.asarray([np.arange(60) < 15, np.arange(60) >= 40])
     found = predict(SIGNS, PROMPTS, NO_LENGTHS, topics=topics)
@@ -247,6 +257,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
         "embedding",
     }
     assert all(0 <= row["r2"] <= 1 for row in found["baselines"])
+    assert {row["forecaster"] for row in found["skill"] if row["null"] is None} == set(ONE_SIDED)
     for row in found["skill"]:
         assert 0 <= row["r2"] <= 1
         assert row["low"] <= row["r2"] <= row["high"]
