@@ -55,6 +55,9 @@ class Outcome:
     inside: Bools | None = None
     """`(n_prompts, n_concepts)`: which prompts belong to the topic within which each concept is told. All others have
     no shift, and those that do are so scaled that their mean over all prompts is that of the topic. None: no topics."""
+    resolution: Floats | float = 0.0
+    """`(n_concepts,)`: the least that one answer moves each learned shift by, in its unit; half of that is the least
+    standard error, also where no answer differs from another."""
 
     @property
     def learned(self) -> Floats:
@@ -74,7 +77,8 @@ class Outcome:
         """
         n, counts = self.n_prompts, True if self.inside is None else self.inside
         apart = (self.shifts * n / len(self.shifts) - self.learned) * counts
-        half = stats.t.ppf(0.95, n - 1) * np.sqrt(np.square(apart).sum(0) / (n - 1) / n)
+        error = np.maximum(np.sqrt(np.square(apart).sum(0) / (n - 1) / n), np.asarray(self.resolution) / 2)
+        half = stats.t.ppf(0.95, n - 1) * error
         return self.learned - half, self.learned + half
 
     def seen(self, least_rate: float) -> Bools:

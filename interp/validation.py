@@ -158,7 +158,7 @@ def observe(
 
     Amounts are `(n_answers, n_concepts)`. `prompts` (n_answers,) numbers the prompt of each answer, the same in all,
     without gaps, and as often each. With `topics` (n_topics, n_prompts) the outcome has a column for each concept
-    within each topic, topic after topic.
+    within each topic, topic after topic. The resolution of an answer is the least that any shows; 1 where none does.
     """
     each = [by_prompt(one - before, prompts) for one in after]
     seen = np.mean([one > 0 for one in after], 0)
@@ -166,7 +166,11 @@ def observe(
     if topics is not None:
         each, shown = [_within(one, topics) for one in each], _within(shown, topics)
     inside = _columns(topics, before.shape[1])
-    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else (), inside)
+    steps = np.min([np.where(one > 0, one, np.inf).min(0) for one in (before, *after)], 0)
+    places = np.ones((1, len(shown))) if topics is None else topics
+    answers = places.sum(1) * (len(prompts) / len(shown))
+    resolution = (np.where(np.isfinite(steps), steps, 1.0) / answers[:, None]).ravel()
+    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else (), inside, resolution)
 
 
 def predict(

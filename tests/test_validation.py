@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from typer.testing import CliRunner
 
 from premortem.agent import cli_validate, opening, validation, validation_document
@@ -133,6 +134,25 @@ def test_over_several_trainings_the_learned_shift_is_their_mean_and_each_is_kept
     assert found.shifts.tolist() == [[0.5], [0.5]]
     assert found.rates.tolist() == [0.25]
     assert [one.tolist() for one in found.each] == [[[1.0], [0.0]], [[0.0], [1.0]]]
+
+
+def test_a_shift_that_no_answer_shows_is_known_to_the_resolution_of_one_answer() -> None:
+    nobody, everybody, some = np.zeros(40), np.ones(40), np.tile([0.0, 0.4], 20)
+    before, after = np.stack([nobody, nobody, some], 1), np.stack([nobody, everybody, some], 1)
+    found = observe(before, [after], np.tile(np.arange(10), 4))
+    low, high = found.interval()
+    assert found.learned == pytest.approx([0.0, 1.0, 0.0])
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.95, 9) * np.asarray([1.0, 1.0, 0.4]) / (2 * 40))
+    halves = np.arange(10) < [[5], [11]]
+    low, high = observe(before, [after], np.tile(np.arange(10), 4), halves).interval()
+    assert (high - low)[0] == pytest.approx(stats.t.ppf(0.95, 4) / 20)
+    assert (high - low)[3] == pytest.approx(stats.t.ppf(0.95, 9) / 40)
+
+
+def test_a_shift_that_answers_tell_apart_has_the_interval_of_their_spread() -> None:
+    before, after = np.zeros((40, 1)), (np.arange(40) < 3)[:, None].astype(float)
+    found = observe(before, [after], np.arange(40))
+    assert found.interval() == Outcome(found.shifts, found.rates).interval()
 
 
 def test_movement_over_trainings_is_the_mean_and_enough_where_each_is() -> None:
