@@ -6,22 +6,21 @@ Trainings differ in their seed alone. Each trained model is loaded once, asked a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
-from premortem.interp.baselines import baselines
-from premortem.interp.errors import DataError
+from premortem.agent.validation_measure import Answers, Asked, Forecasts, Rollouts, forecasts_of, measured_against
+from premortem.interp.baselines import covariates_of
 from premortem.interp.forecast import group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS, ONE_SIDED, model_error, tested
 from premortem.interp.groups import feature_readouts, group_features, group_readout
 from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
-from premortem.interp.readout import Bag, Bools, Readout, amounts
+from premortem.interp.readout import Bools, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
 from premortem.interp.scope import exempt
 from premortem.interp.skill import LEAST_PROMPTS
@@ -37,11 +36,9 @@ from premortem.interp.training import (
 )
 from premortem.interp.validation import (
     Movement,
-    SharedTopics,
     mean_movement,
     movement,
     observe,
-    predict,
     shared_topics,
     split_by_prompt,
     with_room,
@@ -60,54 +57,6 @@ ROWS = 50
 """Rows told with a group, at most."""
 FINER = 300
 """Groups of the same features, when they are told apart more finely."""
-
-Floats = NDArray[np.float64]
-
-
-class Forecasts(NamedTuple):
-    """What is said of some concepts before training."""
-
-    readouts: Sequence[Readout]
-    values: dict[str, Floats]
-    """What each pair adds, `(n_pairs, n_concepts)`, by forecaster."""
-    baselines: dict[str, Floats]
-    """Effects, `(n_concepts,)`, by baseline."""
-
-
-class Rollouts(NamedTuple):
-    """Answers of one model."""
-
-    texts: list[str]
-    bag: Bag
-    """As the start model's lens reads them."""
-
-
-class Asked(NamedTuple):
-    """Prompts that all models answer, each as often."""
-
-    prompts: list[Any]
-    """`(n_answers,)`, all of them once and then again."""
-    numbers: NDArray[np.int64]
-    """`(n_answers,)`: which prompt each is."""
-
-    @classmethod
-    def of(cls, prompts: Sequence[Any], times: int) -> Asked:
-        """Ask each of `prompts` so many `times`."""
-        return cls(list(prompts) * times, np.tile(np.arange(len(prompts)), times))
-
-    @property
-    def size(self) -> dict[str, int]:
-        """How many prompts, and answers to each."""
-        prompts = int(self.numbers.max()) + 1
-        return {"prompts": prompts, "per_prompt": len(self.prompts) // prompts}
-
-
-class Answers(NamedTuple):
-    """What the start model and each trained one say to the same prompts."""
-
-    asked: Asked
-    before: Rollouts
-    after: Sequence[Rollouts]
 
 
 class Probe(NamedTuple):
@@ -162,11 +111,9 @@ def validate(
     with progress.stage("Forecasting"):
         groups = bench.groups if n_groups is None else group_concepts(bench.reading, n_groups)
         finer = [group_readout(whole, features) for features in group_features(whole, FINER)]
-        kinds = {
-            "groups": _forecasts([group.readout for group in groups], bench, likelihood, training.seed),
-            "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
-        }
-        fine = _forecasts(finer, bench, likelihood, training.seed)
+        known = covariates_of(whole, bench.texts.responses, likelihood.T.ravel(), training.seed)
+        of_groups = forecasts_of([group.readout for group in groups], bench, known)
+        of_features, fine = forecasts_of(feature_readouts(whole), bench, known), forecasts_of(finer, bench)
         report = forecast_concepts(bench, ForecastArgs())
     distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
@@ -179,9 +126,11 @@ def validate(
     replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
     aside, elsewhere = (Answers(each, start[i], [one.answers[i] for one in replicates]) for i, each in enumerate(asked))
     topics = shared_topics(*(_prompts(some) for some in (bench.readable, split.held_out)))
-    features = _measured("features", kinds["features"], bench, aside)
-    within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
-    measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
+    hold = partial(measured_against, bench, training.seed)
+    by_group, groups_elsewhere = hold("groups", of_groups, [aside, elsewhere])
+    by_feature, features_elsewhere = hold("features", of_features, [aside, elsewhere])
+    within = hold("topics", of_groups, [aside], topics) if topics.names else []
+    measured = [by_group, *within, by_feature]
     folders, forecaster = [one.folder.name for one in trained], bench.settings.forecaster
     ran = Ran(
         run_id=content_id(
@@ -197,27 +146,24 @@ def validate(
         movement=mean_movement([one.movement for one in replicates]),
         forecaster=forecaster,
     )
-    there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     answered = _answered(bench, report.forecast.concepts, aside)
     findings, exemptions = _findings(bench, report.findings, answered, aside)
     left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
-    document = document_of(
-        ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart
-    )
+    document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast.told_apart)
     return {
         **document,
         "notes": [*document["notes"], *left_out, *exemptions],
         "concepts": [*answered, *document["concepts"]],
         "findings": findings,
-        "features": _features(kinds["features"], features, forecaster),
-        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
-        "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
+        "features": _features(of_features, by_feature, forecaster),
+        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, [groups_elsewhere, features_elsewhere])[0]},
+        "finer": {"groups": len(finer), "skill": skill_rows(ran, hold("groups", fine, [aside]))[0]},
     }
 
 
 def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[str, dict[str, float]]:
     """Return the forecast and the learned shift of each single feature."""
-    effects, learned = measured.predicted[default].effect, measured.outcome.learned
+    effects, learned = measured.effects[default], measured.outcome.learned
     numbers = [int(readout.whole.features[0]) for readout in forecasts.readouts]
     return {
         str(number): {"forecast": round(float(effect), 5), "learned": round(float(shift), 5)}
@@ -296,40 +242,6 @@ def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:
         responsible(bench.reading, readout, column, float(np.sign(column.mean())))[:ROWS]
         for readout, column in zip(forecasts.readouts, columns, strict=True)
     ]
-
-
-def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:
-    """Ask all forecasters and baselines about `readouts`."""
-    if not readouts:
-        raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
-    whole = bench.reading.whole
-    values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in FORECASTERS}
-    shown = whole.amounts(readouts)
-    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, shown, likelihood.T.ravel(), seed))
-
-
-def _measured(
-    level: str, forecasts: Forecasts, bench: Workbench, answers: Answers, topics: SharedTopics | None = None
-) -> Measured:
-    """Hold forecasts against answers, everywhere or within topics."""
-    responses, seed = bench.reading.responses, bench.settings.seed
-    before, *after = (amounts(each.bag, forecasts.readouts) for each in (answers.before, *answers.after))
-    outcome = observe(before, after, answers.asked.numbers, topics.aside if topics else None)
-    predicted = {
-        name: predict(
-            values,
-            responses.groups,
-            responses.length_difference,
-            topics=topics.inside if topics else None,
-            error=model_error(name, forecasts.readouts, bench.reading.answers),
-            shared=tested(name, forecasts.readouts),
-            fitted=name in FITTED,
-            one_sided=name in ONE_SIDED,
-            seed=seed,
-        )
-        for name, values in forecasts.values.items()
-    }
-    return Measured(level, outcome, predicted, {} if topics else forecasts.baselines)
 
 
 def _prompts(pairs: Sequence[Pair]) -> list[str]:

@@ -12,20 +12,21 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from premortem.agent import cli_validate, opening, validation, validation_document
+from premortem.agent import cli_validate, opening, validation, validation_document, validation_measure
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
 from premortem.agent.validation import Answers, Asked, Probe, Rollouts, _answered, _findings, _movement
+from premortem.agent.validation_measure import forecasts_of, measured_against
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
-from premortem.interp.forecasters import FORECASTERS, ONE_SIDED
+from premortem.interp.forecasters import FORECASTERS, ONE_SIDED, Own, values_per_pair
 from premortem.interp.models import load_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, ConceptEffect, Finding
-from premortem.interp.skill import Outcome, measure_skill
+from premortem.interp.skill import Outcome, Predicted, measure_skill
 from premortem.interp.start_model import MAX_PROMPT, StartModel
 from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
@@ -299,6 +300,36 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert several["trainings"][1]["loss"] != found["trainings"][0]["loss"]
     assert several["movement"]["margin"] == pytest.approx(np.mean([one["margin"] for one in several["trainings"]]))
     assert all(0 <= row["training_ceiling"] <= 1 for row in several["skill"])
+
+
+def test_a_forecast_is_made_once_for_all_answers_it_is_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, made_of = responses(30, {row: [3, 4] for row in range(15)}), []
+    readouts = [Readout(Part((i, i + 1), (1.0, 1.0)), Part(), 0.5, "tokens") for i in range(5)]
+    reading = SimpleNamespace(
+        responses=made, whole=made, answers=lambda: Own(made.bag, np.tile(np.arange(30), 2)),
+        values=lambda name, some: values_per_pair(name, made, some, reading.answers),
+    )  # fmt: skip
+    bench: Any = SimpleNamespace(reading=reading, settings=SimpleNamespace(seed=0))
+
+    def counted(*args: Any, **options: Any) -> Predicted:
+        made_of.append(args)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(validation_measure, "predict", counted)
+    forecasts = forecasts_of(readouts, bench, {"length": np.arange(60.0)[:, None]})
+    asked, other = Asked.of(range(30), 2), responses(30, {}, seed=1).bag
+    both = [Answers(asked, Rollouts([], one), [Rollouts([], made.bag)]) for one in (other, made.bag)]
+    first, second = measured_against(bench, 0, "groups", forecasts, both)
+    assert len(made_of) == len(FORECASTERS) == len(first.skills)
+    assert first.effects == second.effects
+    assert first.effects["mean-difference"] == pytest.approx(forecasts.values["mean-difference"].mean(0))
+    assert first.skills["tilt"].slope != 0.0
+    assert second.skills["tilt"].slope == 0.0  # the answers are the same before and after
+    (alone,) = measured_against(bench, 0, "groups", forecasts, both[1:])
+    assert str(alone.skills) == str(second.skills)
+    (few,) = measured_against(bench, 0, "groups", forecasts_of(readouts[:2], bench), both[:1])
+    assert (few.skills, few.baselines) == ({}, {})
+    assert "skill needs 3 concepts" in few.trouble
 
 
 def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
