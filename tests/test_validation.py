@@ -100,6 +100,13 @@ def test_the_data_are_read_to_the_length_that_is_trained_on(tmp_path: Path, monk
         assert {note.kind for note in dataset.notes if 8 in note.rows} == ({"prompt_too_long"} if kept == 8 else set())
         bench = opening.open_bench(settings, dataset, (), lens, None, NullProgress(), max_length=max_length)
         assert len(bench.readable) == kept
+    heard = bench.heard([PAIRS[0], "Say it: ", PAIRS[1].prompt, "Say it: "], ["yes"] * 4)
+    assert heard.closing.tolist() == [
+        2,
+        1,
+        2,
+        1,
+    ]  # a template closes with an end and a new line, plain text with an end
 
 
 def test_how_far_training_went_is_told_of_the_tokens_that_are_trained_on(
