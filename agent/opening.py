@@ -34,6 +34,7 @@ from premortem.interp.pairs import LINE_SUFFIXES, left_out, read_dataset, write_
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset
 from premortem.interp.start_model import StartModel
+from premortem.interp.tokens import MAX_LENGTH
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.workbench import BenchSettings, Workbench
 
@@ -148,7 +149,7 @@ def _read(settings: RunSettings) -> Dataset:
         raise DataError(f"{error} ({options})") from error
 
 
-def _as_taken(dataset: Dataset, model: ModelIdentity) -> Dataset:
+def _as_taken(dataset: Dataset, model: ModelIdentity, max_length: int = MAX_LENGTH) -> Dataset:
     """Return `dataset` without the pairs that the model's template refuses.
 
     Raises NoPairs where none is left, in words of its own where the model has no template at all.
@@ -159,7 +160,7 @@ def _as_taken(dataset: Dataset, model: ModelIdentity) -> Dataset:
             f"{model.ref} has no chat template, as base models have none, and the pairs are messages: name an instruct "
             "model, or give prompt, chosen and rejected as plain strings"
         )
-    return vetted(dataset, tokenizer)
+    return vetted(dataset, tokenizer, max_length)
 
 
 def _tell_left_out(dataset: Dataset, file: Path | None = None) -> None:
@@ -196,12 +197,15 @@ def open_bench(
     main: Lens,
     second: Lens | None,
     progress: Progress,
+    *,
+    max_length: int = MAX_LENGTH,
 ) -> Workbench:
     """Load the layers that the lenses read, read the pairs, and return the workbench; the whole model waits.
 
-    Raises LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
+    `max_length`: tokens of prompt and response together that are read; what is longer loses its end. Raises
+    LensMisfit, with the likely cause, where a lens does not reconstruct the model on these pairs.
     """
-    reader = _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress)
+    reader = _open_reader(settings, [lens for lens in (main, second) if lens is not None], progress, max_length)
     bench = Workbench(
         dataset,
         clauses,
@@ -220,34 +224,37 @@ def open_bench(
     return bench
 
 
-def _open_reader(settings: RunSettings, lenses: Sequence[Lens], progress: Progress) -> Reader:
+def _open_reader(
+    settings: RunSettings, lenses: Sequence[Lens], progress: Progress, max_length: int = MAX_LENGTH
+) -> Reader:
     with progress.stage("Loading the model"):
         model = load_model(settings.model, layers=max(lens.layer for lens in lenses) + 1)
-    return Reader(model, lenses, cache_home() / "encoded")
+    return Reader(model, lenses, cache_home() / "encoded", max_length=max_length)
 
 
-def data_and_model(settings: RunSettings, progress: Progress) -> tuple[Dataset, ModelIdentity]:
-    """Return the data that `settings` name, as the model takes it, and the model's identity; no weights are loaded."""
-    with progress.stage("Reading the data"):
-        dataset = _read(settings)
-    model = _identity(settings, progress)
-    taken = _as_taken(dataset, model)
-    _tell_left_out(taken)
-    return taken, model
+def data_and_model(
+    settings: RunSettings, progress: Progress, max_length: int = MAX_LENGTH
+) -> tuple[Dataset, ModelIdentity]:
+    """Return the data that `settings` name, as the model takes it, and the model's identity; no weights are loaded.
 
-
-def data_and_lens(settings: RunSettings, progress: Progress, layer: int | None = None) -> tuple[Dataset, Lens]:
-    """Return the data that `settings` name and the lens to read it through, for work that keeps no run.
-
-    What of the data could not be read is told on stderr.
+    What of the data could not be read is told on stderr; the data's notes tell what training at `max_length` tokens
+    would drop or cut.
     """
     with progress.stage("Reading the data"):
         dataset = _read(settings)
     model = _identity(settings, progress)
-    main, _ = lenses_for(model, settings.sae, None, layer)
-    taken = _as_taken(dataset, model)
+    taken = _as_taken(dataset, model, max_length)
     _tell_left_out(taken)
-    return taken, main
+    return taken, model
+
+
+def data_and_lens(
+    settings: RunSettings, progress: Progress, layer: int | None = None, *, max_length: int = MAX_LENGTH
+) -> tuple[Dataset, Lens]:
+    """Return the data, as `data_and_model` does, and the lens to read it through, for work that keeps no run."""
+    dataset, model = data_and_model(settings, progress, max_length)
+    main, _ = lenses_for(model, settings.sae, None, layer)
+    return dataset, main
 
 
 def forecast_only(settings: RunSettings, progress: Progress, *, layer: int | None = None) -> dict[str, Any]:

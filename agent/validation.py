@@ -6,26 +6,27 @@ Trainings differ in their seed alone. Each trained model is loaded once, asked a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
-from premortem.interp.baselines import baselines
-from premortem.interp.errors import DataError
+from premortem.agent.validation_measure import Answers, Asked, Forecasts, Rollouts, forecasts_of, measured_against
+from premortem.interp.baselines import covariates_of
 from premortem.interp.forecast import group_concepts, responsible
-from premortem.interp.forecasters import FITTED, FORECASTERS, model_error, tested
 from premortem.interp.groups import feature_readouts, group_features, group_readout
-from premortem.interp.models import cache_home, load_model
+from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
-from premortem.interp.readout import Bag, Readout, amounts
+from premortem.interp.readout import Bools, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
+from premortem.interp.scope import exempt
+from premortem.interp.skill import LEAST_PROMPTS
 from premortem.interp.start_model import StartModel, Tokens
-from premortem.interp.tokens import MAX_LENGTH
 from premortem.interp.training import (
+    HELD,
     Trained,
     TrainingSettings,
     pair_log_likelihood,
@@ -35,13 +36,12 @@ from premortem.interp.training import (
 )
 from premortem.interp.validation import (
     Movement,
-    SharedTopics,
     mean_movement,
     movement,
     observe,
-    predict,
     shared_topics,
     split_by_prompt,
+    with_room,
 )
 from premortem.prompts.elsewhere import elsewhere_prompts
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
@@ -58,64 +58,19 @@ ROWS = 50
 FINER = 300
 """Groups of the same features, when they are told apart more finely."""
 
-Floats = NDArray[np.float64]
-
-
-class Forecasts(NamedTuple):
-    """What is said of some concepts before training."""
-
-    readouts: Sequence[Readout]
-    values: dict[str, Floats]
-    """What each pair adds, `(n_pairs, n_concepts)`, by forecaster."""
-    baselines: dict[str, Floats]
-    """Effects, `(n_concepts,)`, by baseline."""
-
-
-class Rollouts(NamedTuple):
-    """Answers of one model."""
-
-    texts: list[str]
-    bag: Bag
-    """As the start model's lens reads them."""
-
-
-class Asked(NamedTuple):
-    """Prompts that all models answer, each as often."""
-
-    prompts: list[Any]
-    """`(n_answers,)`, all of them once and then again."""
-    numbers: NDArray[np.int64]
-    """`(n_answers,)`: which prompt each is."""
-
-    @classmethod
-    def of(cls, prompts: Sequence[Any], times: int) -> Asked:
-        """Ask each of `prompts` so many `times`."""
-        return cls(list(prompts) * times, np.tile(np.arange(len(prompts)), times))
-
-    @property
-    def size(self) -> dict[str, int]:
-        """How many prompts, and answers to each."""
-        prompts = int(self.numbers.max()) + 1
-        return {"prompts": prompts, "per_prompt": len(self.prompts) // prompts}
-
-
-class Answers(NamedTuple):
-    """What the start model and each trained one say to the same prompts."""
-
-    asked: Asked
-    before: Rollouts
-    after: Sequence[Rollouts]
-
 
 class Probe(NamedTuple):
     """What each trained model is asked."""
 
     held_out: Sequence[Pair]
     asked: tuple[Asked, ...]
+    start_model: StartModel
     start: Rollouts
     """What the start model says to the first of `asked`."""
     tokens: int
     """Tokens of an answer, at most."""
+    max_length: int
+    """Tokens of prompt and response together that are trained on."""
 
 
 class Replicate(NamedTuple):
@@ -146,33 +101,36 @@ def validate(
     ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
     """
     require_trl()
-    dataset, main = data_and_lens(settings, progress, layer)
-    split = split_by_prompt(dataset.pairs, training.seed)
-    bench = open_bench(settings, dataset.model_copy(update={"pairs": split.train}), clauses, main, None, progress)
+    dataset, main = data_and_lens(settings, progress, layer, max_length=training.max_length)
+    pairs = with_room(dataset.pairs, load_tokenizer(resolve_model(settings.model)), tokens, training.max_length)
+    split = split_by_prompt(pairs, training.seed)
+    train = dataset.model_copy(update={"pairs": split.train})
+    bench = open_bench(settings, train, clauses, main, None, progress, max_length=training.max_length)
     whole = bench.reading.whole
     likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
     with progress.stage("Forecasting"):
         groups = bench.groups if n_groups is None else group_concepts(bench.reading, n_groups)
         finer = [group_readout(whole, features) for features in group_features(whole, FINER)]
-        kinds = {
-            "groups": _forecasts([group.readout for group in groups], bench, likelihood, training.seed),
-            "features": _forecasts(feature_readouts(whole), bench, likelihood, training.seed),
-        }
-        fine = _forecasts(finer, bench, likelihood, training.seed)
+        known = covariates_of(whole, bench.texts.responses, likelihood.T.ravel(), training.seed)
+        of_groups = forecasts_of([group.readout for group in groups], bench, known)
+        of_features, fine = forecasts_of(feature_readouts(whole), bench, known), forecasts_of(finer, bench)
         report = forecast_concepts(bench, ForecastArgs())
     distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
     asked = (Asked.of(list(distinct.values()), per_prompt), elsewhere_asked)
-    start = [_rollouts(bench, bench.start_model, each, tokens) for each in asked]
-    probe = Probe(split.held_out, asked, start[0], tokens)
+    start_model = _start_model(bench, settings)
+    start = [_rollouts(bench, start_model, each, tokens) for each in asked]
+    probe = Probe(split.held_out, asked, start_model, start[0], tokens, training.max_length)
     each_training = [training.model_copy(update={"seed": training.seed + i}) for i in range(trainings)]
     trained = [train_dpo(settings.model, split.train, cache_home() / "trained", one, progress) for one in each_training]
     replicates = [_replicate(bench, one, training.seed + i, probe) for i, one in enumerate(trained)]
     aside, elsewhere = (Answers(each, start[i], [one.answers[i] for one in replicates]) for i, each in enumerate(asked))
     topics = shared_topics(*(_prompts(some) for some in (bench.readable, split.held_out)))
-    features = _measured("features", kinds["features"], bench, aside)
-    within = [_measured("topics", kinds["groups"], bench, aside, topics)] if topics.names else []
-    measured = [_measured("groups", kinds["groups"], bench, aside), *within, features]
+    hold = partial(measured_against, bench, training.seed)
+    by_group, groups_elsewhere = hold("groups", of_groups, [aside, elsewhere])
+    by_feature, features_elsewhere = hold("features", of_features, [aside, elsewhere])
+    within = hold("topics", of_groups, [aside], topics) if topics.names else []
+    measured = [by_group, *within, by_feature]
     folders, forecaster = [one.folder.name for one in trained], bench.settings.forecaster
     ran = Ran(
         run_id=content_id(
@@ -188,24 +146,24 @@ def validate(
         movement=mean_movement([one.movement for one in replicates]),
         forecaster=forecaster,
     )
-    there = [_measured(kind, each, bench, elsewhere) for kind, each in kinds.items()]
     answered = _answered(bench, report.forecast.concepts, aside)
-    document = document_of(
-        ran, measured, groups, topics.names, _rows(bench, kinds["groups"]), report.forecast.told_apart
-    )
+    findings, exemptions = _findings(bench, report.findings, answered, aside)
+    left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
+    document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast.told_apart)
     return {
         **document,
+        "notes": [*document["notes"], *left_out, *exemptions],
         "concepts": [*answered, *document["concepts"]],
-        "findings": _findings(report.findings, answered),
-        "features": _features(kinds["features"], features, forecaster),
-        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, there)[0]},
-        "finer": {"groups": len(finer), "skill": skill_rows(ran, [_measured("groups", fine, bench, aside)])[0]},
+        "findings": findings,
+        "features": _features(of_features, by_feature, forecaster),
+        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, [groups_elsewhere, features_elsewhere])[0]},
+        "finer": {"groups": len(finer), "skill": skill_rows(ran, hold("groups", fine, [aside]))[0]},
     }
 
 
 def _features(forecasts: Forecasts, measured: Measured, default: str) -> dict[str, dict[str, float]]:
     """Return the forecast and the learned shift of each single feature."""
-    effects, learned = measured.predicted[default].effect, measured.outcome.learned
+    effects, learned = measured.effects[default], measured.outcome.learned
     numbers = [int(readout.whole.features[0]) for readout in forecasts.readouts]
     return {
         str(number): {"forecast": round(float(effect), 5), "learned": round(float(shift), 5)}
@@ -218,37 +176,63 @@ def _answered(bench: Workbench, effects: Sequence[ConceptEffect], answers: Answe
     told = [effect for effect in effects if effect.unit == "responses" and effect.topic is None]
     if not told:
         return []
-    readouts = [bench.concept(effect.concept_id).readout for effect in told]
-    before, *after = (amounts(each.bag, readouts) for each in (answers.before, *answers.after))
-    outcome = observe(before, after, answers.asked.numbers)
-    low, high = outcome.interval()
-    shown = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
-    columns = {name: np.round(each, 6).tolist() for name, each in (shown | {"low": low, "high": high}).items()}
+    shown = _shown([bench.concept(effect.concept_id).readout for effect in told], answers)
     return [
         {
             **effect.model_dump(mode="json", include={"concept_id", "name", "topic", "unit"}),
             "forecast": effect.effect,
-            **{name: each[i] for name, each in columns.items()},
+            **figures,
             "rows": list(effect.rows),
         }
-        for i, effect in enumerate(told)
+        for effect, figures in zip(told, shown, strict=True)
     ]
 
 
-def _findings(findings: Sequence[Finding], answered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each finding that the lens tells, as forecast and as its concept was learned, whatever its topic."""
-    learned = {concept["concept_id"]: concept for concept in answered}
+def _shown(readouts: Sequence[Readout], answers: Answers, free: Bools | None = None) -> list[dict[str, float]]:
+    """Return how much of each concept answers show, as shares; the prompts marked `free` (n_prompts,) are left out."""
+    asked = answers.asked.numbers
+    kept = np.ones(len(asked), dtype=bool) if free is None else ~free[asked]
+    before, *after = (amounts(each.bag, readouts)[kept] for each in (answers.before, *answers.after))
+    outcome = observe(before, after, np.unique(asked[kept], return_inverse=True)[1])
+    low, high = outcome.interval()
+    found = {"before": before.mean(0), "after": np.mean(after, (0, 1)), "learned": outcome.learned}
+    columns = {name: np.round(each, 6).tolist() for name, each in (found | {"low": low, "high": high}).items()}
+    return [{name: each[i] for name, each in columns.items()} for i in range(len(readouts))]
+
+
+def _findings(
+    bench: Workbench, findings: Sequence[Finding], answered: Sequence[dict[str, Any]], answers: Answers
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return each finding that the lens tells, as forecast and as its concept was learned, whatever its topic.
+
+    Prompts that its clause does not hold for are left out, and the notes returned beside tell of that.
+    """
+    learned, told, notes = {concept["concept_id"]: concept for concept in answered}, [], []
     kept = {"finding_id", "clause_id", "concept_id", "kind", "name", "topic"}
-    return [
-        {
-            **{key: value for key, value in learned[finding.concept_id].items() if key != "unit"},
-            **finding.model_dump(mode="json", include=kept),
-            "forecast": finding.effect,
-            "rows": list(finding.rows),
-        }
-        for finding in findings
-        if finding.concept_id in learned
-    ]
+    for finding in findings:
+        if finding.concept_id not in learned:
+            continue
+        free, figures = _free(bench.clause_of(finding), answers.asked), learned[finding.concept_id]
+        if free.any():
+            notes.append(f"{finding.name}: the rule does not hold for {free.sum()} of {len(free)} prompts by its words")
+            if (~free).sum() < LEAST_PROMPTS:
+                continue
+            figures = figures | _shown([bench.concept(finding.concept_id).readout], answers, free)[0]
+        told.append(
+            {
+                **{key: value for key, value in figures.items() if key != "unit"},
+                **finding.model_dump(mode="json", include=kept),
+                "forecast": finding.effect,
+                "rows": list(finding.rows),
+            }
+        )
+    return told, notes
+
+
+def _free(clause: Clause | None, asked: Asked) -> Bools:
+    """Return which of the prompts asked are free of `clause` by its own condition, `(n_prompts,)`."""
+    texts = [pair.prompt_text() for pair in asked.prompts[: asked.size["prompts"]]]
+    return exempt(clause.exempt_words if clause else (), texts)
 
 
 def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:
@@ -260,42 +244,16 @@ def _rows(bench: Workbench, forecasts: Forecasts) -> list[tuple[int, ...]]:
     ]
 
 
-def _forecasts(readouts: Sequence[Readout], bench: Workbench, likelihood: Floats, seed: int) -> Forecasts:
-    """Ask all forecasters and baselines about `readouts`."""
-    if not readouts:
-        raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
-    whole = bench.reading.whole
-    values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in FORECASTERS}
-    shown = whole.amounts(readouts)
-    return Forecasts(readouts, values, baselines(whole, bench.texts.responses, shown, likelihood.T.ravel(), seed))
-
-
-def _measured(
-    level: str, forecasts: Forecasts, bench: Workbench, answers: Answers, topics: SharedTopics | None = None
-) -> Measured:
-    """Hold forecasts against answers, everywhere or within topics."""
-    responses, seed = bench.reading.responses, bench.settings.seed
-    before, *after = (amounts(each.bag, forecasts.readouts) for each in (answers.before, *answers.after))
-    outcome = observe(before, after, answers.asked.numbers, topics.aside if topics else None)
-    predicted = {
-        name: predict(
-            values,
-            responses.groups,
-            responses.length_difference,
-            topics=topics.inside if topics else None,
-            error=model_error(name, forecasts.readouts, bench.reading.answers),
-            shared=tested(name, forecasts.readouts),
-            fitted=name in FITTED,
-            seed=seed,
-        )
-        for name, values in forecasts.values.items()
-    }
-    return Measured(level, outcome, predicted, {} if topics else forecasts.baselines)
-
-
 def _prompts(pairs: Sequence[Pair]) -> list[str]:
     """Return the text of each distinct prompt, in order of appearance."""
     return list({pair.prompt_key(): pair.prompt_text() for pair in pairs}.values())
+
+
+def _left_out(pairs: Sequence[Pair], kept: Sequence[Pair], tokens: int, max_length: int) -> list[str]:
+    """Return a note on the prompts that are neither trained on nor asked, if there are any."""
+    prompts, left = (len(_prompts(some)) for some in (pairs, kept))
+    room = f"room for an answer of {tokens} tokens within {max_length}"
+    return [f"{prompts - left} of {prompts} prompts are left out: no {room}"] if left < prompts else []
 
 
 def _elsewhere(example: Pair) -> list[Any]:
@@ -305,9 +263,20 @@ def _elsewhere(example: Pair) -> list[Any]:
     return [[{"role": "user", "content": prompt}] for prompt in elsewhere_prompts()]
 
 
+def _start_model(bench: Workbench, settings: RunSettings) -> StartModel:
+    """Return the start model with its weights held as those of a trained one, so that both round alike."""
+    if bench.reader.model.dtype == HELD:
+        return bench.start_model
+    return _answering(settings.model, settings.seed)
+
+
+def _answering(ref: str, seed: int) -> StartModel:
+    return StartModel(load_model(ref, dtype=HELD), seed, cache_home() / "start_model")
+
+
 def _replicate(bench: Workbench, trained: Trained, seed: int, probe: Probe) -> Replicate:
     """Ask a trained model what it is asked; `seed` is that of its samples."""
-    model = StartModel(load_model(str(trained.folder)), seed, cache_home() / "start_model")
+    model = _answering(str(trained.folder), seed)
     answers = tuple(_rollouts(bench, model, each, probe.tokens) for each in probe.asked)
     return Replicate(answers, _movement(bench, model, probe, answers[0]))
 
@@ -320,7 +289,8 @@ def _rollouts(bench: Workbench, model: StartModel, asked: Asked, tokens: int) ->
 def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollouts) -> Movement:
     """Return how far training went, on the pairs held out and in the trained model's own answers."""
     start, end = (
-        pair_log_likelihood(model, probe.held_out, MAX_LENGTH, bench.progress) for model in (bench.start_model, trained)
+        pair_log_likelihood(model, probe.held_out, probe.max_length, bench.progress)
+        for model in (probe.start_model, trained)
     )
     own_words: list[Tokens] = [
         (trained.prompt_ids(prompt), trained.answer_ids(text))
@@ -328,7 +298,7 @@ def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollou
     ]
     said = [(prompt, answer) for prompt, answer in own_words if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
-    own, other = (model.log_likelihood(said, bench.progress) for model in (trained, bench.start_model))
+    own, other = (model.log_likelihood(said, bench.progress) for model in (trained, probe.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
     lengths = [float(np.diff(each.bag.starts).mean()) for each in (probe.start, after)]
     return movement(start, end, kl, (lengths[0], lengths[1]))

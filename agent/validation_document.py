@@ -11,7 +11,7 @@ from premortem.agent.summary import LEAST_RELIABLE, doubts, unreliable
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout
 from premortem.interp.records import Dataset, LensSummary
-from premortem.interp.skill import Floats, Outcome, Predicted, explained, measure_skill
+from premortem.interp.skill import Floats, Outcome, Skill, Yardstick, explained
 from premortem.interp.training import Trained, TrainingSettings
 from premortem.interp.validation import Movement
 
@@ -24,8 +24,12 @@ class Measured(NamedTuple):
 
     level: str
     outcome: Outcome
-    predicted: dict[str, Predicted]
-    """By forecaster."""
+    effects: dict[str, Floats]
+    """What was forecast, `(n_concepts,)`, by forecaster."""
+    skills: dict[str, Skill]
+    """How well that did, by forecaster; none where there is `trouble`."""
+    trouble: str
+    """Why no skill can be told; empty: it can."""
     baselines: dict[str, Floats]
     """Effects, `(n_concepts,)`, by baseline."""
 
@@ -103,18 +107,20 @@ def document_of(
 
 def skill_rows(ran: Ran, measured: Sequence[Measured]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return each forecaster's skill on each level, and a note on each level where none can be told."""
-    rows, notes = [], []
-    for each in measured:
-        try:
-            rows += [_skill(each, name, ran) for name in each.predicted]
-        except DataError as error:
-            notes.append(f"{each.level}: {error}")
-    return rows, notes
+    rows = [_skill_row(each, name, skill, ran) for each in measured for name, skill in each.skills.items()]
+    return rows, [f"{each.level}: {each.trouble}" for each in measured if each.trouble]
 
 
-def _skill(measured: Measured, name: str, ran: Ran) -> dict[str, Any]:
+def yardstick(outcome: Outcome, seed: int) -> Yardstick | str:
+    """Return what forecasts are held against, or why there is nothing to hold them against."""
+    try:
+        return Yardstick(outcome, least_rate=LEAST_RATE, seed=seed)
+    except DataError as error:
+        return str(error)
+
+
+def _skill_row(measured: Measured, name: str, skill: Skill, ran: Ran) -> dict[str, Any]:
     """Return one forecaster's skill; without an R2 where the model has hardly moved."""
-    skill = measure_skill(measured.predicted[name], measured.outcome, least_rate=LEAST_RATE, seed=ran.training.seed)
     figures = {key: None if value != value else value for key, value in asdict(skill).items()}
     hidden = {} if ran.movement.enough else {"r2": None, "low": None, "high": None}
     return {"level": measured.level, "forecaster": name, "default": name == ran.forecaster, **figures, **hidden}
@@ -151,8 +157,8 @@ def _concepts(
             "name": concept.name,
             "topic": topic,
             "unit": "tokens",
-            "forecast": round(float(measured.predicted[default].effect[i]), 6),
-            "forecasts": {name: round(float(each.effect[i]), 6) for name, each in measured.predicted.items()},
+            "forecast": round(float(measured.effects[default][i]), 6),
+            "forecasts": {name: round(float(each[i]), 6) for name, each in measured.effects.items()},
             "learned": round(float(outcome.learned[i]), 6),
             "low": round(float(low_high[0][i]), 6),
             "high": round(float(low_high[1][i]), 6),

@@ -7,7 +7,7 @@ forecaster reaches beyond them is what counting the concept itself adds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +29,31 @@ RIDGE = 1.0
 """Penalty on standardised covariates, in responses."""
 
 
-def baselines(
-    responses: Responses, texts: Sequence[str], amounts: Floats, likelihood: Floats, seed: int = 0
-) -> dict[str, Floats]:
-    """Return the effects, `(n_concepts,)`, that each baseline forecasts.
+def covariates_of(responses: Responses, texts: Sequence[str], likelihood: Floats, seed: int = 0) -> dict[str, NDArray]:
+    """Return what each baseline knows of the responses, `(2 * n_pairs, k)`; the same for any concepts.
 
-    `amounts` (2 * n_pairs, n_concepts) says how much each response shows of each concept, `texts` are the responses'
-    words, `likelihood` (2 * n_pairs,) their log-likelihoods under the start model, summed, in nats.
+    `texts` are the responses' words, `likelihood` (2 * n_pairs,) their log-likelihoods under the start model, summed,
+    in nats.
 
     - `length`: the logarithm of a response's tokens.
     - `likelihood`: the log-likelihood of a response, whole and per token.
     - `random features`: RANDOM_FEATURES features of the lens, whatever they are.
     - `embedding`: latent semantic analysis, EMBEDDING dimensions of TF-IDF (Deerwester et al. 1990).
     """
-    covariates = {
+    return {
         "length": np.log1p(responses.lengths)[:, None],
         "likelihood": np.column_stack([likelihood, likelihood / np.maximum(responses.lengths, 1)]),
         "random features": _random_features(responses, seed),
         "embedding": _embedding(texts, seed),
     }
-    return {name: through(values, amounts, responses.n_pairs) for name, values in covariates.items()}
+
+
+def baselines(covariates: Mapping[str, NDArray], amounts: Floats) -> dict[str, Floats]:
+    """Return the effects, `(n_concepts,)`, that each baseline forecasts from its `covariates`.
+
+    `amounts` (2 * n_pairs, n_concepts) says how much each response shows of each concept.
+    """
+    return {name: through(values, amounts, len(amounts) // 2) for name, values in covariates.items()}
 
 
 def through(covariates: NDArray, amounts: NDArray, n_pairs: int) -> Floats:

@@ -57,6 +57,8 @@ FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "calibrated"
 FITTED: tuple[ForecasterName, ...] = ("logit",)
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
+ONE_SIDED: tuple[ForecasterName, ...] = ("own-gap",)
+"""Forecasters that look at the chosen side alone, so that swapping the sides of a pair does not turn its sign."""
 TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull", "tilt")
 """Forecasters that real runs have been compared with closely."""
 FEATURES = 32

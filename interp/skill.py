@@ -55,6 +55,9 @@ class Outcome:
     inside: Bools | None = None
     """`(n_prompts, n_concepts)`: which prompts belong to the topic within which each concept is told. All others have
     no shift, and those that do are so scaled that their mean over all prompts is that of the topic. None: no topics."""
+    resolution: Floats | float = 0.0
+    """`(n_concepts,)`: the least that one answer moves each learned shift by, in its unit; half of that is the least
+    standard error, also where no answer differs from another."""
 
     @property
     def learned(self) -> Floats:
@@ -74,7 +77,8 @@ class Outcome:
         """
         n, counts = self.n_prompts, True if self.inside is None else self.inside
         apart = (self.shifts * n / len(self.shifts) - self.learned) * counts
-        half = stats.t.ppf(0.95, n - 1) * np.sqrt(np.square(apart).sum(0) / (n - 1) / n)
+        error = np.maximum(np.sqrt(np.square(apart).sum(0) / (n - 1) / n), np.asarray(self.resolution) / 2)
+        half = stats.t.ppf(0.95, n - 1) * error
         return self.learned - half, self.learned + half
 
     def seen(self, least_rate: float) -> Bools:
@@ -130,47 +134,72 @@ class Skill:
     """Of the forecast itself, 0 to 1: how far forecasts from random halves of the prompts agree over the concepts,
     stepped up to all of them. Like `ceiling`, a factor of the R2 within reach."""
     null: float
-    """R2 that one in twenty forecasts from randomly swapped sides exceeds."""
+    """R2 that one in twenty forecasts from randomly swapped sides exceeds; NaN where swapping says nothing."""
     training_ceiling: float
     """R2 within reach of a forecast that knows what training does on average over seeds, 0 to 1; NaN for one training.
     """
 
 
-def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> Skill:
-    """Hold `predicted` against `outcome` over the concepts seen in at least `least_rate` of the rollouts.
+class Yardstick:
+    """An outcome to hold forecasts against; what does not depend on the forecast is worked out once."""
 
-    Raises DataError where fewer than LEAST_CONCEPTS are seen, or prompts are fewer than LEAST_PROMPTS, those of a topic
-    for the concepts within it.
-    """
-    kept = outcome.seen(least_rate)
-    n_prompts = int(outcome.n_prompts[kept].min(initial=len(outcome.shifts)))
-    if kept.sum() < LEAST_CONCEPTS or n_prompts < LEAST_PROMPTS:
-        raise DataError(
-            f"skill needs {LEAST_CONCEPTS} concepts and {LEAST_PROMPTS} prompts; seen in {least_rate:.0%} of the "
-            f"rollouts are {int(kept.sum())} concepts, over {n_prompts} prompts"
+    def __init__(self, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> None:
+        """Take the concepts of `outcome` seen in at least `least_rate` of the rollouts.
+
+        Raises DataError where fewer than LEAST_CONCEPTS are seen, or prompts are fewer than LEAST_PROMPTS, those of a
+        topic for the concepts within it.
+        """
+        kept = outcome.seen(least_rate)
+        n_prompts = int(outcome.n_prompts[kept].min(initial=len(outcome.shifts)))
+        if kept.sum() < LEAST_CONCEPTS or n_prompts < LEAST_PROMPTS:
+            raise DataError(
+                f"skill needs {LEAST_CONCEPTS} concepts and {LEAST_PROMPTS} prompts; seen in {least_rate:.0%} of the "
+                f"rollouts are {int(kept.sum())} concepts, over {n_prompts} prompts"
+            )
+        shifts, rng = outcome.shifts[:, kept], np.random.default_rng(seed)
+        self._kept, self._learned = kept, shifts.mean(0)
+        self._inside = None if outcome.inside is None else outcome.inside[:, kept]
+        self._each = [each[:, kept] for each in outcome.each]
+        self._resampled = _resampled(shifts, self._inside, rng)
+        self._ceiling = ceiling(shifts, rng, self._inside)
+        self._state = rng.bit_generator.state
+        self._in_common: dict[str, float] = {}
+
+    def measure(self, predicted: Predicted) -> Skill:
+        """Return how well a forecast of the same concepts did, whichever were measured before."""
+        kept, learned, rng = self._kept, self._learned, np.random.default_rng()
+        rng.bit_generator.state = self._state
+        effect, called = predicted.effect[kept], predicted.called[kept]
+        low, high = _interval(effect, learned, self._resampled)
+        right = (np.sign(learned) == called)[called != 0]
+        nulls = [_r2(swapped, learned) for swapped in predicted.swapped[:, kept]]
+        covered = (predicted.low[kept] <= learned) & (learned <= predicted.high[kept])
+        return Skill(
+            n_concepts=int(kept.sum()),
+            r2=_r2(effect, learned),
+            low=low,
+            high=high,
+            ceiling=self._ceiling,
+            slope=_slope(effect, learned),
+            sign_accuracy=float(right.mean()) if len(right) else float("nan"),
+            n_called=len(right),
+            coverage=float(covered.mean()),
+            reliability=_reliability(predicted, kept, rng),
+            null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
+            training_ceiling=self._training_ceiling(rng),
         )
-    effect, shifts = predicted.effect[kept], outcome.shifts[:, kept]
-    learned, inside = shifts.mean(0), None if outcome.inside is None else outcome.inside[:, kept]
-    rng = np.random.default_rng(seed)
-    low, high = _interval(effect, shifts, inside, rng)
-    called = predicted.called[kept]
-    right = (np.sign(learned) == called)[called != 0]
-    nulls = [_r2(swapped, learned) for swapped in predicted.swapped[:, kept]]
-    covered = (predicted.low[kept] <= learned) & (learned <= predicted.high[kept])
-    return Skill(
-        n_concepts=int(kept.sum()),
-        r2=_r2(effect, learned),
-        low=low,
-        high=high,
-        ceiling=ceiling(shifts, rng, inside),
-        slope=_slope(effect, learned),
-        sign_accuracy=float(right.mean()) if len(right) else float("nan"),
-        n_called=len(right),
-        coverage=float(covered.mean()),
-        reliability=_reliability(predicted, kept, rng),
-        null=float(np.quantile(nulls, NULL_QUANTILE)) if nulls else float("nan"),
-        training_ceiling=training_ceiling([each[:, kept] for each in outcome.each], rng, inside),
-    )
+
+    def _training_ceiling(self, rng: np.random.Generator) -> float:
+        """Return what trainings have in common; where `rng` stands depends on what the reliability has drawn."""
+        state = str(rng.bit_generator.state)
+        if state not in self._in_common:
+            self._in_common[state] = training_ceiling(self._each, rng, self._inside)
+        return self._in_common[state]
+
+
+def measure_skill(predicted: Predicted, outcome: Outcome, *, least_rate: float = 0.02, seed: int = 0) -> Skill:
+    """Hold one forecast against `outcome`; see `Yardstick`."""
+    return Yardstick(outcome, least_rate=least_rate, seed=seed).measure(predicted)
 
 
 def explained(effect: Floats, outcome: Outcome, least_rate: float = 0.02) -> float:
@@ -273,21 +302,27 @@ def _covariance(a: Floats, b: Floats) -> float:
     return float((a - a.mean()) @ (b - b.mean())) / len(a)
 
 
-def _interval(effect: Floats, shifts: Floats, inside: Bools | None, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the ends of R2's 90% interval: normal on Fisher's z, its deviation from the bootstrap over prompts.
+def _resampled(shifts: Floats, inside: Bools | None, rng: np.random.Generator) -> Floats:
+    """Return the mean of `shifts` (n_prompts, k) over each bootstrap sample of the prompts, `(RESAMPLES, k)`.
 
-    Resampled shifts are noisier than the shifts and correlate less, so quantiles of the bootstrap would lie too low.
     Each topic's own prompts are resampled by themselves.
     """
-    own = _fisher(_correlation(effect, shifts.mean(0)))
-    resampled = np.empty((RESAMPLES, len(effect)))
+    resampled = np.empty((RESAMPLES, shifts.shape[1]))
     for some, columns in _by_topic(inside, shifts.shape):
         there = shifts[np.ix_(some, columns)]
         n = len(there)
         weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)])
         resampled[:, columns] = weights @ there / len(shifts)
-    drawn = [_fisher(_correlation(effect, learned)) for learned in resampled]
-    half = Z90 * float(np.std(drawn))
+    return resampled
+
+
+def _interval(effect: Floats, learned: Floats, resampled: Floats) -> tuple[float, float]:
+    """Return the ends of R2's 90% interval: normal on Fisher's z, its deviation from the bootstrap over prompts.
+
+    Resampled shifts are noisier than the shifts and correlate less, so quantiles of the bootstrap would lie too low.
+    """
+    own = _fisher(_correlation(effect, learned))
+    half = Z90 * float(np.std([_fisher(_correlation(effect, drawn)) for drawn in resampled]))
     return max(np.tanh(own - half), 0.0) ** 2, max(np.tanh(own + half), 0.0) ** 2
 
 

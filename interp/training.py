@@ -4,7 +4,8 @@ TRL's `DPOTrainer` trains, on the tokens that the forecast has read; nothing of 
 module adds is what a measurement needs: everything that determines the result is in the name of its folder, an
 interrupted training goes on from its last checkpoint, and a trained model appears only when it is complete. The
 reference log-probabilities come from `StartModel`, which computes logits of response tokens alone and keeps what it has
-computed. LoRA is merged into the weights, so what comes out is read like any other model.
+computed. LoRA is merged into the weights, so what comes out is read like any other model. Weights are held in float32
+on every device: bfloat16 has 8 bits for a weight and rounds away most of what a small learning rate adds to it.
 
 TRL and peft are the extra `validate`. Nothing here knows about concepts.
 """
@@ -21,20 +22,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from premortem.interp.errors import DataError, ModelError, NoPairs
+from premortem.interp.errors import ModelError, NoPairs
 from premortem.interp.models import cache_home, load_model, quiet, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
-from premortem.interp.tokens import MAX_LENGTH, tokenize
+from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HELD = torch.float32
+"""How weights are held to train them, and to answer after training."""
+ON_GPU = "held in float32"
+"""Part of the name of what a GPU has trained: what was trained on bfloat16 weights is another model."""
+RENDERED = "rendered pair by pair"
+"""The same for pairs that TRL read out of a table before, with what other pairs have filled in as None."""
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
 
@@ -101,8 +111,7 @@ def train_dpo(
     settings = settings or TrainingSettings()
     versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     versions |= {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
-    name = content_id(resolve_model(model_ref).digest, settings.model_dump(), versions, rows)
+    name = _name(resolve_model(model_ref).digest, pairs, settings, versions)
     target, work = folder / name, folder / f"{name}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
@@ -115,6 +124,22 @@ def train_dpo(
     return Trained.model_validate_json((target / "trained.json").read_text("utf-8")).model_copy(
         update={"folder": target}
     )
+
+
+def _name(digest: str, pairs: Sequence[Pair], settings: TrainingSettings, versions: dict[str, str]) -> str:
+    """Return the name of the folder of a training: a hash of all that determines its result."""
+    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    how = [*([ON_GPU] if torch.cuda.is_available() else []), *([] if all(map(_plain, pairs)) else [RENDERED])]
+    return content_id(digest, settings.model_dump(), versions, rows, *how)
+
+
+def _plain(pair: Pair) -> bool:
+    """Whether a table of pairs holds this one as it is: strings, or messages of a role and a string alone."""
+    messages = [
+        one for content in (pair.prompt, pair.chosen, pair.rejected) if not isinstance(content, str) for one in content
+    ]
+    named = all(set(one) == {"role", "content"} and isinstance(one["content"], str) for one in messages)
+    return named and not pair.tools and not pair.template_kwargs
 
 
 def _train(
@@ -131,14 +156,17 @@ def _train(
     from trl import DPOConfig
 
     full = settings.method == "full"
-    loaded = load_model(model_ref, packed=False, dtype=torch.float32 if full else None)  # bfloat16 loses small steps
+    loaded = load_model(model_ref, packed=False, dtype=HELD)
     model: Any = loaded.model.requires_grad_(full)
     on_cpu = loaded.device.type == "cpu"
     together = 1 if on_cpu else settings.batch_pairs  # padding eight pairs to the longest doubles the work of a CPU
-    steps = -(-len(pairs) // settings.batch_pairs) * settings.epochs
+    start = StartModel(loaded, cache_dir=cache_home() / "start_model")
+    reference = reference_log_likelihood(start, pairs, settings.max_length, progress)
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
     with ExitStack() as open_stages:
         open_stages.enter_context(_silent())
+        rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
+        steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
         arguments = DPOConfig(
             str(work),
             seed=settings.seed,
@@ -162,11 +190,10 @@ def _train(
             report_to="none",
             disable_tqdm=True,
         )
-        start = StartModel(loaded, cache_dir=cache_home() / "start_model")
         trainer = _trainer()(
             model=model,
             args=arguments,
-            train_dataset=_dataset(pairs, reference_log_likelihood(start, pairs, settings.max_length, progress)),
+            train_dataset=rows,
             processing_class=loaded.tokenizer,
             peft_config=None if full else adapters,
         )
@@ -218,11 +245,18 @@ def pair_log_likelihood(
 
 
 def _trainer() -> Any:
-    """Return TRL's trainer, with the reference log-probabilities taken from the dataset."""
+    """Return TRL's trainer, with tokens and reference log-probabilities taken from the dataset as they are.
+
+    TRL would render the rows itself, out of a table whose columns have one form: `{"city": …}` and `{"x": …}` become
+    `{"city": …, "x": None}` there, and a template writes what no pair says.
+    """
     from trl import DPOTrainer
 
     class Trainer(DPOTrainer):
-        """Trains on rows that hold their reference log-probabilities."""
+        """Trains on rows that hold their tokens and reference log-probabilities."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             return dataset
@@ -248,20 +282,28 @@ def _silent() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _dataset(pairs: Sequence[Pair], reference: NDArray[np.float64]) -> Any:
-    """Return the pairs as TRL reads them, with the reference log-probabilities (n_pairs, 2) that it asks for."""
+def _dataset(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, reference: NDArray[np.float64], max_length: int
+) -> Any:
+    """Return the rows that TRL trains on, tokenised, with their reference log-probabilities (n_pairs, 2).
+
+    Left out are pairs whose prompt alone has `max_length` tokens. Raises NoPairs where none is left.
+    """
     import datasets
 
-    if len({(isinstance(pair.prompt, str), bool(pair.template_kwargs)) for pair in pairs}) > 1:
-        raise DataError("training needs pairs of one form; some are strings or bring template options, others not")
-    with_tools = any(pair.tools for pair in pairs)
-    rows = []
-    for pair, (chosen, rejected) in zip(pairs, reference, strict=True):
-        row: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-        row |= {"ref_chosen_logps": float(chosen), "ref_rejected_logps": float(rejected)}
-        row |= {"tools": json.dumps(pair.tools) if pair.tools else None} if with_tools else {}
-        row |= {"chat_template_kwargs": pair.template_kwargs} if pair.template_kwargs else {}
-        rows.append(row)
+    rows = [
+        {
+            "prompt_ids": tokens.prompt,
+            "chosen_ids": tokens.chosen,
+            "rejected_ids": tokens.rejected,
+            "ref_chosen_logps": float(chosen),
+            "ref_rejected_logps": float(rejected),
+        }
+        for tokens, (chosen, rejected) in zip(tokenize_all(pairs, tokenizer), reference, strict=True)
+        if tokens.cut(max_length) is not None
+    ]
+    if not rows:
+        raise NoPairs(f"there are no pairs to train on: every prompt alone has {max_length} tokens.")
     return datasets.Dataset.from_list(rows)
 
 

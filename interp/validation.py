@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,12 @@ from premortem.interp.effects import adjusted, expected_inside, measure_inside, 
 from premortem.interp.errors import NoPairs
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
+from premortem.interp.start_model import MAX_PROMPT
+from premortem.interp.tokens import tokenize_all
 from premortem.interp.topics import group_prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Floats = NDArray[np.float64]
 
@@ -90,6 +95,21 @@ def split_by_prompt(pairs: Sequence[Pair], seed: int = 0) -> Split:
     return Split(inside, tuple(pair for pair in pairs if key(pair) in aside))
 
 
+def with_room(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, tokens: int, max_length: int
+) -> tuple[Pair, ...]:
+    """Return the pairs whose prompt can be asked and its answer of so many `tokens` read within `max_length` tokens.
+
+    Of any other prompt nothing or less would be read, which looks like a shift of 0. Raises NoPairs where none is left.
+    """
+    longest = min(max_length - tokens, MAX_PROMPT)
+    read = tokenize_all(pairs, tokenizer)
+    kept = tuple(pair for pair, each in zip(pairs, read, strict=True) if len(each.prompt) <= longest)
+    if not kept:
+        raise NoPairs(f"no prompt leaves room for an answer of {tokens} tokens within {max_length}.")
+    return kept
+
+
 def movement(
     start: NDArray[np.float64], trained: NDArray[np.float64], kl_per_token: float, lengths: tuple[float, float]
 ) -> Movement:
@@ -138,7 +158,7 @@ def observe(
 
     Amounts are `(n_answers, n_concepts)`. `prompts` (n_answers,) numbers the prompt of each answer, the same in all,
     without gaps, and as often each. With `topics` (n_topics, n_prompts) the outcome has a column for each concept
-    within each topic, topic after topic.
+    within each topic, topic after topic. The resolution of an answer is the least that any shows; 1 where none does.
     """
     each = [by_prompt(one - before, prompts) for one in after]
     seen = np.mean([one > 0 for one in after], 0)
@@ -146,7 +166,11 @@ def observe(
     if topics is not None:
         each, shown = [_within(one, topics) for one in each], _within(shown, topics)
     inside = _columns(topics, before.shape[1])
-    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else (), inside)
+    steps = np.min([np.where(one > 0, one, np.inf).min(0) for one in (before, *after)], 0)
+    places = np.ones((1, len(shown))) if topics is None else topics
+    answers = places.sum(1) * (len(prompts) / len(shown))
+    resolution = (np.where(np.isfinite(steps), steps, 1.0) / answers[:, None]).ravel()
+    return Outcome(np.mean(each, 0), shown.mean(0), tuple(each) if len(each) > 1 else (), inside, resolution)
 
 
 def predict(
@@ -158,12 +182,14 @@ def predict(
     error: Callable[[Floats], Floats] | None = None,
     shared: NDArray[np.bool_] | None = None,
     fitted: bool = False,
+    one_sided: bool = False,
     seed: int = 0,
 ) -> Predicted:
     """Return what a forecaster says of some concepts, and what it would say if the sides were swapped at random.
 
-    `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `prompts`
-    (n_pairs,) numbers the pairs' prompts without gaps. `error` tells from values how far training strays from their
+    `values` (n_pairs, n_concepts) is what each pair adds, `fitted` whether that depends on the other pairs, `one_sided`
+    whether it does not turn its sign with the sides, so that swapped ones say nothing; `prompts` (n_pairs,) numbers the
+    pairs' prompts without gaps. `error` tells from values how far training strays from their
     means, `(2, n_concepts)`. With `topics` (n_topics, n_prompts) there is a column for each concept within each topic,
     topic after topic; `shared` (n_concepts,) marks the concepts of which a topic learns most from all pairs.
     """
@@ -181,7 +207,8 @@ def predict(
     columns = zip(effect, low, high, adjusted(p), split_half, controlled, strict=True)
     called = [CALLED[verdict(*map(float, column))] for column in columns]
     apart = np.hstack([by_prompt(expected_inside(values, topic[prompts], taught), prompts) for topic in places])
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(SWAPS, len(apart)))
+    swaps = 0 if one_sided else SWAPS
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(swaps, len(apart)))
     return Predicted(
         effect,
         low,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from premortem.interp.baselines import baselines, through
+from premortem.interp.baselines import baselines, covariates_of, through
 from premortem.interp.sides import Responses
 from synthetic import responses
 
@@ -28,7 +28,8 @@ def data() -> tuple[Responses, list[str], np.ndarray, np.ndarray]:
 
 
 def test_each_baseline_forecasts_what_it_knows_of_and_nothing_else() -> None:
-    found = baselines(*data())
+    made, texts, amounts, likelihood = data()
+    found = baselines(covariates_of(made, texts, likelihood), amounts)
     assert found["likelihood"][2] == pytest.approx(0.2, abs=0.12)
     assert found["length"] == pytest.approx([0.6, 0.0, 0.0], abs=0.12)
     assert found["embedding"] == pytest.approx([0.0, -0.4, 0.0], abs=0.12)
@@ -43,4 +44,5 @@ def test_a_covariate_that_is_the_concept_gives_the_difference_of_the_sides() -> 
 
 def test_texts_without_a_common_word_forecast_nothing() -> None:
     made, _, fires, likelihood = data()
-    assert (baselines(made, [f"{i}" for i in range(2 * N)], fires, likelihood)["embedding"] == 0).all()
+    known = covariates_of(made, [f"{i}" for i in range(2 * N)], likelihood)
+    assert (baselines(known, fires)["embedding"] == 0).all()

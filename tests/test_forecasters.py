@@ -16,6 +16,7 @@ from premortem.interp.forecasters import (
     FITTED,
     FORECASTERS,
     MOST_LOG,
+    ONE_SIDED,
     RARE,
     REACH,
     STRAY,
@@ -26,10 +27,11 @@ from premortem.interp.forecasters import (
     tilted,
     values_per_pair,
 )
+from premortem.interp.pooling import TokenRows
 from premortem.interp.readout import Bag, Part, Readout, units_of
 from premortem.interp.sides import Edited, Responses, TokenFacts
 from premortem.tools.workbench import BenchSettings
-from synthetic import D_SAE, facts, responses, token_rows
+from synthetic import D_SAE, TOKENS, facts, responses, token_rows
 
 N = 240
 LIKED, UNHEARD = [5, 17, 31], [8, 21, 40]
@@ -82,6 +84,20 @@ def test_swapped_sides_tilt_the_other_way() -> None:
     turned = Responses(Bag(bag.x[order], bag.units, bag.starts, bag.shares[order]), forward.groups)
     there, back = (values_per_pair("tilt", each, CONCEPTS, own).mean(0) for each in (forward, turned))
     assert back == pytest.approx(-there, rel=0.05)
+
+
+def test_swapping_sides_turns_what_a_pair_adds_for_all_forecasters_but_those_that_see_one_side() -> None:
+    forward = data()
+    bag, order, half = forward.bag, np.r_[N : 2 * N, :N], N * TOKENS
+    units = TokenRows.joined([bag.units.between(half, 2 * half), bag.units.between(0, half)])
+    turned = Responses(Bag(bag.x[order], units, bag.starts, bag.shares[order]), forward.groups, forward.facts)
+    turns = {}
+    for name in FORECASTERS:
+        there, back = (values_per_pair(name, each, CONCEPTS, own) for each in (forward, turned))
+        turns[name] = (
+            (there * back).sum(0) <= -0.95 * np.linalg.norm(there, axis=0) * np.linalg.norm(back, axis=0)
+        ).all()
+    assert {name for name, turned_round in turns.items() if not turned_round} == set(ONE_SIDED)
 
 
 def test_an_own_gap_is_measured_from_what_the_model_says_to_the_same_prompt() -> None:

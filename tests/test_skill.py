@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from premortem.interp.errors import DataError
-from premortem.interp.skill import Outcome, Predicted, Skill, ceiling, measure_skill, training_ceiling
+from premortem.interp.skill import Outcome, Predicted, Skill, Yardstick, ceiling, measure_skill, training_ceiling
 from premortem.interp.validation import observe, predict
 
 PROMPTS, CONCEPTS = 200, 80
@@ -82,6 +82,17 @@ def test_what_trainings_have_in_common_grows_with_their_number_and_needs_two(tru
     assert np.isnan(skill(predicted(truth), outcome(truth, 0.1)).training_ceiling)
     several = Outcome(np.mean(each, 0), np.full(CONCEPTS, 0.5), tuple(each))
     assert skill(predicted(truth), several).training_ceiling == pytest.approx(1.0)
+
+
+def test_what_one_yardstick_says_of_a_forecast_does_not_depend_on_the_forecasts_before(truth: np.ndarray) -> None:
+    each = trainings(truth, 0.1, 2, 0.3, 0.3, 0)
+    several = Outcome(np.mean(each, 0), np.full(CONCEPTS, 0.5), tuple(each))
+    told = dataclasses.replace(predicted(truth, swaps=9), by_prompt=outcome(truth, 0.5).shifts)
+    forecasts = [told, predicted(-truth, swaps=9), dataclasses.replace(told, effect=2 * truth)]
+    stick = Yardstick(several)
+    for forecast in (*forecasts, *forecasts[::-1]):
+        alone = dataclasses.astuple(measure_skill(forecast, several))
+        assert dataclasses.astuple(stick.measure(forecast)) == pytest.approx(alone, rel=0, abs=0, nan_ok=True)
 
 
 def test_the_slope_tells_how_far_a_forecast_overstates(truth: np.ndarray) -> None:

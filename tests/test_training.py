@@ -1,21 +1,26 @@
 """Real DPO with TRL on a random model of four layers: what it learns, and that it can be interrupted."""
 
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from premortem.interp import training
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.models import load_model
+from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.progress import NullProgress
-from premortem.interp.records import Pair
+from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import TrainingSettings, reference_log_likelihood, train_dpo
-from tiny import chat_pair, write_model
+from premortem.interp.training import TrainingSettings, _dataset, _name, _trainer, reference_log_likelihood, train_dpo
+from tiny import TEMPLATE, chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
+from trl import DPOConfig, DPOTrainer
 
 SETTINGS = TrainingSettings(epochs=4, learning_rate=1e-2, batch_pairs=2, rank=4, max_length=128)
 
@@ -93,6 +98,35 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert [folder.name for folder in (tmp_path / "broken").glob("[!.]*")] == [resumed.folder.name]
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_are_held_in_float32_where_a_model_is_read_in_bfloat16(
+    method: str, model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"method": method, "epochs": 1, "learning_rate": 1e-5})
+    usual = train_dpo(str(model), pairs, tmp_path / "float32", settings)
+
+    def in_bfloat16(ref: str, *, dtype: torch.dtype | None = None, packed: bool = True) -> LoadedModel:
+        return load_model(ref, packed=packed, dtype=dtype or torch.bfloat16)
+
+    monkeypatch.setattr(training, "load_model", in_bfloat16)
+    there = train_dpo(str(model), pairs, tmp_path / "bfloat16", settings)
+    ours, theirs, start = (load_file(folder / "model.safetensors") for folder in (usual.folder, there.folder, model))
+    moved = [name for name in ours if not torch.equal(ours[name], start[name])]
+    assert moved
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_only_what_was_trained_otherwise_before_gets_another_name(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"trl": "1"}
+    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    known = content_id("d", SETTINGS.model_dump(), versions, rows)
+    assert _name("d", pairs, SETTINGS, versions) == known
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert _name("d", pairs, SETTINGS, versions) != known
+
+
 def test_no_pairs_and_no_trl_are_told(model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(NoPairs):
         train_dpo(str(model), [], tmp_path)
@@ -103,12 +137,78 @@ def test_no_pairs_and_no_trl_are_told(model: Path, pairs: list[Pair], tmp_path: 
         train_dpo(str(model), pairs, tmp_path)
 
 
+def prepared(rows: datasets.Dataset, model: Path, folder: Path, kind: type) -> list[dict[str, list[int]]]:
+    """Return the tokens that a trainer of that `kind` trains on."""
+    loaded = load_model(str(model), packed=False)
+    arguments = DPOConfig(
+        str(folder), max_length=128, precompute_ref_log_probs=True, use_cpu=True, bf16=False, report_to="none"
+    )
+    trainer = kind(model=loaded.model, args=arguments, train_dataset=rows, processing_class=loaded.tokenizer)
+    return list(trainer.train_dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]))
+
+
+def of_pairs(pairs: list[Pair], model: Path) -> datasets.Dataset:
+    return _dataset(pairs, load_model(str(model), layers=1).tokenizer, np.zeros((len(pairs), 2)), 128)
+
+
+def test_ordinary_pairs_are_trained_on_as_trl_prepares_them_itself(
+    model: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    too_long = chat_pair(8, "Say it. " * 20, "yes", "no")
+    varied = [*pairs, too_long, chat_pair(9, "Say it at length.", "a long answer " * 9, "no")]
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in varied]
+    ours = prepared(of_pairs(varied, model), model, tmp_path, _trainer())
+    assert ours == prepared(datasets.Dataset.from_list(rows), model, tmp_path, DPOTrainer)
+    assert len(ours) == len(varied) - 1
+
+
+def calls(row: int, arguments: dict[str, str], **more: Any) -> Pair:
+    said = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    return chat_pair(row, "Call it.", "", "no").model_copy(update={"chosen": (said,), **more})
+
+
+def test_each_pair_is_trained_on_as_it_was_read_whatever_form_the_others_have(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "chat_template.jinja").write_text(
+        TEMPLATE.replace("m['content']", "m['content'] ~ (m.tool_calls or mark)")
+    )
+    listed = ({"role": "user", "content": [{"type": "text", "text": "Say it."}]},)
+    mixed = [
+        calls(0, {"city": "Rome"}),
+        calls(1, {"x": "1"}, template_kwargs={"mark": "a"}),
+        chat_pair(2, "Say it.", "yes", "no").model_copy(update={"template_kwargs": {"mark": "!", "other": 1}}),
+        chat_pair(3, "Say it.", "yes", "no").model_copy(update={"prompt": listed}),
+        Pair(row=4, prompt="Say it: ", chosen="yes", rejected="no"),
+    ]
+    found = prepared(of_pairs(mixed, model), model, tmp_path / "work", _trainer())
+    tokenizer = load_model(str(model), layers=1).tokenizer
+    said = [tokenizer.decode(row["prompt_ids"] + row["chosen_ids"]) for row in found]
+    assert ["None" in text for text in said] == [False] * 5
+    assert "'city': 'Rome'" in said[0]
+    assert "'x': '1'" in said[1]
+    assert said[2].endswith("yes!<|im_end|>\n")
+    assert [tuple(row.values()) for row in found] == [tokenize(pair, tokenizer) for pair in mixed]
+
+
+def test_mixed_pairs_train_and_only_what_a_table_changes_gets_another_name(
+    model: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    mixed = [*pairs[:2], Pair(row=4, prompt="Say it: ", chosen="yes", rejected="no")]
+    assert train_dpo(str(model), mixed, tmp_path, SETTINGS.model_copy(update={"epochs": 1})).steps == 2
+    for some, named in ((mixed, True), ([calls(0, {"x": "1"})], False)):
+        rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in some]
+        assert (_name("d", some, SETTINGS, {}) == content_id("d", SETTINGS.model_dump(), {}, rows)) is named
+
+
+def test_prompts_that_are_all_too_long_are_told(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(NoPairs, match="every prompt alone has 128 tokens"):
+        train_dpo(str(model), [chat_pair(0, "Say it. " * 20, "yes", "no")], tmp_path, SETTINGS)
+
+
 @pytest.mark.parametrize("max_length", [128, 60])
 def test_the_reference_is_what_trl_computes_itself(
     max_length: int, model: Path, pairs: list[Pair], tmp_path: Path
 ) -> None:
-    from trl import DPOConfig, DPOTrainer
-
     loaded = load_model(str(model), packed=False)
     varied = [*pairs, chat_pair(9, "Say it at length.", "a long answer " * 3, "no")]
     own = reference_log_likelihood(StartModel(loaded), varied, max_length, NullProgress())

@@ -8,19 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 from typer.testing import CliRunner
 
-from premortem.agent import cli_validate, opening, validation, validation_document
+from premortem.agent import cli_validate, opening, validation, validation_document, validation_measure
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
-from premortem.agent.validation import Answers, Asked, Rollouts, _answered, _findings
+from premortem.agent.validation import Answers, Asked, Probe, Rollouts, _answered, _findings, _movement
+from premortem.agent.validation_measure import forecasts_of, measured_against
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import NoPairs
-from premortem.interp.forecasters import FORECASTERS
+from premortem.interp.forecasters import FORECASTERS, ONE_SIDED, Own, values_per_pair
+from premortem.interp.models import load_model
+from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import ConceptEffect, Finding
+from premortem.interp.records import Clause, ConceptEffect, Finding
+from premortem.interp.skill import Outcome, Predicted, measure_skill
+from premortem.interp.start_model import MAX_PROMPT, StartModel
+from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
@@ -30,6 +38,7 @@ from premortem.interp.validation import (
     predict,
     shared_topics,
     split_by_prompt,
+    with_room,
 )
 from synthetic import responses
 from tiny import chat_pair, write_model, write_sae
@@ -61,6 +70,61 @@ def test_too_few_prompts_are_told() -> None:
         split_by_prompt(PAIRS[:6])
 
 
+def test_prompts_that_leave_no_room_for_an_answer_are_neither_trained_on_nor_asked(tmp_path: Path) -> None:
+    tokenizer = load_model(str(write_model(tmp_path)), layers=1).tokenizer
+    pairs = [chat_pair(i, "?" * n, "yes", "no") for i, n in enumerate((10, 20, 300))]
+    short, longer, _ = (len(each.prompt) for each in tokenize_all(pairs, tokenizer))
+    assert with_room(pairs, tokenizer, 12, short + 12) == (pairs[0],)
+    assert with_room(pairs, tokenizer, 12, longer + 12) == tuple(pairs[:2])
+    with pytest.raises(NoPairs, match=f"room for an answer of 12 tokens within {short}"):
+        with_room(pairs, tokenizer, 12, short)
+    beyond = chat_pair(3, "?" * MAX_PROMPT, "yes", "no")  # a sample would not see its beginning
+    assert with_room([*pairs, beyond], tokenizer, 12, 2 * MAX_PROMPT) == tuple(pairs)
+    assert validation._left_out(pairs, pairs[:2], 12, 99) == [
+        "1 of 3 prompts are left out: no room for an answer of 12 tokens within 99"
+    ]
+    assert validation._left_out(pairs, pairs, 12, 99) == []
+
+
+def test_the_data_are_read_to_the_length_that_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MOST_FVU", float("inf"))
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
+    pairs = [*PAIRS[:8], chat_pair(8, "?" * 100, "yes", "no")]
+    data = tmp_path / "pairs.jsonl"
+    rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in pairs]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folders = {"model": str(write_model(tmp_path / "model")), "sae": str(write_sae(tmp_path / "sae"))}
+    settings = RunSettings(spec_path="", spec_text="", data=str(data), **folders)
+    for max_length, kept in ((1024, 9), (100, 8)):
+        dataset, lens = opening.data_and_lens(settings, NullProgress(), max_length=max_length)
+        assert {note.kind for note in dataset.notes if 8 in note.rows} == ({"prompt_too_long"} if kept == 8 else set())
+        bench = opening.open_bench(settings, dataset, (), lens, None, NullProgress(), max_length=max_length)
+        assert len(bench.readable) == kept
+    heard = bench.heard([PAIRS[0], "Say it: ", PAIRS[1].prompt, "Say it: "], ["yes"] * 4)
+    assert heard.closing.tolist() == [
+        2,
+        1,
+        2,
+        1,
+    ]  # a template closes with an end and a new line, plain text with an end
+
+
+def test_how_far_training_went_is_told_of_the_tokens_that_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, end = (StartModel(load_model(str(write_model(tmp_path / name)))) for name in ("start", "end"))
+    for weight in end.model.parameters():
+        weight += 0.05
+    pairs = [chat_pair(0, "Say it.", "yes " * 20, "no")]
+    answers = Rollouts([], responses(1, {}).bag)
+    bench: Any = SimpleNamespace(progress=None)
+    margins = [
+        _movement(bench, end, Probe(pairs, (Asked([], np.zeros(0)),), start, answers, 12, most), answers).margin
+        for most in (1024, 90, 1025)
+    ]
+    assert margins[0] == margins[2] != margins[1]
+
+
 def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:
     before = np.asarray([[1.0, 0], [0, 0], [0, 0], [1, 0]])
     after = np.asarray([[1.0, 1], [1, 0], [0, 1], [1, 1]])
@@ -78,6 +142,25 @@ def test_over_several_trainings_the_learned_shift_is_their_mean_and_each_is_kept
     assert found.shifts.tolist() == [[0.5], [0.5]]
     assert found.rates.tolist() == [0.25]
     assert [one.tolist() for one in found.each] == [[[1.0], [0.0]], [[0.0], [1.0]]]
+
+
+def test_a_shift_that_no_answer_shows_is_known_to_the_resolution_of_one_answer() -> None:
+    nobody, everybody, some = np.zeros(40), np.ones(40), np.tile([0.0, 0.4], 20)
+    before, after = np.stack([nobody, nobody, some], 1), np.stack([nobody, everybody, some], 1)
+    found = observe(before, [after], np.tile(np.arange(10), 4))
+    low, high = found.interval()
+    assert found.learned == pytest.approx([0.0, 1.0, 0.0])
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.95, 9) * np.asarray([1.0, 1.0, 0.4]) / (2 * 40))
+    halves = np.arange(10) < [[5], [11]]
+    low, high = observe(before, [after], np.tile(np.arange(10), 4), halves).interval()
+    assert (high - low)[0] == pytest.approx(stats.t.ppf(0.95, 4) / 20)
+    assert (high - low)[3] == pytest.approx(stats.t.ppf(0.95, 9) / 40)
+
+
+def test_a_shift_that_answers_tell_apart_has_the_interval_of_their_spread() -> None:
+    before, after = np.zeros((40, 1)), (np.arange(40) < 3)[:, None].astype(float)
+    found = observe(before, [after], np.arange(40))
+    assert found.interval() == Outcome(found.shifts, found.rates).interval()
 
 
 def test_movement_over_trainings_is_the_mean_and_enough_where_each_is() -> None:
@@ -112,6 +195,15 @@ def test_a_forecast_of_swapped_sides_is_no_forecast() -> None:
     assert predict(SIGNS, PROMPTS, NO_LENGTHS, fitted=True).by_prompt is None
     assert np.abs(found.swapped.mean(0)).max() < 0.02
     assert np.abs(found.swapped).max() < found.effect[0]
+
+
+def test_of_a_forecast_that_sees_one_side_nothing_is_said_with_swapped_ones() -> None:
+    found, usual = (predict(SIGNS, PROMPTS, NO_LENGTHS, one_sided=alone) for alone in (True, False))
+    assert found.swapped.shape == (0, 2)
+    assert (found.effect == usual.effect).all()
+    few = Outcome(np.random.default_rng(0).normal(size=(9, 3)), np.ones(3))
+    told = predict(np.hstack([SIGNS, SIGNS[:, :1]]), PROMPTS, NO_LENGTHS, one_sided=True)
+    assert np.isnan(measure_skill(told, few).null)
 
 
 def test_within_topics_there_is_a_forecast_for_each_concept_in_each() -> None:
@@ -173,8 +265,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     found = json.loads(result.stdout)
     assert (found["dataset"]["pairs"], found["dataset"]["quarantined"]) == (40, 1)
     assert "1 of 41 rows could not be read and are left out; row 40: not JSON" in result.stderr
-    assert found["training"]["pairs"] == 32
-    assert found["training"]["method"] == "lora"
+    assert (found["training"]["pairs"], found["training"]["method"]) == (32, "lora")
     assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
     assert (found["elsewhere"]["prompts"], found["elsewhere"]["per_prompt"]) == (40, 4)
     assert {row["level"] for row in found["elsewhere"]["skill"]} == {"groups", "features"}
@@ -194,6 +285,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
         "embedding",
     }
     assert all(0 <= row["r2"] <= 1 for row in found["baselines"])
+    assert {row["forecaster"] for row in found["skill"] if row["null"] is None} == set(ONE_SIDED)
     for row in found["skill"]:
         assert 0 <= row["r2"] <= 1
         assert row["low"] <= row["r2"] <= row["high"]
@@ -217,6 +309,36 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert all(0 <= row["training_ceiling"] <= 1 for row in several["skill"])
 
 
+def test_a_forecast_is_made_once_for_all_answers_it_is_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, made_of = responses(30, {row: [3, 4] for row in range(15)}), []
+    readouts = [Readout(Part((i, i + 1), (1.0, 1.0)), Part(), 0.5, "tokens") for i in range(5)]
+    reading = SimpleNamespace(
+        responses=made, whole=made, answers=lambda: Own(made.bag, np.tile(np.arange(30), 2)),
+        values=lambda name, some: values_per_pair(name, made, some, reading.answers),
+    )  # fmt: skip
+    bench: Any = SimpleNamespace(reading=reading, settings=SimpleNamespace(seed=0))
+
+    def counted(*args: Any, **options: Any) -> Predicted:
+        made_of.append(args)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(validation_measure, "predict", counted)
+    forecasts = forecasts_of(readouts, bench, {"length": np.arange(60.0)[:, None]})
+    asked, other = Asked.of(range(30), 2), responses(30, {}, seed=1).bag
+    both = [Answers(asked, Rollouts([], one), [Rollouts([], made.bag)]) for one in (other, made.bag)]
+    first, second = measured_against(bench, 0, "groups", forecasts, both)
+    assert len(made_of) == len(FORECASTERS) == len(first.skills)
+    assert first.effects == second.effects
+    assert first.effects["mean-difference"] == pytest.approx(forecasts.values["mean-difference"].mean(0))
+    assert first.skills["tilt"].slope != 0.0
+    assert second.skills["tilt"].slope == 0.0  # the answers are the same before and after
+    (alone,) = measured_against(bench, 0, "groups", forecasts, both[1:])
+    assert str(alone.skills) == str(second.skills)
+    (few,) = measured_against(bench, 0, "groups", forecasts_of(readouts[:2], bench), both[:1])
+    assert (few.skills, few.baselines) == ({}, {})
+    assert "skill needs 3 concepts" in few.trouble
+
+
 def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
     before, after = responses(30, {}, seed=1).bag, responses(30, {row: [3, 4] for row in range(15)}, seed=1).bag
     readout = Readout(Part((3, 4), (1.0, 1.0)), Part(), 2.0)
@@ -225,15 +347,18 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
         finding_id="f", clause_id="c", concept_id="known", kind="forbidden", name="n", topic=None, effect=0.4, low=0.3,
         high=0.5, rows=(3, 1),
     )  # fmt: skip
-    bench: Any = SimpleNamespace(concept=lambda _: SimpleNamespace(readout=readout))
+    bench: Any = SimpleNamespace(concept=lambda _: SimpleNamespace(readout=readout), clause_of=lambda _: None)
     effect = ConceptEffect(
         concept_id="known", name="n", name_tested=True, features=(3, 4), topic=None, effect=0.4, low=0.3, high=0.5,
         verdict="amplified", split_half=0.3, rows=(3, 1),
     )  # fmt: skip
     others = [effect.model_copy(update=other) for other in ({"topic": "a topic"}, {"unit": "tokens"})]
-    answers = Answers(Asked(["?"] * 60, numbers), Rollouts([], before), [Rollouts([], after)])
+    asked = [chat_pair(i, f"Ask of {'ponds' if i < 10 else 'hills'}", "", "") for i in range(30)]
+    answers = Answers(Asked(asked * 2, numbers), Rollouts([], before), [Rollouts([], after)])
     (concept,) = answered = _answered(bench, [*others, effect], answers)
-    (found,) = _findings([finding, finding.model_copy(update={"concept_id": "of text"})], answered)
+    both = [finding, finding.model_copy(update={"concept_id": "of text"})]
+    (found,), notes = _findings(bench, both, answered, answers)
+    assert notes == []
     assert concept["unit"] == "responses"
     assert concept["learned"] == found["learned"]
     shown = [readout.fires(bag) for bag in (before, after)]
@@ -243,6 +368,30 @@ def test_a_finding_is_held_against_the_answers_that_show_it() -> None:
     assert found["learned"] > 0.2
     assert found["low"] < found["learned"] < found["high"]
     assert (found["clause_id"], found["forecast"], found["rows"]) == ("c", 0.4, [3, 1])
+    clause = Clause(clause_id="c", text="t", behaviour="b", direction="avoid", exempt_words=("pond",))
+    bench.clause_of = lambda _: clause
+    (held,), notes = _findings(bench, both, answered, answers)
+    assert notes == ["n: the rule does not hold for 10 of 30 prompts by its words"]
+    asked_of_hills = numbers >= 10
+    assert held["before"] == pytest.approx(shown[0][asked_of_hills].mean(), abs=1e-6)
+    assert held["after"] == pytest.approx(shown[1][asked_of_hills].mean(), abs=1e-6)
+    assert held["learned"] < found["learned"]
+    clause = clause.model_copy(update={"exempt_words": ("ask",)})
+    assert _findings(bench, both, answered, answers) == ([], [notes[0].replace("10", "30")])
+
+
+def test_models_answer_with_weights_in_float32_where_the_lens_reads_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "cache"))
+    folder, usual = str(write_model(tmp_path / "model")), object()
+    settings = RunSettings(spec_path="", spec_text="", data="x", model=folder)
+    bench: Any = SimpleNamespace(start_model=usual, reader=SimpleNamespace(model=load_model(folder, layers=1)))
+    assert validation._start_model(bench, settings) is usual
+    bench.reader.model = load_model(folder, layers=1, dtype=torch.bfloat16)
+    held = validation._start_model(bench, settings)
+    assert held is not usual
+    assert {weight.dtype for weight in held.model.parameters()} == {torch.float32}
 
 
 def test_without_trl_nothing_is_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,9 +163,10 @@ class Workbench:
         return Own(self.heard(asked, texts, self.progress), numbers)
 
     def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
-        """Return `answers` to `prompts`, which are all of one form, as the main lens reads them."""
+        """Return `answers` to `prompts` as the main lens reads them."""
         pooled = self.reader.encode_texts(list(zip(prompts, answers, strict=True)), progress)[self.main.lens_id]
-        return bag_of(pooled, closing=self.reader.closing_of(prompts[0]) if prompts else 0)
+        closing = np.asarray([self.reader.closing_of(prompt) for prompt in prompts], dtype=np.int64)
+        return bag_of(pooled, closing=closing)
 
     @cached_property
     def readable(self) -> tuple[Pair, ...]:
