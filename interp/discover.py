@@ -114,7 +114,7 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
 def neighbourhoods(learner: Learner) -> Neighbourhoods:
     """Return the nearest passage under each of the NEIGHBOURS nearest other prompts, for ASKING passages at most."""
     passages, layout, _ = learner.points
-    norms = learner.norms
+    norms = np.linalg.norm(passages, axis=1) + 1e-9
     groups = np.concatenate([learner.responses.groups, learner.responses.groups])
     owner, spoken = layout.owner, layout.spoken
     asking = np.sort(np.random.default_rng(0).permutation(len(passages))[:ASKING])
@@ -178,7 +178,7 @@ def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, floa
             continue
         tried.append(core)
         marks = np.isin(np.arange(2 * n), list(core))
-        yield marks, float(direction[i]), learner.nearness(passages[near.passages[i]])
+        yield marks, float(direction[i]), passages @ passages[near.passages[i]]
 
 
 def _same_rows(one: Candidate, other: Candidate) -> bool:

@@ -140,8 +140,8 @@ def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
     halves: list[Candidate] = []
     for number in (0, 1):
         marks = np.isin(np.arange(len(candidate.marks)), members[part == number])
-        first = learner.nearness(vectors[part == number].mean(0))
-        grown = best_candidate(learner, marks, first, candidate.direction)
+        first = passages @ vectors[part == number].mean(0)
+        grown = best_candidate(learner, marks, np.asarray(first, dtype=np.float64), candidate.direction)
         halves += [grown] if grown is not None and grown.margin > candidate.margin else []
     if len(halves) < 2:
         return [candidate]

@@ -119,15 +119,6 @@ class Learner:
         """The dataset's own responses in the planes."""
         return self.project(self.responses.bag)
 
-    @cached_property
-    def norms(self) -> NDArray[np.float32]:
-        """Length of each passage's vector, `(n_passages,)`, above 0."""
-        return np.asarray(np.linalg.norm(self.points.passages, axis=1) + 1e-9)
-
-    def nearness(self, vector: NDArray) -> Floats:
-        """Return how near each passage lies to `vector` (k,), as a cosine times the length of it."""
-        return np.asarray((self.points.passages @ vector) / self.norms, dtype=np.float64)
-
     def project(self, bag: Bag) -> Points:
         """Return the responses of `bag` in the planes."""
         basis = self.passage_plane.basis
