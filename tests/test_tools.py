@@ -3,10 +3,13 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from premortem.interp.edits import apply_edits
 from premortem.interp.errors import ToolError
+from premortem.interp.matching import Match
+from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
 from premortem.interp.rewrite import Candidate
 from premortem.interp.verify import Measured, SetOutcome
@@ -140,6 +143,16 @@ def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch:
     after: Any = None
     assert [one.concept_id for one in forecasting._new_breaches(bench, after, [known], "x")] == ["broken"]
     assert [one.concept_id for one in forecasting._new_breaches(bench, after, [], "x")] == ["same rows", "broken"]
+
+
+def test_only_the_very_discovery_and_what_breaks_a_rule_leave_no_surprise() -> None:
+    readouts = {name: Readout(Part((i,), (1.0,)), Part(), 0.5) for i, name in enumerate(("blind", "broken", "worse"))}
+    matches = [Match(readout, np.ones(3, dtype=np.int64), "words", True) for readout in readouts.values()]
+    rule = clause("avoid").model_copy(update={"concept_ids": tuple(readouts)})
+    bench: Any = SimpleNamespace(clauses=(rule,), discoveries=(SimpleNamespace(readout=readouts["blind"]),))
+    found = finding(0.1, 3).model_copy(update={"concept_id": "broken"})
+    kept = forecasting._claimed(bench, {"c": matches}, [found])
+    assert [match.readout for match in kept] == [readouts["blind"], readouts["broken"]]
 
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,18 +99,34 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
         bench.concepts[group.concept.concept_id] = group
     bench.set_clauses([_with_exempt(bench, clause) for clause in bench.clauses])
     matched = _match_clauses(bench)
+    findings = _clause_findings(bench, forecaster)
+    claimed = _claimed(bench, matched, findings)
     surprises = [
         name_readout(bench.reading, item.readout, "discovered")
         for item in bench.discoveries
-        if not any(_jaccard(item.signs, match.signs) > SAME_ROWS for matches in matched.values() for match in matches)
+        if not any(_jaccard(item.signs, match.signs) > SAME_ROWS for match in claimed)
     ]
     for named in surprises:
         bench.concepts[named.concept.concept_id] = named
-    findings = _clause_findings(bench, forecaster)
     findings += _surprises(bench, surprises, findings, forecaster)
     bench.findings = {finding.finding_id: finding for finding in findings}
     link_to(bench, _answering(bench, [f for f in findings if f.kind == "surprise"]), forecaster)
     bench.reading.forget_learner()
+
+
+def _claimed(bench: Workbench, matched: Mapping[str, Sequence[Match]], findings: Sequence[Finding]) -> list[Match]:
+    """Return the matches that leave no surprise in what they hold: of the very discovery, or of what breaks a clause.
+
+    What a clause's own words have led to, and does not break it, may be a worse view of what was found blind.
+    """
+    blind = {id(item.readout) for item in bench.discoveries}
+    broken = {(finding.clause_id, finding.concept_id) for finding in findings}
+    return [
+        match
+        for clause in bench.clauses
+        for match, concept_id in zip(matched[clause.clause_id], clause.concept_ids, strict=True)
+        if id(match.readout) in blind or (clause.clause_id, concept_id) in broken
+    ]
 
 
 def _with_exempt(bench: Workbench, clause: Clause) -> Clause:
