@@ -115,7 +115,7 @@ def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Read
     """
     before = set(reading.rows.tolist())
     added = [(pair.row, prompt) for pair, prompt in zip(pairs, edited.prompts, strict=True) if pair.row not in before]
-    topics = tuple(_with_rows(topic, added, topic_prompts(reading, topic)) for topic in reading.topics)
+    topics = tuple(_with_rows(topic, added, prompts_of(reading, topic.rows)) for topic in reading.topics)
     return replace(reading, pairs=tuple(pairs), responses=edited, topics=topics)
 
 
@@ -132,9 +132,9 @@ def topic_named(reading: Reading, name: str | None) -> Topic | None:
     return next((topic for topic in reading.topics if topic.name == name), None)
 
 
-def topic_prompts(reading: Reading, topic: Topic) -> NDArray[np.int64]:
-    """Return the numbers of a topic's prompts, as in `Sides.prompts`."""
-    return np.unique(reading.responses.prompts[np.isin(reading.rows, topic.rows)])
+def prompts_of(reading: Reading, rows: Sequence[int]) -> NDArray[np.int64]:
+    """Return the numbers of the prompts of some rows, as in `Sides.prompts`."""
+    return np.unique(reading.responses.prompts[np.isin(reading.rows, rows)])
 
 
 def _with_rows(topic: Topic, added: Sequence[tuple[int, int]], prompts: NDArray[np.int64]) -> Topic:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from premortem.interp.forecast import topic_named, topic_prompts
+from premortem.interp.forecast import prompts_of, topic_named
 from premortem.interp.quality import check_text
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, Side, Span, Verdict, content_id
 from premortem.interp.sentences import split
@@ -86,7 +86,7 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
 def _where(bench: Workbench, finding: Finding, clause: Clause) -> Where:
     """Return the pairs that a finding is about: of its topic, if any, and none that its rule leaves out."""
     topic = topic_named(bench.reading, finding.topic)
-    return Where(None if topic is None else topic_prompts(bench.reading, topic), bench.asked_for(clause))
+    return Where(None if topic is None else prompts_of(bench.reading, topic.rows), bench.asked_for(clause))
 
 
 def implied_clause(finding: Finding) -> Clause:

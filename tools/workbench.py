@@ -26,6 +26,7 @@ from premortem.interp.forecast import (
     after_edits,
     discovered,
     group_concepts,
+    prompts_of,
     read,
     reread,
     without_prompts,
@@ -256,7 +257,7 @@ class Workbench:
 
     def asked_for(self, clause: Clause) -> NDArray[np.int64]:
         """Return the prompts, by number (`Sides.prompts`), that a clause leaves out by its own condition."""
-        return np.unique(self.reading.responses.prompts[np.isin(self.reading.rows, clause.exempt_rows)])
+        return prompts_of(self.reading, clause.exempt_rows)
 
     def held_to(self, clause: Clause, reading: Reading | None = None) -> Reading:
         """Return the main reading, or that of edited data, without the pairs that a clause leaves out."""
