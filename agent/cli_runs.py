@@ -225,7 +225,8 @@ def report(
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
         pairs, spans = _pairs_at_hand(store, run_id), load_spans(store, run_id)
-        html = render_report(store.document(run_id), pairs, spans, store.validations())
+        place = place_options(db, runs_dir)
+        html = render_report(store.document(run_id), pairs, spans, store.validations(), place)
     path = output or runs_dir / run_id / "report.html"
     write_report(html, path)
     if as_json:

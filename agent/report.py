@@ -59,11 +59,12 @@ def render_report(
     pairs: Mapping[int, Pair],
     spans: Spans | None = None,
     validations: Sequence[Document] = (),
+    place: str = "",
 ) -> str:
     """Return the report's HTML.
 
     `pairs`: by row, those at hand; rows without one are shown as numbers. `validations`: what real training has said of
-    forecasts, the oldest first.
+    forecasts, the oldest first. `place`: the options that lead another command to the same runs, each after a space.
     """
     environment = Environment(
         loader=PackageLoader("premortem.agent", "templates"),
@@ -93,6 +94,7 @@ def render_report(
         proposed=sum(len(view.edits) for view in views),
         second_lens=any((edit.get("verdict") or {}).get("second_lens") is not None for edit in document["edits"]),
         quarantine=QUARANTINE,
+        place=place,
     )
 
 

@@ -176,20 +176,27 @@ def headline(document: Document) -> str:
     if document.get("forecast", {}).get("n_pairs") is None:
         status, why = document.get("status"), document.get("error") or "the same command goes on with it"
         return f"No forecast yet, the run is {status}: {why}."
+    directions = {clause["clause_id"]: clause["direction"] for clause in document.get("clauses", ())}
+    broken = [f for f in document.get("findings", ()) if f["kind"] == "forbidden"]
+    lost = sum(directions.get(finding["clause_id"], "avoid") != "avoid" for finding in broken)
     if not kinds:
         nothing = f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
         return nothing + _aside(document)
-    parts = [
-        _count(kinds["forbidden"], "thing", "that the spec forbids"),
-        _count(kinds["surprise"], "thing", f"that {'it' if kinds['forbidden'] else 'the spec'} never mentions"),
+    taught = [
+        _count(kinds["forbidden"] - lost, "thing", "that the spec forbids"),
+        _count(kinds["surprise"], "thing", f"that {'it' if kinds['forbidden'] > lost else 'the spec'} never mentions"),
     ]
-    taught = " and ".join(part for part in parts if part)
-    sentence = f"DPO on these {pairs} pairs would teach {taught}" if taught else ""
-    missing = _count(kinds["missing"], "thing", "that the spec asks for")
-    if missing and sentence:
-        return f"{sentence}, and would not teach {missing}.{_aside(document)}"
-    whole = f"{sentence}." if sentence else f"DPO on these {pairs} pairs would not teach {missing}."
-    return whole + _aside(document)
+    does = [
+        ("would teach", " and ".join(filter(None, taught))),
+        ("would take away", _count(lost, "thing", "that the spec wants to keep")),
+        ("would not teach", _count(kinds["missing"], "thing", "that the spec asks for")),
+    ]
+    told = [f"{verb} {what}" for verb, what in does if what]
+    return f"DPO on these {pairs} pairs {_in_a_row(told)}.{_aside(document)}"
+
+
+def _in_a_row(parts: Sequence[str]) -> str:
+    return ", and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def _aside(document: Document) -> str:

@@ -19,6 +19,8 @@ from typing import Any
 LENGTH = 700
 """Characters of an excerpt, where a prompt does not say otherwise."""
 CUT = " […]"
+SET_IN = "   "
+"""Before every line of a list entry but its first."""
 LINES = 40
 """Lines of one list entry that keep to themselves; what follows them runs on in the last."""
 
@@ -119,7 +121,24 @@ def _set_in(text: str, length: int, lines: int | None = LINES) -> str:
     shown = [line.rstrip() for line in cut(text.strip(), length).splitlines() if line.strip()]
     if lines is not None and len(shown) > lines:
         shown = [*shown[: lines - 1], " ".join(" ".join(shown[lines - 1 :]).split())]
-    return defuse("\n   ".join(shown))
+    return defuse(f"\n{SET_IN}".join(shown))
+
+
+def set_out(text: str, old: str) -> str:
+    """Return `text`, written for a list entry that showed `old`, without what `numbered` sets lines in by.
+
+    A writer may copy that with the lines. It did where each line stands at least that much further in than those of
+    `old` do.
+    """
+    lines, depth = text.split("\n"), _depth(old)
+    if depth is None or (own := _depth(text)) is None or own < depth + len(SET_IN):
+        return text
+    return "\n".join((lines[0], *(line.removeprefix(SET_IN) for line in lines[1:])))
+
+
+def _depth(text: str) -> int | None:
+    """Return by how many spaces the lines after the first are all set in; None where there are none."""
+    return min((len(line) - len(line.lstrip(" ")) for line in text.split("\n")[1:] if line.strip()), default=None)
 
 
 def inline(text: str, length: int = 160) -> str:

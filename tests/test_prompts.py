@@ -27,7 +27,7 @@ from premortem.agent.understanding import (
     RuleRead,
 )
 from premortem.interp.records import Clause, Finding
-from premortem.prompts.excerpts import CUT, LENGTH, LINES, defuse, ends, excerpt, inline, numbered, restored
+from premortem.prompts.excerpts import CUT, LENGTH, LINES, defuse, ends, excerpt, inline, numbered, restored, set_out
 from premortem.prompts.rendering import PROMPT_NAMES, load_prompt
 
 FINDING = Finding(
@@ -196,6 +196,20 @@ def test_a_numbered_block_of_code_keeps_its_lines_and_their_indentation() -> Non
     assert shown.splitlines()[1:-1] == [
         "1. MARKED: ```python", "   for n in range(3):", "       print(n)", "   ```",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "old", ["for x in y:\n    a(x)\n    b(x)", "def f():\n    if a:\n        b()\nf()", "one line", "- a\n- b"]
+)
+def test_lines_copied_with_what_a_list_sets_them_in_by_come_back_as_they_were(old: str) -> None:
+    shown = numbered([{"text": old, "marked": True}]).split("MARKED: ")[1].rsplit("\n", 1)[0]
+    assert set_out(shown, old) == old
+    assert set_out(old, old) == old
+
+
+def test_lines_written_with_an_indentation_of_their_own_are_left() -> None:
+    assert set_out("a\n     b\n   c", "one line") == "a\n     b\n   c"
+    assert set_out("for x in y:\n    c(x)", "for x in y:\n    a(x)") == "for x in y:\n    c(x)"
 
 
 def test_the_lines_of_a_numbered_sentence_are_bounded_and_none_is_lost() -> None:

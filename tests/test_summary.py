@@ -11,7 +11,7 @@ from rich.console import Console
 from premortem.agent.report import render_report
 from premortem.agent.show import run_summary
 from premortem.agent.summary import headline, newly_broken
-from run_document import document, pairs
+from run_document import document, edit, pairs
 
 BROKEN = "Always answer in whole sentences."
 
@@ -61,6 +61,17 @@ def test_surprises_alone_are_told_as_what_the_spec_never_mentions():
     assert headline(run) == "DPO on these 4 pairs would teach 1 thing that the spec never mentions."
 
 
+def test_the_headline_tells_what_is_lost_from_what_is_forbidden():
+    run = document()
+    run["clauses"][0]["direction"] = "keep"
+    assert headline(run) == (
+        "DPO on these 4 pairs would teach 1 thing that the spec never mentions, "
+        "and would take away 1 thing that the spec wants to keep."
+    )
+    run["findings"] = [found for found in run["findings"] if found["kind"] == "forbidden"]
+    assert headline(run) == "DPO on these 4 pairs would take away 1 thing that the spec wants to keep."
+
+
 @pytest.mark.parametrize(
     ("direction", "told", "not_told"),
     [
@@ -79,8 +90,8 @@ def test_what_is_to_be_kept_and_is_lost_is_not_called_forbidden(direction: str, 
 @pytest.mark.parametrize(("second", "told"), [(0.02, "a second lens that took no part"), (None, "no second lens")])
 def test_the_report_speaks_of_a_second_lens_only_where_one_took_part(second: float | None, told: str):
     run = document()
-    for edit in run["edits"]:
-        edit["verdict"]["second_lens"] = second
+    for one in run["edits"]:
+        one["verdict"]["second_lens"] = second
     page = render_report(run, pairs())
     assert told in page and ("a second lens that took no part" in page) == (second is not None)
 
@@ -91,3 +102,10 @@ def test_the_report_tells_where_quarantined_lines_went():
     assert "<code>quarantined.jsonl</code>" in render_report(run, pairs())
     run["dataset"]["quarantined"] = 0
     assert "quarantined.jsonl" not in render_report(run, pairs())
+
+
+def test_the_report_says_where_its_runs_are_beside_the_command_to_review():
+    run = document()
+    run["edits"] = [edit(number, number % 4) for number in range(40)]
+    page = render_report(run, pairs(), place=" --runs-dir 'my runs'")
+    assert f"<code>agent review {run['run_id']} --runs-dir &#39;my runs&#39;</code>" in page

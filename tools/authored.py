@@ -19,7 +19,7 @@ from itertools import takewhile
 from premortem.interp.addressed import addressed
 from premortem.interp.records import Clause, Finding, Pair, Side, Span
 from premortem.interp.rewrite import MOST, Candidate, firing_sentences, put_sentences
-from premortem.prompts.excerpts import joined, restored
+from premortem.prompts.excerpts import joined, restored, set_out
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Author, Hint, Task, Written
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
@@ -131,7 +131,8 @@ def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Ca
     text: str | None = framed(written.text.strip(), task.answer)
     how = f"answered anew by {name}"
     if task.kind == "mend":
-        new = {i: written.sentences[i].strip() or None for i in task.marked if i in written.sentences}
+        known = {i: written.sentences[i].strip() for i in task.marked if i in written.sentences}
+        new = {i: set_out(text, task.sentences[i].strip()) or None for i, text in known.items()}
         if any(text is not None and not whole(text, task.sentences[i]) for i, text in new.items()):
             return None
         text, how = put_sentences(task.answer, new), f"{name} wrote other sentences where it fires"
