@@ -276,7 +276,10 @@ def validation_view(document: Document, limit: int = 10) -> RenderableType:
             Text(points(concept["learned"], "tokens"), style="bold"),
             f"{points(concept['low'], 'tokens')} {points(concept['high'], 'tokens')}",
         )
-    still = Text("The model has hardly moved: no R² is told. Train longer, or at a higher rate.", style="yellow")
+    still = Text(
+        "The model has hardly moved: that says nothing of a forecast. Train longer, or at a higher rate.",
+        style="yellow",
+    )
     notes = [] if moved["enough"] else [still, Text("")]
     notes += [Text(f"note: {excerpt(str(text), 200)}", style="yellow") for text in document["notes"]]
     why = "R² of 1 is out of reach: the ceiling is what a perfect forecast would reach on so few answers"

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
@@ -47,6 +48,8 @@ from premortem.prompts.elsewhere import elsewhere_prompts
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.workbench import Workbench
 
+CUT = 0.25
+"""Share of answers that are cut short, or more: then it is told."""
 KL_ANSWERS = 160
 """Answers from which the divergence of the trained model is estimated, at most: reading them costs two passes."""
 
@@ -149,10 +152,11 @@ def validate(
     answered = _answered(bench, report.forecast.concepts, aside)
     findings, exemptions = _findings(bench, report.findings, answered, aside)
     left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
+    cut_short = _cut_short([start[0], *(one.answers[0] for one in replicates)], tokens)
     document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast.told_apart)
     return {
         **document,
-        "notes": [*document["notes"], *left_out, *exemptions],
+        "notes": [*document["notes"], *left_out, *cut_short, *exemptions],
         "concepts": [*answered, *document["concepts"]],
         "findings": findings,
         "features": _features(of_features, by_feature, forecaster),
@@ -256,6 +260,21 @@ def _left_out(pairs: Sequence[Pair], kept: Sequence[Pair], tokens: int, max_leng
     return [f"{prompts - left} of {prompts} prompts are left out: no {room}"] if left < prompts else []
 
 
+def _cut_short(rollouts: Sequence[Rollouts], tokens: int) -> list[str]:
+    """Return a note where many answers were cut: what stands later is not seen."""
+    lengths = np.concatenate([_lengths(each) for each in rollouts])
+    cut = float((lengths >= tokens).mean()) if len(lengths) else 0.0
+    told = (
+        f"{cut:.0%} of the answers are cut at {tokens} tokens: what stands later is not seen (--tokens asks for more)"
+    )
+    return [told] if cut >= CUT else []
+
+
+def _lengths(rollouts: Rollouts) -> NDArray[np.int64]:
+    """Return the tokens of each answer, without those that end it."""
+    return np.maximum(np.diff(rollouts.bag.starts) - rollouts.bag.closing, 0)
+
+
 def _elsewhere(example: Pair) -> list[Any]:
     """Return prompts that belong to no dataset, in the form of `example`."""
     if isinstance(example.prompt, str):
@@ -292,13 +311,21 @@ def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollou
         pair_log_likelihood(model, probe.held_out, probe.max_length, bench.progress)
         for model in (probe.start_model, trained)
     )
-    own_words: list[Tokens] = [
-        (trained.prompt_ids(prompt), trained.answer_ids(text))
+    said = [
+        _said(trained, prompt, text, probe.tokens)
         for prompt, text in list(zip(probe.asked[0].prompts, after.texts, strict=True))[:KL_ANSWERS]
     ]
-    said = [(prompt, answer) for prompt, answer in own_words if answer]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
     own, other = (model.log_likelihood(said, bench.progress) for model in (trained, probe.start_model))
     kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
-    lengths = [float(np.diff(each.bag.starts).mean()) for each in (probe.start, after)]
+    lengths = [float(_lengths(each).mean()) for each in (probe.start, after)]
     return movement(start, end, kl, (lengths[0], lengths[1]))
+
+
+def _said(model: StartModel, prompt: Pair, text: str, tokens: int) -> Tokens:
+    """Return a prompt and what the model said, with its end where it ended within so many `tokens`.
+
+    To end sooner is what many trainings teach: without the end, a model that falls silent would seem not to have moved.
+    """
+    answer = model.answer_ids(text)
+    return model.prompt_ids(prompt), answer if len(answer) >= tokens else [*answer, model.end_id(prompt)]

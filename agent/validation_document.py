@@ -15,6 +15,8 @@ from premortem.interp.skill import Floats, Outcome, Skill, Yardstick, explained
 from premortem.interp.training import Trained, TrainingSettings
 from premortem.interp.validation import Movement
 
+HIDDEN = ("r2", "low", "high", "slope", "sign_accuracy", "coverage", "null")
+"""What is not told of a forecast where the model has hardly moved."""
 LEAST_RATE = 0.02
 """Share of answers from which a concept is counted."""
 
@@ -120,9 +122,12 @@ def yardstick(outcome: Outcome, seed: int) -> Yardstick | str:
 
 
 def _skill_row(measured: Measured, name: str, skill: Skill, ran: Ran) -> dict[str, Any]:
-    """Return one forecaster's skill; without an R2 where the model has hardly moved."""
+    """Return one forecaster's skill; only how far that can be told where the model has hardly moved.
+
+    Wide intervals about zero hold all shifts of a model that stays where it is.
+    """
     figures = {key: None if value != value else value for key, value in asdict(skill).items()}
-    hidden = {} if ran.movement.enough else {"r2": None, "low": None, "high": None}
+    hidden = {} if ran.movement.enough else dict.fromkeys(HIDDEN)
     return {"level": measured.level, "forecaster": name, "default": name == ran.forecaster, **figures, **hidden}
 
 

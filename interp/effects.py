@@ -51,12 +51,12 @@ def measure(
     there are, towards zero and away from it: standard deviations that widen the intervals.
     """
     values = np.asarray(signs, dtype=np.float64)
-    n, groups = len(values), np.unique(groups, return_inverse=True)[1]
+    groups = np.unique(groups, return_inverse=True)[1]
     effect = values.mean(0)
-    error = _prompt_error(values - effect, groups)
-    # a concept that never varies still has the resolution of one pair
-    error = np.maximum(error, np.abs(values).max(0, initial=0.0) / (2 * n))
-    z, freedom = effect / np.maximum(error, 1e-12), int(groups.max())
+    freedom = int(groups.max())
+    # a concept that never varies still has the resolution of one prompt
+    error = np.maximum(prompt_error(values - effect, groups), np.abs(values).max(0, initial=0.0) / (2 * (freedom + 1)))
+    z = effect / np.maximum(error, 1e-12)
     if not freedom:  # one prompt: nothing says how much another would differ
         p, towards, away = np.ones_like(z), np.full_like(z, np.inf), np.full_like(z, np.inf)
     else:
@@ -115,8 +115,11 @@ def expected_inside(
     return np.asarray(values * (1 - own + np.outer(inside * len(inside) / inside.sum(), own)))
 
 
-def _prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Standard error of each column's mean with prompts as clusters."""
+def prompt_error(centred: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the standard error of the mean of each column of `centred` (n, k) with prompts as clusters, `(k,)`.
+
+    `groups` (n,) numbers the prompts without gaps.
+    """
     sums = prompt_sums(centred, groups)
     correction = len(sums) / max(len(sums) - 1, 1)
     return np.asarray(np.sqrt(correction * (sums**2).sum(0)) / len(centred))

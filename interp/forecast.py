@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.directions import Directions
 from premortem.interp.discover import Discovery, discover
-from premortem.interp.effects import EffectTable, adjusted, measure_inside, verdict
+from premortem.interp.effects import EffectTable, adjusted, measure_inside, prompt_error, verdict
 from premortem.interp.forecasters import FITTED, Answers, model_error, tested, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
@@ -121,7 +121,16 @@ def after_edits(reading: Reading, pairs: Sequence[Pair], edited: Edited) -> Read
 
 def without_prompts(reading: Reading, prompts: NDArray[np.int64]) -> Reading:
     """Return `reading` without the pairs of `prompts`, by their numbers (`Sides.prompts`)."""
-    kept = np.flatnonzero(~np.isin(reading.responses.prompts, prompts))
+    return _without(reading, np.isin(reading.responses.prompts, prompts))
+
+
+def without_rows(reading: Reading, rows: Sequence[int]) -> Reading:
+    """Return `reading` without the pairs of some rows."""
+    return _without(reading, np.isin(reading.rows, rows))
+
+
+def _without(reading: Reading, left_out: NDArray[np.bool_]) -> Reading:
+    kept = np.flatnonzero(~left_out)
     if len(kept) == len(reading.pairs):
         return reading
     return replace(reading, pairs=tuple(reading.pairs[i] for i in kept), responses=Within(reading.responses, kept))
@@ -193,18 +202,18 @@ def forecast(reading: Reading, concepts: Sequence[NamedReadout], forecaster: str
     effects: list[ConceptEffect] = []
     for number, (topic, inside, table) in enumerate(tabled):
         own_q = q[number * len(concepts) : (number + 1) * len(concepts)]
-        keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, inside, own_q)
+        keep = np.ones(len(concepts), dtype=bool) if topic is None else _stands_out(values, groups, inside, own_q)
         effects += [
             _effect(reading, concepts[i], table, i, own_q[i], topic, values, inside)
             for i in map(int, np.flatnonzero(keep))
         ]
     effects.sort(key=lambda e: (e.unit, -abs(e.split_half), -abs(e.effect), e.concept_id))
-    groups = np.asarray([named.readout.unit == "tokens" for named in concepts], dtype=bool)
+    by_token = np.asarray([named.readout.unit == "tokens" for named in concepts], dtype=bool)
     return Forecast(
         forecaster=forecaster,
         n_pairs=len(reading.pairs),
         concepts=tuple(effects),
-        reliability=None if forecaster in FITTED else reliability(values[:, groups], reading.responses.groups),
+        reliability=None if forecaster in FITTED else reliability(values[:, by_token], groups),
     )
 
 
@@ -218,14 +227,27 @@ def reliability(values: NDArray[np.float64], prompts: NDArray[np.int64]) -> floa
     return round(ceiling(by_prompt(values, prompts), np.random.default_rng(0)), 4)
 
 
-def _stands_out(values: NDArray, inside: NDArray[np.bool_], q: NDArray) -> NDArray[np.bool_]:
-    """Whether each effect inside a topic is certain and differs from the effect outside by more than chance."""
-    within, outside = values[inside], values[~inside]
-    if not len(outside):
+def _stands_out(
+    values: NDArray[np.float64], groups: NDArray[np.int64], inside: NDArray[np.bool_], q: NDArray
+) -> NDArray[np.bool_]:
+    """Whether each effect inside a topic is certain and differs from the effect outside by more than chance.
+
+    Pairs of one prompt, by their number in `groups` (n_pairs,), are not independent: Welch's statistic with standard
+    errors by prompt, where there are LEAST_PROMPTS of them.
+    """
+    if inside.all() or min(len(np.unique(groups[some])) for some in (inside, ~inside)) < LEAST_PROMPTS:
         return np.zeros(values.shape[1], dtype=bool)
-    error = np.sqrt(within.var(0) / max(len(within), 1) + outside.var(0) / len(outside)) + 1e-9
-    welch = (within.mean(0) - outside.mean(0)) / error
-    return (q < 0.05) & (np.abs(welch) > 3) & (np.abs(within.mean(0)) > np.abs(outside.mean(0)))
+    (within, here), (outside, there) = (_mean_and_error(values[some], groups[some]) for some in (inside, ~inside))
+    welch = (within - outside) / (np.hypot(here, there) + 1e-9)
+    return np.asarray((q < 0.05) & (np.abs(welch) > 3) & (np.abs(within) > np.abs(outside)))
+
+
+def _mean_and_error(
+    values: NDArray[np.float64], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each column and its standard error by prompt."""
+    mean = values.mean(0)
+    return mean, prompt_error(values - mean, np.unique(groups, return_inverse=True)[1])
 
 
 def _effect(

@@ -36,7 +36,7 @@ from premortem.interp.messages import plain
 from premortem.interp.models import LoadedModel, decoder_layers
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Message, Pair, Prompt, content_id
-from premortem.interp.tokens import template_options
+from premortem.interp.tokens import template_options, tokenize
 
 if TYPE_CHECKING:
     from premortem.interp.lens import Lens
@@ -181,6 +181,15 @@ class StartModel:
     def answer_ids(self, text: str) -> list[int]:
         """Return the ids of an answer as the model would have said it, without its end."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def end_id(self, asked: Pair) -> int:
+        """Return the token by which the model ends an answer to the prompt of `asked`.
+
+        That is the one which the template writes there, of those that end a sample.
+        """
+        said = tokenize(asked.with_text("chosen", "So.").with_text("rejected", "So."), self.tokenizer)
+        ends = self._end_ids()
+        return next((token for token in (said.chosen if said else ()) if token in ends), ends[0])
 
     def prompt_ids(self, asked: Prompt, system: str | None = None) -> list[int]:
         """Return the ids of a prompt, ready to be answered; MAX_PROMPT at most."""

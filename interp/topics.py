@@ -36,6 +36,7 @@ def group_prompts(prompts: Sequence[str], rows: Sequence[int], seed: int = 0) ->
     points = _reduced(counts, seed)
     k = int(np.clip(round(np.sqrt(distinct) / 1.5), 2, 60))
     labels = KMeans(k, n_init=4, random_state=seed).fit_predict(points)
+    labels[counts.getnnz(1) == 0] = -1  # no word that another prompt has: it belongs nowhere
     words = vectorizer.get_feature_names_out()
     found = (_topic(labels == label, counts, words, rows) for label in range(k))
     return tuple(topic for topic in found if len(topic.rows) >= MIN_PAIRS)

@@ -45,6 +45,8 @@ ON_GPU = "held in float32"
 """Part of the name of what a GPU has trained: what was trained on bfloat16 weights is another model."""
 RENDERED = "rendered pair by pair"
 """The same for pairs that TRL read out of a table before, with what other pairs have filled in as None."""
+LOGITS = 2**29
+"""Logits of one step on a GPU at a time, at most: 2 GiB in float32, of which a loss holds several copies."""
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
 
@@ -158,8 +160,7 @@ def _train(
     full = settings.method == "full"
     loaded = load_model(model_ref, packed=False, dtype=HELD)
     model: Any = loaded.model.requires_grad_(full)
-    on_cpu = loaded.device.type == "cpu"
-    together = 1 if on_cpu else settings.batch_pairs  # padding eight pairs to the longest doubles the work of a CPU
+    on_cpu, vocabulary = loaded.device.type == "cpu", model.config.get_text_config().vocab_size
     start = StartModel(loaded, cache_dir=cache_home() / "start_model")
     reference = reference_log_likelihood(start, pairs, settings.max_length, progress)
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
@@ -167,6 +168,8 @@ def _train(
         open_stages.enter_context(_silent())
         rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
         steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
+        # padding eight pairs to the longest doubles the work of a CPU
+        together = 1 if on_cpu else pairs_at_once(_longest(rows), vocabulary, settings.batch_pairs)
         arguments = DPOConfig(
             str(work),
             seed=settings.seed,
@@ -190,6 +193,7 @@ def _train(
             report_to="none",
             disable_tqdm=True,
         )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # on one of several GPUs, as the model is: TRL refuses DataParallel
         trainer = _trainer()(
             model=model,
             args=arguments,
@@ -305,6 +309,20 @@ def _dataset(
     if not rows:
         raise NoPairs(f"there are no pairs to train on: every prompt alone has {max_length} tokens.")
     return datasets.Dataset.from_list(rows)
+
+
+def _longest(rows: Any) -> int:
+    """Return the tokens of the longest prompt and response in `rows`."""
+    return max(len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows)
+
+
+def pairs_at_once(longest: int, vocabulary: int, batch_pairs: int) -> int:
+    """Return how many of the `batch_pairs` of a step go through a GPU together, a divisor of it.
+
+    So many that the logits of both sides, each padded to `longest` tokens, stay within LOGITS; one in any case.
+    """
+    fit = LOGITS // max(2 * longest * vocabulary, 1)
+    return max(n for n in range(1, batch_pairs + 1) if batch_pairs % n == 0 and n <= max(fit, 1))
 
 
 def _clock(stage: Stage, work: Path) -> Any:

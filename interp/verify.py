@@ -124,7 +124,7 @@ def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
 def judge_set(
     target: Guarded,
     before: Reading,
-    after: Edited,
+    after: Sides,
     *,
     controls: Sequence[Edited],
     others: Sequence[Guarded],
@@ -194,7 +194,7 @@ def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: Verify
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
 
-def _collateral(other: Guarded, before: Sides, after: Edited, touched: float, bounds: VerifyBounds) -> Collateral:
+def _collateral(other: Guarded, before: Sides, after: Sides, touched: float, bounds: VerifyBounds) -> Collateral:
     """Return what becomes of a bystander when the share `touched` of the pairs is edited."""
     was, now = (effect_of(other.readout, sides, other.where) for sides in (before, after))
     breaks = abs(now.effect) > abs(was.effect) + max(bounds.collateral, 2 * touched)

@@ -121,3 +121,10 @@ def test_few_prompts_do_not_make_chance_certain() -> None:
         assert inside.mean() >= least, f"{prompts} prompts: 90% intervals hold zero"
     one = measure(np.ones((50, 1)), np.zeros(50, dtype=np.int64), np.zeros(50))
     assert (one.low[0], one.high[0], one.p[0]) == (-1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("prompts", "certain"), [(2, False), (3, False), (200, True)])
+def test_prompts_whose_pairs_all_agree_are_as_certain_as_their_number_allows(prompts: int, certain: bool) -> None:
+    found = measure(np.ones((200, 1)), np.arange(200) % prompts, np.zeros(200))
+    assert bool(found.p[0] < 0.01) is certain
+    assert found.effect[0] == 1.0

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
+from premortem.interp.forecast import NamedReadout, Reading, _stands_out, forecast, name_readout
 from premortem.interp.forecasters import Own
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Pair, Topic
+from premortem.interp.topics import group_prompts
 from synthetic import responses
 
 N = 120
@@ -50,3 +51,26 @@ def test_a_topic_of_which_no_pair_is_left_is_not_forecast() -> None:
     found = forecast(read, concepts(read), "calibrated").concepts
     assert {effect.topic for effect in found} == {None}
     assert all(np.isfinite([effect.effect, effect.low, effect.high, effect.q]).all() for effect in found)
+
+
+def test_pairs_of_one_prompt_do_not_make_a_topic_stand_out_by_chance() -> None:
+    """No topic differs from the others; ten pairs share each prompt, and a third of their spread."""
+    rng = np.random.default_rng(0)
+    groups, certain = np.repeat(np.arange(60), 10), np.zeros(50)
+    inside, found = groups < 20, 0
+    for _ in range(20):
+        shared, own = rng.normal(0, 0.3**0.5, (60, 50))[groups], rng.normal(0, 0.7**0.5, (600, 50))
+        found += int(_stands_out(1.0 + shared + own, groups, inside, certain).sum())
+    assert found <= 10  # of 1,000; 39 where pairs count as independent
+    marked = np.where(inside[:, None], 2.0, 0.2) + shared + own
+    assert _stands_out(marked, groups, inside, certain).all()
+    assert not _stands_out(marked, np.where(inside, 0, groups), inside, certain).any()  # all of one prompt
+
+
+def test_prompts_that_share_no_word_with_others_belong_to_no_topic() -> None:
+    themes = ["tea and cups of tea", "trains on rails and trains", "bread from an oven, bread"]
+    told = [f"{themes[i % 3]} {themes[i % 3].split()[i // 3 % 2]}" for i in range(60)]
+    alone = ["为什么天空是蓝色的" + chr(0x4E00 + i) for i in range(30)]
+    topics = group_prompts([*told, *alone], range(90))
+    assert topics
+    assert max(row for topic in topics for row in topic.rows) < 60

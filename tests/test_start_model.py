@@ -11,8 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from premortem.interp import start_model
 from premortem.interp.errors import DataError
+from premortem.interp.models import load_model
 from premortem.interp.records import Content, Pair
 from premortem.interp.start_model import StartModel, Suppression, suppressed
+from premortem.interp.tokens import tokenize
+from tiny import some_pairs, write_model
 
 
 class Letters:
@@ -212,3 +215,12 @@ def test_the_embedded_model_finds_sense_likelier_than_noise(model_dir: Path) -> 
     likely, unlikely = model.log_likelihood([(prompt, sense), (prompt, noise)])
     assert likely > unlikely + 2
     assert model.sample([texts[0]], max_new_tokens=1, temperature=0) == [" Paris"]
+
+
+def test_an_answer_ends_with_the_token_that_the_template_writes_there(tmp_path: Path) -> None:
+    model = StartModel(load_model(str(write_model(tmp_path / "model"))))
+    for pair in (some_pairs()[0], Pair(row=0, prompt="Say it: ", chosen="yes", rejected="no")):
+        read = tokenize(pair, model.tokenizer)
+        assert read is not None
+        assert model.end_id(pair) in read.chosen[-2:]
+        assert model.end_id(pair) in model._end_ids()

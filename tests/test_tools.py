@@ -8,22 +8,25 @@ import pytest
 
 from premortem.interp.edits import apply_edits
 from premortem.interp.errors import ToolError
+from premortem.interp.forecast import Reading, name_readout, without_rows
 from premortem.interp.matching import Match
+from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair
+from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair, Topic
 from premortem.interp.rewrite import Candidate
 from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.authored import framed
-from premortem.tools.findings import breach
+from premortem.tools.findings import breach, left_in_topic, measured
 from premortem.tools.forecast_concepts import _fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
 from premortem.tools.synthesise_pairs import TRIES, SynthesiseArgs, synthesise_pairs
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import _verdict, implied_clause
 from premortem.tools.workbench import Workbench
+from synthetic import responses
 
 
 def clause(direction: Direction, limit: float = 0.01) -> Clause:
@@ -174,7 +177,8 @@ def test_kept_edits_count_and_their_pairs_are_left_alone(
         offered.extend(rows)
         return [_edit(one, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop) for row in rows]
 
-    monkeypatch.setattr(proposing, "_edits_for", offer)
+    monkeypatch.setattr(proposing, "_edits_of_batch", offer)
+    monkeypatch.setattr(proposing, "_still_in_topics", lambda *_: [])
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in made}, author=None, remember=lambda _: None, finding=lambda _: one,
         clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
@@ -191,8 +195,9 @@ def test_no_more_is_written_or_remembered_than_there_is_room_for(monkeypatch: py
     pairs = {row: Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(30)}
     monkeypatch.setattr(proposing, "_written", lambda _, __, ___, rows, args: asked.extend(rows) or {})
     monkeypatch.setattr(
-        proposing, "_edits_for", lambda _, __, rows, *___: [_edit(one, pairs[row], drop) for row in rows]
+        proposing, "_edits_of_batch", lambda _, __, rows, *___: [_edit(one, pairs[row], drop) for row in rows]
     )
+    monkeypatch.setattr(proposing, "_still_in_topics", lambda *_: [])
     bench: Any = SimpleNamespace(
         edits={}, author=None, remember=kept.extend, finding=lambda _: one, next_row=140,
         clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
@@ -265,7 +270,8 @@ def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.Monk
     drop = Candidate("drop", None, "", "why")
     theirs = [_edit(other, Pair(row=row, prompt="?", chosen="a", rejected="b"), drop) for row in (1, 2, 3)]
     offered: list[int] = []
-    monkeypatch.setattr(proposing, "_edits_for", lambda _, __, rows, *___: offered.extend(rows) or [])
+    monkeypatch.setattr(proposing, "_edits_of_batch", lambda _, __, rows, *___: offered.extend(rows) or [])
+    monkeypatch.setattr(proposing, "_still_in_topics", lambda *_: [])
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in theirs}, author=None, remember=lambda _: None, finding=lambda _: one,
         clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(80)),
@@ -305,8 +311,9 @@ def test_new_pairs_stand_in_rows_of_their_own_and_a_kept_one_is_not_made_again(m
     kept = [_in_new_row(_edit(one, pairs[row], fresh), 140 + row) for row in (0, 3)]
     monkeypatch.setattr(proposing, "BATCH", 4)
     monkeypatch.setattr(
-        proposing, "_edits_for", lambda _, __, rows, *___: [_edit(one, pairs[row], fresh) for row in rows]
+        proposing, "_edits_of_batch", lambda _, __, rows, *___: [_edit(one, pairs[row], fresh) for row in rows]
     )
+    monkeypatch.setattr(proposing, "_still_in_topics", lambda *_: [])
     bench: Any = SimpleNamespace(
         edits={edit.edit_id: edit for edit in kept}, author=None, remember=lambda _: None, finding=lambda _: one,
         clause_of=lambda _: clause("avoid", limit=0.01), held_to=lambda _: SimpleNamespace(pairs=range(140)),
@@ -327,3 +334,28 @@ def test_a_counter_pair_prefers_what_lacks_the_concept() -> None:
     assert (edit.row, edit.kind, edit.side, edit.before, edit.after) == (40, "synthesise", None, "", candidate.text)
     assert edit.pair == Pair(row=40, prompt="Why?", chosen=candidate.text, rejected="Because, teapot.")
     assert apply_edits([pair], [edit]) == [pair, edit.pair]
+
+
+def test_rows_left_together_in_one_topic_are_mended_too_where_they_break_the_rule_there() -> None:
+    """40 of 400 pairs show it, 20 of them in a topic of 40; in at most a twelfth of the answers it may."""
+    liked, rows = [5, 17, 31], [*range(0, 40, 2), *range(40, 400, 18)]
+    made = responses(400, dict.fromkeys(rows, liked))
+    pairs = tuple(Pair(row=row, prompt=f"what of {row}?", chosen="one way", rejected="another") for row in range(400))
+    words = Vocabulary(["one way"] * 400 + ["another"] * 400, np.tile(np.arange(400), 2))
+    topic = Topic(topic_id="first", name="first", rows=tuple(range(40)))
+    reading = Reading("lens", pairs, made, words, (topic,))
+    named = name_readout(reading, Readout(Part(tuple(liked), (1.0,) * 3), Part(), 3.0), "c")
+    rule = clause("avoid", limit=1 / 12)
+    bench: Any = SimpleNamespace(
+        clauses=(rule,), clause_of=lambda _: rule, concept=lambda _: named, held_to=lambda _, reading: reading,
+        reading=reading, settings=SimpleNamespace(forecaster="mean-difference"),
+    )  # fmt: skip
+    everywhere = measured(bench, reading, "x", "mean-difference", rule)
+    assert everywhere is not None and everywhere.topic is None
+    scattered = [row for row in everywhere.rows if row >= 40]
+    left = left_in_topic(bench, without_rows(reading, scattered), everywhere)
+    assert left is not None and left.topic == "first" and set(left.rows) <= set(range(40))
+    more = proposing._still_in_topics(bench, everywhere, list(everywhere.rows), set(scattered))
+    assert sorted(more) == sorted(left.rows)
+    assert proposing._still_in_topics(bench, everywhere, list(everywhere.rows), {*scattered, *more}) == []
+    assert left_in_topic(bench, without_rows(reading, scattered), left) is None  # that is what the finding is about

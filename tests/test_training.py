@@ -239,3 +239,14 @@ def test_a_pair_that_is_not_trained_on_has_no_reference(model: Path, pairs: list
     found = reference_log_likelihood(StartModel(loaded), [too_long, *pairs], 100, NullProgress())
     assert (found[0] == 0).all()
     assert (found[1:] < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("longest", "vocabulary", "at_once"),
+    [(350, 49_152, 8), (1024, 151_936, 1), (400, 128_000, 4), (1024, 256_000, 1), (0, 0, 8)],
+)
+def test_so_many_pairs_go_through_a_gpu_at_once_as_their_logits_allow(
+    longest: int, vocabulary: int, at_once: int
+) -> None:
+    assert training.pairs_at_once(longest, vocabulary, 8) == at_once
+    assert training.pairs_at_once(longest, vocabulary, 7) in (1, 7)

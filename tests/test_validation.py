@@ -16,7 +16,17 @@ from premortem.agent import cli_validate, opening, validation, validation_docume
 from premortem.agent.cli import app
 from premortem.agent.runs import RunSettings
 from premortem.agent.store import Store
-from premortem.agent.validation import Answers, Asked, Probe, Rollouts, _answered, _findings, _movement
+from premortem.agent.validation import (
+    Answers,
+    Asked,
+    Probe,
+    Rollouts,
+    _answered,
+    _cut_short,
+    _findings,
+    _movement,
+    _said,
+)
 from premortem.agent.validation_measure import forecasts_of, measured_against
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
@@ -123,6 +133,23 @@ def test_how_far_training_went_is_told_of_the_tokens_that_are_trained_on(
         for most in (1024, 90, 1025)
     ]
     assert margins[0] == margins[2] != margins[1]
+
+
+def test_an_answer_that_ended_is_scored_with_its_end_and_one_that_was_cut_without(tmp_path: Path) -> None:
+    model = StartModel(load_model(str(write_model(tmp_path / "model"))))
+    end = model.end_id(PAIRS[0])
+    assert _said(model, PAIRS[0], "", 12)[1] == [end]  # a model that fell silent has said so
+    assert _said(model, PAIRS[0], "yes", 12)[1] == [*model.answer_ids("yes"), end]
+    assert _said(model, PAIRS[0], "y" * 12, 12)[1] == model.answer_ids("y" * 12)
+
+
+def test_answers_that_were_cut_are_told_where_they_are_many() -> None:
+    def said(*lengths: int) -> Rollouts:
+        return Rollouts([], SimpleNamespace(starts=np.cumsum([0, *lengths]), closing=2))  # type: ignore[arg-type]
+
+    told = _cut_short([said(66, 66, 20), said(66)], 64)
+    assert told == ["75% of the answers are cut at 64 tokens: what stands later is not seen (--tokens asks for more)"]
+    assert _cut_short([said(66, 20, 20), said(65, 0)], 64) == []
 
 
 def test_a_learned_shift_is_the_share_after_minus_before_prompt_by_prompt() -> None:

@@ -36,6 +36,18 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     return make_finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
 
 
+def left_in_topic(bench: Workbench, reading: Reading, finding: Finding) -> Finding | None:
+    """Return what `finding` still is within one topic in `reading`, where its rule is kept by all pairs together.
+
+    None where nothing is left, where it is broken everywhere, and for a finding of one topic or of no rule.
+    """
+    clause = bench.clause_of(finding)
+    if clause is None or finding.topic is not None:
+        return None
+    left = measured(bench, reading, finding.concept_id, bench.settings.forecaster, clause)
+    return None if left is None or left.topic is None else left
+
+
 def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
     """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not.
 

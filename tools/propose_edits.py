@@ -5,12 +5,13 @@ responsible pair, most responsible first, the built-in rewriter offers candidate
 cut the part where the concept fires, put other sentences in its place, answer anew with the concept's features switched
 off (from the second attempt on), let both sides carry it, put a counter-pair beside it, turn the preference round,
 leave the pair out. The lens reads the candidates and the first one in which the concept is quiet is taken. Pairs are
-added until the forecast meets the limit at the upper end of its interval, so the set is as small as certainty allows.
+added until the forecast meets the limit at the upper end of its interval, so the set is as small as certainty allows,
+and then those of any topic in which the pairs left would still break the rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from math import ceil
 
@@ -18,6 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from premortem.interp.effects import Z90
+from premortem.interp.forecast import without_rows
 from premortem.interp.quality import check_text
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, EditKind, Finding, Pair, Record, Side, content_id
@@ -25,6 +27,7 @@ from premortem.interp.rewrite import Candidate, candidates
 from premortem.interp.start_model import Suppression
 from premortem.tools.author import SHOWN, Hint
 from premortem.tools.authored import authored, changed_part, hint_after
+from premortem.tools.findings import left_in_topic
 from premortem.tools.tracing import carrying_side, finding_spans
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
@@ -75,21 +78,14 @@ def propose_edits(bench: Workbench, args: ProposeArgs) -> tuple[Edit, ...]:
     clause = bench.clause_of(finding) or implied_clause(finding)
     kept = [bench.edits[edit_id] for edit_id in args.kept]
     needed, gained = dose(finding, clause, len(bench.held_to(clause).pairs)), sum(map(_gain, kept))
-    if gained >= needed:
-        return ()
     mended = {edit.row for edit in kept} | _countered(bench, finding, kept)
     rows = [row for row in _free_rows(bench, finding, args.void) if row not in mended]
-    wanted = needed * SPARE
+    wanted = needed * SPARE - gained if gained < needed else 0.0
     most = len(rows) if args.room is None else args.room
-    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted - gained), most)], args)
-    edits: list[Edit] = []
-    for start in range(0, len(rows), BATCH):
-        for edit in _edits_for(bench, finding, rows[start : start + BATCH], args, written):
-            if gained < wanted and len(edits) < most:
-                edits.append(edit)
-                gained += _gain(edit)
-        if gained >= wanted or len(edits) >= most:
-            break
+    written = _written(bench, finding, clause, rows[: min(args.authored, ceil(wanted), most)], args)
+    edits = _as_many(_edits_for(bench, finding, rows, args, written), wanted, most)
+    more = _still_in_topics(bench, finding, rows, mended | {edit.row for edit in edits})
+    edits += _as_many(_edits_for(bench, finding, more, args, written), len(more) * 2.0, most - len(edits))
     new_rows = count(bench.next_row)
     edits = [_in_new_row(edit, next(new_rows)) if edit.pair is not None else edit for edit in edits]
     bench.remember(edits)
@@ -134,6 +130,26 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     return max(net - may_stay, 1.0)
 
 
+def _as_many(offered: Iterator[Edit], gain: float, most: int) -> list[Edit]:
+    """Return of the edits `offered` as many as it takes to gain so much, and no more than `most`."""
+    taken: list[Edit] = []
+    while gain > 0 and len(taken) < most and (edit := next(offered, None)) is not None:
+        taken.append(edit)
+        gain -= _gain(edit)
+    return taken
+
+
+def _still_in_topics(bench: Workbench, finding: Finding, rows: Sequence[int], mended: set[int]) -> list[int]:
+    """Return which of `rows` are to be mended besides, since within a topic the rule would still be broken."""
+    more: list[int] = []
+    while (left := left_in_topic(bench, without_rows(bench.reading, [*mended, *more]), finding)) is not None:
+        fresh = [row for row in left.rows if row in rows and row not in more]
+        if not fresh:
+            break
+        more += fresh
+    return more
+
+
 def _countered(bench: Workbench, finding: Finding, kept: Sequence[Edit]) -> set[int]:
     """Return the finding's rows beside which one of the kept edits has put a counter-pair."""
     beside = {(edit.pair.prompt_key(), edit.pair.text("rejected")) for edit in kept if edit.pair is not None}
@@ -166,8 +182,19 @@ def _edits_for(
     rows: Sequence[int],
     args: ProposeArgs,
     written: Mapping[int, Candidate],
+) -> Iterator[Edit]:
+    """Yield the best candidate for each of `rows`, in their order; what an author has `written` goes first."""
+    for start in range(0, len(rows), BATCH):
+        yield from _edits_of_batch(bench, finding, rows[start : start + BATCH], args, written)
+
+
+def _edits_of_batch(
+    bench: Workbench,
+    finding: Finding,
+    rows: Sequence[int],
+    args: ProposeArgs,
+    written: Mapping[int, Candidate],
 ) -> list[Edit]:
-    """Return the best candidate for each of `rows`, in their order; what an author has `written` goes first."""
     samples = _samples(bench, finding, rows) if args.attempt else {}
     offers = {
         row: _offers(bench, finding, bench.pair(row), args, samples.get(row, ()), written.get(row)) for row in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +15,7 @@ from premortem.interp.sentences import split
 from premortem.interp.sides import Edited
 from premortem.interp.tokens import tokenize
 from premortem.interp.verify import EVERYWHERE, Guarded, SetOutcome, Where, judge_set, random_rows
+from premortem.tools.findings import left_in_topic
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
@@ -71,16 +73,21 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
     second_view = None
     if taught is not None and second is not None:
         second_view = (taught, second.responses, bench.edited(edits, second))
-    return judge_set(
+    after = bench.reading_after(edits)
+    outcome = judge_set(
         target,
         bench.reading,
-        bench.edited(edits, bench.reading),
+        after.responses,
         controls=_controls(bench, finding, edits, where),
         others=_others(bench, finding),
         second=second_view,
         n_edits=len(edits),
         bounds=bench.settings.verify,
     )
+    left = left_in_topic(bench, after, finding)
+    if left is None:
+        return outcome
+    return replace(outcome, reasons=(*outcome.reasons, f"the rule is still broken within the topic '{left.topic}'"))
 
 
 def _where(bench: Workbench, finding: Finding, clause: Clause) -> Where:
