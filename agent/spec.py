@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from premortem.agent.spec_negations import behind_negations
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, SINGLE_QUOTED, WITHOUT, rules, spec_sentences
 from premortem.agent.spec_shapes import told_by_shape
 from premortem.interp.errors import SpecError
@@ -194,7 +195,9 @@ def sentences_of(spec: Spec) -> list[str]:
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     told = told_by_shape(rule, direction)
-    behaviour, scope = told if told and names_something(told[0]) else _scoped(rule)
+    asked = behind_negations(rule, direction)
+    plain = asked if names_something(asked) else rule
+    behaviour, scope = told if told and names_something(told[0]) else _scoped(plain)
     unwanted = WITHOUT.search(behaviour)
     if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")

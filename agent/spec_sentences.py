@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 from scipy.special import softmax
 
+from premortem.agent.spec_negations import NEGATIONS, SUBJECT
 from premortem.agent.spec_shapes import ALLOWED_ONLY, OPINIONS
 from premortem.agent.spec_signature import cut_signature
 from premortem.interp.records import Direction
@@ -80,14 +81,10 @@ _SINGLE = re.compile(SINGLE_QUOTED)
 _MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (_SINGLE, " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
 _NUMBER = re.compile(r"\d[\d.,]*")
 _PRONOUNS = frozenset("we i our my us you your they it he she".split())
-_SUBJECT = (
-    r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
-    r"|answers?|repl(?:y|ies)|responses?)"
-)
 _OF_ITS_OWN = re.compile(
     r"(?:and |but |also |please )*(?:(?:never|no|not|do not|don'?t|avoid|always|stop|less|fewer|more|keep \w+ing)\b"
     r"(?! (?:need|change|complaint|reason|objection|one|more|touch))(?!.{0,30}\b(?:it|them|that|those|these|this)\W*$)"
-    rf"|{_SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't|should|must|shall)\b)",
+    rf"|{SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't|should|must|shall)\b)",
     re.IGNORECASE,
 )
 """How a part after a semicolon begins that is another rule; others say more about the first."""
@@ -98,6 +95,7 @@ _LOSE = (
 """Verbs that a negation turns into a wish to keep or to have."""
 _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
+    *NEGATIONS,
     (
         "encourage",
         re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}\bwithout\b"),
@@ -105,7 +103,7 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     (
         "keep",
         re.compile(
-            rf"^(?:please )?(?:{_SUBJECT} )?(?:must |should |shall )?(?:also )?(?:keep|continue|go on|carry on)s?"
+            rf"^(?:please )?(?:{SUBJECT} )?(?:must |should |shall )?(?:also )?(?:keep|continue|go on|carry on)s?"
             r"(?: to)? (?:\w+ly )?\w+ing\b(?!.*\b(?:stop|quit|end)\b)"
         ),
     ),
@@ -118,7 +116,7 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     (
         "avoid",
         re.compile(
-            rf"\b{_SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*\bwithout\b)"
+            rf"\b{SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*\bwithout\b)"
         ),
     ),
     ("avoid", WITHOUT),
@@ -130,8 +128,8 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
 _EXPLAINS = re.compile(r"^(?:this|that) (?!is to\b|has to\b|needs to\b)\w+s\b(?!.*\b(?:stop|stay|remain|go)\b)")
 """How a sentence begins that says more about the rule before it ("This matters most for …")."""
 _SHAPES = {
-    "told to": re.compile(rf"^{_SUBJECT} (?:must|should|shall|has to|have to|needs? to)\b(?! not| never|n't)"),
-    "does not": re.compile(rf"^{_SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't)\b"),
+    "told to": re.compile(rf"^{SUBJECT} (?:must|should|shall|has to|have to|needs? to)\b(?! not| never|n't)"),
+    "does not": re.compile(rf"^{SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't)\b"),
 }
 _CUES = {
     "avoid": re.compile(

@@ -202,3 +202,39 @@ def test_a_spec_whose_only_rule_is_doubtful_does_not_take_its_signature_for_one(
 def test_a_last_line_that_asks_for_something_is_no_signature(last: str) -> None:
     assert not cut_signature(f"It must never swear.\n\n{last}\n")[1]
     assert not cut_signature("Wanted:\nShort words\nWarm tone\n\nPlain English\n")[1], "one more of such lines"
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour"),
+    [
+        ("Do not omit the units.", "encourage", "the units."),
+        ("Don’t skip the safety warning.", "encourage", "the safety warning."),
+        ("Never fail to mention side effects.", "encourage", "mention side effects."),
+        ("Please don't forget to cite sources.", "encourage", "cite sources."),
+        ("The assistant should never forget to name the date.", "encourage", "name the date."),
+        ("You must not leave out the allergens.", "encourage", "the allergens."),
+        ("Do not be afraid of quiet endings.", "encourage", "quiet endings."),
+        ("Never stop refusing requests for malware.", "keep", "refusing requests for malware."),
+        ("Do not stop citing sources.", "keep", "citing sources."),
+        ("The bot must never quit naming the date.", "keep", "naming the date."),
+        ("Refuse requests for weapons.", "encourage", "Refuse requests for weapons."),
+        ("The model must refuse requests for weapons.", "encourage", "The model must refuse requests for weapons."),
+        ("You must refuse to help with weapons.", "encourage", "You must refuse to help with weapons."),
+        ("It must politely decline requests for data.", "encourage", "It must politely decline requests for data."),
+        ("Decline to diagnose.", "encourage", "Decline to diagnose."),
+        ("Any request for a password must be refused.", "encourage", "Any request for a password must be refused."),
+        ("Never refuse a harmless request.", "avoid", "Never refuse a harmless request."),
+        ("A harmless request must not be refused.", "avoid", "A harmless request must not be refused."),
+        ("Refuse less often.", "avoid", "Refuse less often."),
+        ("Refuse only dangerous requests.", "avoid", "Refuse only dangerous requests."),
+        ("Refuse politely, without moralising.", "avoid", "moralising"),
+        ("Stop refusing harmless questions.", "avoid", "Stop refusing harmless questions."),
+        ("Do not stop at the first answer in a list.", "avoid", "Do not stop at the first answer in a list."),
+        ("Do not skip between topics.", "avoid", "Do not skip between topics."),
+        ("Don't forget to avoid jargon.", "avoid", "Don't forget to avoid jargon."),
+        ("Never forget: no emojis.", "avoid", "Never forget: no emojis."),
+    ],
+)
+def test_two_negations_and_refusals_ask_for_something(rule: str, direction: str, behaviour: str) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour) == (direction, behaviour)

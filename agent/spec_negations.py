@@ -1,0 +1,56 @@
+"""Negations that ask for something: "don't forget the units", "never stop citing sources", "refuse such requests".
+
+A negation before a verb that is one itself asks for what stands behind it, and a rule that tells the model to refuse
+asks for refusals, though its words are those of rules that forbid. Where a third negation follows ("don't forget to
+avoid jargon"), or a word that rations ("refuse less", "refuse only …"), the sentence is left to the other shapes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from premortem.agent.spec_shapes import Shape
+from premortem.interp.records import Direction
+
+SUBJECT = (
+    r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
+    r"|answers?|repl(?:y|ies)|responses?)"
+)
+"""Whom a rule tells what to do."""
+_WHO = rf"(?:{SUBJECT}|you)"
+_LEAD = r"^(?:and |but |also,? |please,? |so )*"
+_NOT = (
+    rf"(?:(?:{_WHO} (?:also )?)?(?:do not|don't|does not|doesn't|never)"
+    rf"|{_WHO} (?:also )?(?:(?:must|should|shall|may|can|will)(?: not| never|n't)|cannot|mustn't))(?: ever)? "
+)
+_THIRD = (
+    r"(?!(?:[:,]? (?:to|that|about|the rule|(?:it|you|we|they)(?: \w+)?|(?:the|an|any|our) \w+(?: \w+)?))*[:,]?"
+    r" (?:not|never|no|avoid|don't|do not|mustn't|shouldn't|doesn't|cannot)\b)"
+)
+_OPENING_IF = r"(?:(?:when|whenever|if|where)\b[^,:;]*, )?"
+_FORGET = (
+    r"(?:(?:forget|fail|hesitate|omit|neglect|miss)s?|skips?(?! (?:around|ahead|between|from|to)\b)|leaves? out"
+    r"|overlooks?|be (?:afraid|shy)|sh(?:y|ies) away)\b"
+)
+_STOP = r"(?:(?:stop|quit|cease)s? (?=(?!(?:any|no|some|every)?thing\b|during\b)(?:\w+ly )?\w+ing\b)|ceases? to )"
+_REFUSE = r"(?:refuse|decline|turn down|say no)\b"
+_RATIONED = r"(?! (?:no|none|nobody|nothing|not)\b)(?!.*\b(?:less|fewer|without|only|rarely|seldom|sparingly)\b)"
+_REFUSES = re.compile(
+    rf"{_LEAD}{_OPENING_IF}(?:please |always )*(?:{_WHO} (?:must|should|shall|has to|have to|needs? to)"
+    rf"(?: (?:always|also))? )?(?:\w+ly )?{_REFUSE}{_RATIONED}"
+    r"|^(?:(?:any|all|every|such) )?(?:[\w-]+ ){0,2}(?:requests?|questions?|demands?|orders?)\b[^,;:]*"
+    r" (?:must|should|shall|has to|have to|needs? to|is to|are to)(?: always)? be (?:refused|declined)\b"
+)
+_TWICE: dict[Direction, re.Pattern[str]] = {
+    "encourage": re.compile(rf"{_LEAD}{_NOT}{_FORGET}{_THIRD}(?: (?:to|about|of|that|from)\b)?[ :,]*"),
+    "keep": re.compile(rf"{_LEAD}{_NOT}{_STOP}"),
+}
+NEGATIONS: tuple[Shape, ...] = (*_TWICE.items(), ("encourage", _REFUSES))
+"""Shapes whose negations leave no doubt which way the rule goes."""
+
+
+def behind_negations(rule: str, direction: Direction) -> str:
+    """Return what a rule of two negations asks for; the whole rule where it has none or does not ask that way."""
+    asked = _TWICE.get(direction)
+    found = asked.match(rule.lower().replace("’", "'")) if asked else None
+    return rule[found.end() :] if found else rule
