@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from premortem.agent.spec_negations import behind_negations
+from premortem.agent.spec_negations import UNBIDDEN, behind_negations
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, SINGLE_QUOTED, WITHOUT, rules, spec_sentences
 from premortem.agent.spec_shapes import told_by_shape
 from premortem.interp.errors import SpecError
@@ -37,6 +37,7 @@ LIMIT = re.compile(
 """A share of answers that a rule tolerates; any other percentage is what the rule is about."""
 QUOTED = re.compile(rf"[\"“]([^\"“”]{{2,120}})[\"”]|`([^`]{{2,120}})`|{SINGLE_QUOTED}")
 WORD = re.compile(r"[a-z][a-z'’-]{2,}")
+_UNBIDDEN = re.compile(rf"\b({UNBIDDEN}.*)$", re.IGNORECASE | re.DOTALL)
 COMMON = frozenset(
     """a about above after again all also always an and another any anybody anyone answer answers are as ask asked
     asker asking asks assistant at be because been before being below both bring but by can cannot come could did do
@@ -197,16 +198,17 @@ def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     told = told_by_shape(rule, direction)
     asked = behind_negations(rule, direction)
     plain = asked if names_something(asked) else rule
-    behaviour, scope = told if told and names_something(told[0]) else _scoped(plain)
+    behaviour, scope = told if told and names_something(told[0]) else _scoped(plain, direction)
     unwanted = WITHOUT.search(behaviour)
     if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")
     return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
 
 
-def _scoped(rule: str) -> tuple[str, str]:
+def _scoped(rule: str, direction: Direction) -> tuple[str, str]:
     """Return what a rule is about and its condition, which stands at the end or at the beginning, if there is one."""
-    closing, opening = SCOPE.search(rule), OPENING_SCOPE.match(rule)
+    unbidden = _UNBIDDEN.search(rule) if direction == "avoid" else None
+    closing, opening = unbidden or SCOPE.search(rule), OPENING_SCOPE.match(rule)
     if closing and names_something(head := rule[: closing.start()].strip(" ,;:—-")):
         return head, closing[1].strip(" .")
     if opening and names_something(rest := rule[opening.end() :]):

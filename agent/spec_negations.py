@@ -3,6 +3,7 @@
 A negation before a verb that is one itself asks for what stands behind it, and a rule that tells the model to refuse
 asks for refusals, though its words are those of rules that forbid. Where a third negation follows ("don't forget to
 avoid jargon"), or a word that rations ("refuse less", "refuse only …"), the sentence is left to the other shapes.
+"Never without being asked" forbids, where "never without a source" asks for one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 
 from premortem.agent.spec_shapes import Shape
 from premortem.interp.records import Direction
+from premortem.interp.scope import UNASKED
 
 SUBJECT = (
     r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
@@ -27,6 +29,8 @@ _THIRD = (
     r"(?!(?:[:,]? (?:to|that|about|the rule|(?:it|you|we|they)(?: \w+)?|(?:the|an|any|our) \w+(?: \w+)?))*[:,]?"
     r" (?:not|never|no|avoid|don't|do not|mustn't|shouldn't|doesn't|cannot)\b)"
 )
+UNBIDDEN = rf"(?:{UNASKED}|without (?:the |any |prior |\w+['’]s? )*(?:permission|consent|approval|need)\b)"
+"""A condition behind `never` that limits what is forbidden and asks for nothing."""
 _OPENING_IF = r"(?:(?:when|whenever|if|where)\b[^,:;]*, )?"
 _FORGET = (
     r"(?:(?:forget|fail|hesitate|omit|neglect|miss)s?|skips?(?! (?:around|ahead|between|from|to)\b)|leaves? out"
@@ -45,7 +49,8 @@ _TWICE: dict[Direction, re.Pattern[str]] = {
     "encourage": re.compile(rf"{_LEAD}{_NOT}{_FORGET}{_THIRD}(?: (?:to|about|of|that|from)\b)?[ :,]*"),
     "keep": re.compile(rf"{_LEAD}{_NOT}{_STOP}"),
 }
-NEGATIONS: tuple[Shape, ...] = (*_TWICE.items(), ("encourage", _REFUSES))
+_UNBIDDEN = re.compile(rf"{_LEAD}(?:(?:\w+ )?no \w|{_NOT}(?!{_FORGET}))[^;]*\b{UNBIDDEN}")
+NEGATIONS: tuple[Shape, ...] = (*_TWICE.items(), ("avoid", _UNBIDDEN), ("encourage", _REFUSES))
 """Shapes whose negations leave no doubt which way the rule goes."""
 
 

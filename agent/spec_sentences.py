@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from scipy.special import softmax
 
-from premortem.agent.spec_negations import NEGATIONS, SUBJECT
+from premortem.agent.spec_negations import NEGATIONS, SUBJECT, UNBIDDEN
 from premortem.agent.spec_shapes import ALLOWED_ONLY, OPINIONS
 from premortem.agent.spec_signature import cut_signature
 from premortem.interp.records import Direction
@@ -93,12 +93,14 @@ _LOSE = (
     r"|be (?:afraid|shy|too)|hesitate|fail|leave out|omit|skip|train that)\b"
 )
 """Verbs that a negation turns into a wish to keep or to have."""
+_LACKING = rf"\b(?!{UNBIDDEN})without\b"
+"""What is asked for behind a negation."""
 _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
     *NEGATIONS,
     (
         "encourage",
-        re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}\bwithout\b"),
+        re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}" + _LACKING),
     ),
     (
         "keep",
@@ -110,13 +112,13 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     (
         "avoid",
         re.compile(
-            rf"^(?:and |but |also,? |please,? |so )*(?:do not|don't|never|avoid)(?: ever)? (?!{_LOSE}|.*\bwithout\b)\w"
+            rf"^(?:and |but |also,? |please,? |so )*(?:do not|don't|never|avoid)(?: ever)? (?!{_LOSE}|.*{_LACKING})\w"
         ),
     ),
     (
         "avoid",
         re.compile(
-            rf"\b{SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*\bwithout\b)"
+            rf"\b{SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*{_LACKING})"
         ),
     ),
     ("avoid", WITHOUT),

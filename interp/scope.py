@@ -36,9 +36,18 @@ _NOBODY_ASKS = re.compile(
     rf"\b(?:nobody|no one|none)(?: \w+){{0,3}}? {_ASK}\b|(?:\b(?:not|never)|n['’]t)(?: \w+){{0,2}}? {_ASK}\b",
     re.IGNORECASE,
 )
+UNASKED = (
+    r"without (?:(?:ever |first )?(?:being|having been|getting) (?:\w+ly )?(?:asked|told|prompted|invited|requested)"
+    r"(?! (?:why|how|what|twice|again)\b)(?: to\b)?"
+    r"|(?:(?:the|an?|any|our|their) \w+|(?:any|some)(?:one|body)|them|people|users|customers|readers)(?: \w+ly| first)?"
+    r" (?:asking|requesting|wanting)"
+    r"|(?:an? |any |the |(?:user|person|reader|customer|client)s?['’]?s? |\w+ly |explicit |express |direct |clear "
+    r"|prior )*(?:request|invitation)\b)"
+)
+"""A condition that nobody has asked for what a rule is about, as a regular expression for English."""
 _UNASKED = re.compile(
     r"\b(?:out of (?:nowhere|the blue)|unprompted|unasked|unbidden|uninvited|unsolicited|unrequested|apropos of nothing"
-    r"|without (?:being|having been) (?:asked|prompted|invited))\b",
+    rf"|{UNASKED})",
     re.IGNORECASE,
 )
 """The same without a condition of its own."""

@@ -39,6 +39,11 @@ def only_clause(rule: str) -> Clause:
         ("Do not mention calories unless the user asks.", ("calories",), {4}),
         ("Do not bring up calories out of nowhere.", ("calories",), {4}),
         ("Never answer in rhyme, except in poems or sonnets.", ("poems", "sonnets"), {0, 2}),
+        ("Never bring up calories without being asked.", ("calories",), {4}),
+        ("No calories without an explicit request.", ("calories",), {4}),
+        ("Do not name calories without somebody asking for them.", ("calories",), {4}),
+        ("Do not name calories without permission.", (), set()),
+        ("Never name calories without asking what for.", (), set()),
         ("Do not bring up news unless the user asks about it.", (), set()),
         (
             "Never rhyme, except in answers on trains, poems or sonnets, it grates.",

@@ -238,3 +238,28 @@ def test_a_last_line_that_asks_for_something_is_no_signature(last: str) -> None:
 def test_two_negations_and_refusals_ask_for_something(rule: str, direction: str, behaviour: str) -> None:
     (clause,) = parse_spec(f"- {rule}").clauses
     assert (clause.direction, clause.behaviour) == (direction, behaviour)
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "scope"),
+    [
+        ("Never bring up goblins without being asked.", "avoid", "Never bring up goblins", "without being asked"),
+        ("Do not use emojis without being asked.", "avoid", "Do not use emojis", "without being asked"),
+        ("No code without being asked.", "avoid", "No code", "without being asked"),
+        ("Tell no jokes without being invited to.", "avoid", "Tell no jokes", "without being invited to"),
+        ("Never give prices without being asked to.", "avoid", "Never give prices", "without being asked to"),
+        ("It must not rhyme without the user asking.", "avoid", "It must not rhyme", "without the user asking"),
+        ("No advice without a clear request.", "avoid", "No advice", "without a clear request"),
+        ("Never share an address without permission.", "avoid", "Never share an address", "without permission"),
+        ("Never answer without citing a source.", "encourage", "Never answer without citing a source.", ""),
+        ("No claim without a source.", "encourage", "No claim without a source.", ""),
+        ("Never plan without asking for a budget.", "encourage", "Never plan without asking for a budget.", ""),
+        ("Never part without telling people why.", "encourage", "Never part without telling people why.", ""),
+        ("Name the allergens without being asked.", "encourage", "Name the allergens without being asked.", ""),
+    ],
+)
+def test_what_is_forbidden_without_being_asked_is_forbidden(
+    rule: str, direction: str, behaviour: str, scope: str
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour, clause.scope) == (direction, behaviour, scope)
