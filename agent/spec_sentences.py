@@ -1,27 +1,26 @@
 """Which sentences of a spec are rules, and what they ask for.
 
 People state rules in more ways than cue words can list: "quit the apologies", "dates are written out", "the calm manner
-must survive", a bare "promises of refunds" under "Not wanted". So the text is laid out first, every sentence with the
-heading or the line that leads to it, and then a small classifier (`interp.text_model`, learned from 794 specs of all
-kinds) says of each sentence whether it is background or a rule, and which way. Cue words are among its features, and
-a few shapes leave no doubt and decide alone.
+must survive", a bare "promises of refunds" under "Not wanted". So the text is laid out first (`spec_layout`), every
+sentence with the heading or the line that leads to it, and then a small classifier (`interp.text_model`, learned from
+794 specs of all kinds) says of each sentence whether it is background or a rule, and which way. Cue words are among its
+features, and a few shapes leave no doubt and decide alone.
 
-A part after a semicolon counts as a sentence when it begins as another rule; else it belongs to the part before. A rule
-that only points back ("Keep it.") takes the sentence that it points to along.
+A rule that only points back ("Keep it.") takes the sentence that it points to along.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
 
 from scipy.special import softmax
 
+from premortem.agent.spec_layout import Sentence
 from premortem.agent.spec_negations import NEGATIONS, SUBJECT, UNBIDDEN
 from premortem.agent.spec_shapes import ALLOWED_ONLY, OPINIONS
-from premortem.agent.spec_signature import cut_signature
+from premortem.agent.spec_words import SINGLE
 from premortem.interp.records import Direction
 from premortem.interp.text_model import shipped
 
@@ -29,17 +28,6 @@ LABELS: tuple[Direction | None, ...] = (None, "avoid", "keep", "encourage")
 """What the classifier tells apart; None: background."""
 RULE = 0.5
 """Probability from which a sentence counts as a rule."""
-SHORT_LEAD = 80
-"""Characters up to which a line in bold or italics is a heading."""
-BULLET = re.compile(
-    r"^\s*(?:[-*+•‣▪◦●·–—→✓✔✗✘✅❌]\ufe0f?|\d{1,3}[.)]|\d{1,3}(?:\.\d{1,3})+[.)]?|[a-z][.)]|\d\ufe0f?\u20e3)\s+(?=\S)"
-)
-RAGGED = 0.6
-"""Share of the longest line below which a line that is not the last shows that a paragraph was not wrapped."""
-NARROW = 48
-"""Characters of the longest line up to which nobody wraps a paragraph."""
-LABEL_WORDS = 4
-"""Words of a line that may be the heading of the lines below it, at most."""
 SCOPE = re.compile(
     r"\b((?:when|whenever|if|unless|even (?:when|if)|above all|especially|except|in (?:answers?|replies|response)|"
     r"on (?:health|medical|legal|sensitive|topics|questions)|about (?:health|medical|legal))\b.*)$",
@@ -61,33 +49,12 @@ WITHOUT = re.compile(
 )
 """A rule that says how to answer and means what not to do."""
 
-SINGLE_QUOTED = r"(?<!\w)['‘]((?:[^'‘’\n]|(?<=\w)['’](?=\w)){2,120})['’](?!\w)"
-"""Words in single quotes, which an apostrophe does not begin or end."""
-
-_FENCED = re.compile(r"```.*?```", re.DOTALL)
-_FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
-_HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
-_RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
-_BOLD_LINE = re.compile(r"[*_]{1,2}[^*_]*[*_]{1,2}[.:]?")
-_BOLD_LEAD = re.compile(r"[*_]{1,2}([^*_]{2,50}?)[.:]?[*_]{1,2}[.:]?\s+(?=\S)")
-_END = re.compile(
-    r"[.!?…]+[\"”’')\]*_]*\s+|;\s+|\s+[—–]\s+(?=(?:please|pls|don'?t|do not|never|leave|keep)\b)", re.IGNORECASE
-)
-_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|St)\.$")
 _POINTS_BACK = re.compile(r"(?:\w+ ){0,4}(?:this|that|it|them|these|those)\W*|no change\W*", re.IGNORECASE)
 _TOKEN = re.compile(r"<\w+>|[a-z]+(?:'[a-z]+)?|[%:;?!.\"*]")
 _TYPO = re.compile(r"\b(do|does|should|must|wo|ca|is|are)nt\b")
-_SINGLE = re.compile(SINGLE_QUOTED)
-_MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (_SINGLE, " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
+_MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (SINGLE, " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
 _NUMBER = re.compile(r"\d[\d.,]*")
 _PRONOUNS = frozenset("we i our my us you your they it he she".split())
-_OF_ITS_OWN = re.compile(
-    r"(?:and |but |also |please )*(?:(?:never|no|not|do not|don'?t|avoid|always|stop|less|fewer|more|keep \w+ing)\b"
-    r"(?! (?:need|change|complaint|reason|objection|one|more|touch))(?!.{0,30}\b(?:it|them|that|those|these|this)\W*$)"
-    rf"|{SUBJECT} (?:also )?(?:never|does not|doesn't|do not|don't|should|must|shall)\b)",
-    re.IGNORECASE,
-)
-"""How a part after a semicolon begins that is another rule; others say more about the first."""
 _LOSE = (
     r"(?:ever |you dare )?(?:touch|lose|change|break|remove|drop|alter|tamper|tinker|mess|worry|forget|be surprised|let"
     r"|be (?:afraid|shy|too)|hesitate|fail|leave out|omit|skip|train that)\b"
@@ -151,48 +118,6 @@ _CUES = {
         r"|prefer\w*|ought|needs? to|ha(?:s|ve) to|is to|are to|first|aim|at least|more)\b"
     ),
 }
-
-
-class Sentence(NamedTuple):
-    """A sentence of a spec in its place."""
-
-    text: str
-    """What it says, in one line."""
-    kind: Literal["prose", "bullet"]
-    """Where it stands."""
-    lead: str
-    """The heading above it, or the words that lead to it."""
-    order: int = 0
-    """Number of sentences before it."""
-    listed: bool = False
-    """Whether the spec has bullets anywhere, so that its prose is likelier to be background."""
-    signed: bool = False
-    """Whether it belongs to the signature below the spec, which asks for nothing."""
-
-
-def spec_sentences(body: str) -> list[Sentence]:
-    """Return the sentences of a Markdown text in order; headings and code hold none, but headings lead to some."""
-    found: list[Sentence] = []
-    heading = intro = ""
-    body, signature = cut_signature(body)
-    blocks = _blocks(body)
-    listed = any(kind == "bullet" for _, kind in blocks)
-    for text, kind in blocks:
-        if kind == "heading" or (kind == "prose" and len(text) < SHORT_LEAD and _BOLD_LINE.fullmatch(text)):
-            heading, intro = text.strip("*_#:. "), ""
-            continue
-        if kind == "prose":
-            intro = ""
-        lead, rest = intro or heading, text
-        if own := _BOLD_LEAD.match(text):
-            lead, rest = own[1], text[own.end() :]
-        parts = list(_parts(rest))
-        for part in parts:
-            found.append(Sentence(part, "bullet" if kind == "bullet" else "prose", lead, len(found), listed))
-        if kind == "prose" and parts and parts[-1].endswith(":"):
-            intro = parts[-1]
-    signed = [" ".join(line.split()) for line in signature.splitlines() if re.search(r"\w", line)]
-    return found + [Sentence(line, "prose", "", len(found) + i, listed, True) for i, line in enumerate(signed)]
 
 
 def read_directions(sentences: Sequence[Sentence]) -> list[Direction | None]:
@@ -260,72 +185,6 @@ def features(sentence: Sentence) -> list[str]:
         f"{sentence.kind} ^{' '.join(head[:1])}",
         f"length:{min(len(tokens) // 5, 6)}",
     ]
-
-
-def _blocks(body: str) -> list[tuple[str, str]]:
-    """Split Markdown into headings, paragraphs and bullets, each in one line; code goes, if it is not most of the text.
-
-    A paragraph whose lines were not wrapped is a list without bullets: each line stands alone.
-    """
-    prose = _FENCED.sub("", body)
-    body = prose if 2 * len(prose) >= len(body) else _FENCE.sub("", body)
-    blocks: list[tuple[list[str], str]] = []
-    fresh = True
-    for line in body.splitlines():
-        heading = _HEADING.match(line)
-        label = not fresh and blocks[-1][1] == "bullet" and _is_label(line)
-        if heading or label or not line.strip() or _RULE_LINE.fullmatch(line):
-            blocks += [([heading[1] if heading else line], "heading")] if heading or label else []
-            fresh = True
-        elif fresh or BULLET.match(line):
-            blocks.append(([BULLET.sub("", line).strip()], "bullet" if BULLET.match(line) else "prose"))
-            fresh = False
-        else:
-            blocks[-1][0].append(line.strip())
-    laid = (each for lines, kind in blocks for each in (_by_line(lines) if kind == "prose" else [(lines, kind)]))
-    return [(" ".join(" ".join(lines).split()), kind) for lines, kind in laid]
-
-
-def _by_line(lines: list[str]) -> Iterator[tuple[list[str], str]]:
-    """Yield the blocks of a paragraph: itself if it was wrapped, else each line, labels as headings."""
-    longest = max(map(len, lines))
-    narrow = longest <= NARROW and not any(_END.search(line) for line in lines)
-    if len(lines) < 2 or not (narrow or min(map(len, lines[:-1])) < RAGGED * longest):
-        yield lines, "prose"
-        return
-    ended = sum(line.endswith((".", "!", "?")) for line in lines)
-    kind = "bullet" if 2 * ended < len(lines) else "prose"
-    shouted = _is_short(lines[0]) and lines[0].isupper() and not lines[1].isupper()
-    for at, line in enumerate(lines):
-        yield [line], "heading" if _is_label(line) or (at == 0 and shouted) else kind
-
-
-def _is_label(line: str) -> bool:
-    """Whether a line without a blank one behind it is the heading of what follows."""
-    text = line.strip()
-    return _is_short(text) and (text.endswith(":") or _BOLD_LINE.fullmatch(text) is not None)
-
-
-def _is_short(line: str) -> bool:
-    return len(line.split()) <= LABEL_WORDS
-
-
-def _parts(text: str) -> Iterator[str]:
-    """Yield the sentences of a block; quotations and brackets hold together."""
-    start = 0
-    quoted = [match.span() for match in _SINGLE.finditer(text)]
-    for end in _END.finditer(text):
-        part = text[start : end.end()]
-        whole = part.strip(" —–")
-        unclosed = part.count("(") > part.count(")") or part.count('"') % 2 or part.count("“") > part.count("”")
-        unclosed = unclosed or any(opens < end.start() and end.end() < closes for opens, closes in quoted)
-        aside = whole.endswith((")", '"', "”", "'", "’")) and text[end.end() : end.end() + 1].islower()
-        aside = aside or (whole.endswith(";") and not _OF_ITS_OWN.match(text, end.end()))
-        if not (unclosed or aside or len(whole) < 4 or _ABBREVIATION.search(whole)):
-            yield whole
-            start = end.end()
-    if text[start:].strip():
-        yield text[start:].strip()
 
 
 def _points_back(text: str) -> bool:

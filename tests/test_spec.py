@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from premortem.agent.spec import DEFAULT_LIMIT, content_words, parse_spec, read_spec, sentences_of
+from premortem.agent.spec import DEFAULT_LIMIT, parse_spec, read_spec, sentences_of
 from premortem.agent.spec_signature import cut_signature
+from premortem.agent.spec_words import content_words
 from premortem.interp.errors import SpecError
 
 

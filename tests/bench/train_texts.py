@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.agent import spec_sentences
-from premortem.agent.spec_sentences import LABELS, Sentence
+from premortem.agent.spec_layout import Sentence, spec_sentences
+from premortem.agent.spec_sentences import LABELS, features
 from premortem.interp import addressed_learned
 from premortem.interp.addressed import addressed_all
 from premortem.interp.addressed_learned import stretches
@@ -60,7 +60,7 @@ def labelled(name: str) -> Iterator[tuple[int, Sentence, int]]:
     What stands behind a semicolon in a marked rule is left out: it may be a rule, too, or a reason for the first part.
     """
     for number, record in enumerate(read_lines(name)):
-        for sentence in spec_sentences.spec_sentences(record["spec"]):
+        for sentence in spec_sentences(record["spec"]):
             rule = _marked(sentence.text, record["rules"])
             if rule is None or ";" not in rule["sentence"][: max(rule["sentence"].find(sentence.text), 0)]:
                 yield number, sentence, LABELS.index(rule and rule["direction"])
@@ -81,12 +81,12 @@ def _marked(text: str, marked: list[dict[str, Any]]) -> dict[str, Any] | None:
 def fit_spec() -> TextModel:
     """Learn which sentences of specs are rules."""
     told = list(labelled("specs.jsonl"))
-    seen = [spec_sentences.features(sentence) for _, sentence, _ in told]
+    seen = [features(sentence) for _, sentence, _ in told]
     specs: dict[str, set[int]] = {}
-    for (number, _, _), features in zip(told, seen, strict=True):
-        for feature in features:
+    for (number, _, _), found in zip(told, seen, strict=True):
+        for feature in found:
             specs.setdefault(feature, set()).add(number)
-    common = [[feature for feature in features if len(specs[feature]) >= SPECS] for features in seen]
+    common = [[feature for feature in found if len(specs[feature]) >= SPECS] for found in seen]
     return TextModel.fit(common, np.array([label for _, _, label in told]), buckets=2**16, strength=5.0)
 
 
