@@ -21,7 +21,7 @@ from premortem.agent.spec_layout import spec_sentences
 from premortem.agent.spec_negations import UNBIDDEN, behind_negations
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules
 from premortem.agent.spec_shapes import told_by_shape
-from premortem.agent.spec_words import QUOTED, content_words, names_something
+from premortem.agent.spec_words import QUOTED, content_words, names_something, without_emphasis
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
@@ -173,10 +173,11 @@ def sentences_of(spec: Spec) -> list[str]:
 
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
-    told = told_by_shape(rule, direction)
-    asked = behind_negations(rule, direction)
-    plain = asked if names_something(asked) else rule
-    behaviour, scope = told if told and names_something(told[0]) else _scoped(plain, direction)
+    plain = without_emphasis(rule)
+    told = told_by_shape(plain, direction)
+    asked = behind_negations(plain, direction)
+    asked = asked if names_something(asked) else plain
+    behaviour, scope = told if told and names_something(told[0]) else _scoped(asked, direction)
     unwanted = WITHOUT.search(behaviour)
     if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")
@@ -219,7 +220,7 @@ def _limit(rule: str, front: FrontMatter) -> float:
     named = _named_limit(rule, front)
     if named is not None:
         return named
-    share = LIMIT.search(QUOTED.sub(" ", rule))
+    share = LIMIT.search(QUOTED.sub(" ", without_emphasis(rule)))
     if share:
         return min(float(share[1] or share[2]) / 100, 1.0)
     return DEFAULT_LIMIT if front.limit is None else front.limit

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from premortem.agent.spec_negations import SUBJECT
+from premortem.agent.spec_shapes import SAYS_OF_LABEL
 from premortem.agent.spec_signature import cut_signature
-from premortem.agent.spec_words import SINGLE
+from premortem.agent.spec_words import SINGLE, names_something, without_emphasis
 
 SHORT_LEAD = 80
 """Characters up to which a line in bold or italics is a heading."""
@@ -30,7 +31,13 @@ _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
 _HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
 _RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
 _BOLD_LINE = re.compile(r"[*_]{1,2}[^*_]*[*_]{1,2}[.:]?")
-_BOLD_LEAD = re.compile(r"[*_]{1,2}([^*_]{2,50}?)[.:]?[*_]{1,2}[.:]?\s+(?=\S)")
+_BOLD_LEAD = re.compile(r"[*_]{1,2}([^*_]{2,50}?)(?:[.:?!][*_]{1,2}[.:]?|[*_]{1,2}(?:[.:]|\s+[-–—:]))\s+(?=\S)")
+_BOLD_RULE = re.compile(
+    r"[*_]{1,2}(?=(?:please )?(?:never|no|do not|don'?t|avoid|always|keep|you (?:must|should|never))\s)"
+    r"(?:[^*_.:]*[^*_.:\s])[.!][*_]{1,2}",
+    re.IGNORECASE,
+)
+"""A rule in bold or italics, which is no heading and no label."""
 _END = re.compile(
     r"[.!?…]+[\"”’')\]*_]*\s+|;\s+|\s+[—–]\s+(?=(?:please|pls|don'?t|do not|never|leave|keep)\b)", re.IGNORECASE
 )
@@ -69,15 +76,18 @@ def spec_sentences(body: str) -> list[Sentence]:
     blocks = _blocks(body)
     listed = any(kind == "bullet" for _, kind in blocks)
     for text, kind in blocks:
-        if kind == "heading" or (kind == "prose" and len(text) < SHORT_LEAD and _BOLD_LINE.fullmatch(text)):
+        if kind == "heading" or (kind == "prose" and len(text) < SHORT_LEAD and _is_bold_line(text)):
             heading, intro = text.strip("*_#:. "), ""
             continue
         if kind == "prose":
             intro = ""
         lead, rest = intro or heading, text
-        if own := _BOLD_LEAD.match(text):
+        own = None if _BOLD_RULE.match(text) else _BOLD_LEAD.match(text)
+        if own:
             lead, rest = own[1], text[own.end() :]
         parts = list(_parts(rest))
+        if own and parts and (not names_something(without_emphasis(parts[0])) or SAYS_OF_LABEL.match(parts[0])):
+            lead, parts[0] = intro or heading, text[: own.end()] + parts[0]
         for part in parts:
             found.append(Sentence(part, "bullet" if kind == "bullet" else "prose", lead, len(found), listed))
         if kind == "prose" and parts and parts[-1].endswith(":"):
@@ -127,7 +137,11 @@ def _by_line(lines: list[str]) -> Iterator[tuple[list[str], str]]:
 def _is_label(line: str) -> bool:
     """Whether a line without a blank one behind it is the heading of what follows."""
     text = line.strip()
-    return _is_short(text) and (text.endswith(":") or _BOLD_LINE.fullmatch(text) is not None)
+    return _is_short(text) and (text.endswith(":") or _is_bold_line(text))
+
+
+def _is_bold_line(text: str) -> bool:
+    return _BOLD_LINE.fullmatch(text) is not None and not _BOLD_RULE.fullmatch(text)
 
 
 def _is_short(line: str) -> bool:

@@ -16,14 +16,13 @@ from premortem.interp.scope import UNASKED
 
 SUBJECT = (
     r"(?:it|they|(?:the|an|our) (?:\w+ )?(?:model|assistant|bot|helper|answers?|repl(?:y|ies)|responses?|system|agent)"
-    r"|answers?|repl(?:y|ies)|responses?)"
+    r"|answers?|repl(?:y|ies)|responses?|you)"
 )
 """Whom a rule tells what to do."""
-_WHO = rf"(?:{SUBJECT}|you)"
 _LEAD = r"^(?:and |but |also,? |please,? |so )*"
 _NOT = (
-    rf"(?:(?:{_WHO} (?:also )?)?(?:do not|don't|does not|doesn't|never)"
-    rf"|{_WHO} (?:also )?(?:(?:must|should|shall|may|can|will)(?: not| never|n't)|cannot|mustn't))(?: ever)? "
+    rf"(?:(?:{SUBJECT} (?:also )?)?(?:do not|don't|does not|doesn't|never)"
+    rf"|{SUBJECT} (?:also )?(?:(?:must|should|shall|may|can|will)(?: not| never|n't)|cannot|mustn't))(?: ever)? "
 )
 _THIRD = (
     r"(?!(?:[:,]? (?:to|that|about|the rule|(?:it|you|we|they)(?: \w+)?|(?:the|an|any|our) \w+(?: \w+)?))*[:,]?"
@@ -31,6 +30,13 @@ _THIRD = (
 )
 UNBIDDEN = rf"(?:{UNASKED}|without (?:the |any |prior |\w+['’]s? )*(?:permission|consent|approval|need)\b)"
 """A condition behind `never` that limits what is forbidden and asks for nothing."""
+LOSE = (
+    r"(?:ever |you dare )?(?:touch|lose|change|break|remove|drop|alter|tamper|tinker|mess|worry|forget|be surprised|let"
+    r"|be (?:afraid|shy|too)|hesitate|fail|leave out|omit|skip|train that)\b"
+)
+"""Verbs that a negation turns into a wish to keep or to have."""
+LACKING = rf"\b(?!{UNBIDDEN})without\b"
+"""What is asked for behind a negation."""
 _OPENING_IF = r"(?:(?:when|whenever|if|where)\b[^,:;]*, )?"
 _FORGET = (
     r"(?:(?:forget|fail|hesitate|omit|neglect|miss)s?|skips?(?! (?:around|ahead|between|from|to)\b)|leaves? out"
@@ -40,7 +46,7 @@ _STOP = r"(?:(?:stop|quit|cease)s? (?=(?!(?:any|no|some|every)?thing\b|during\b)
 _REFUSE = r"(?:refuse|decline|turn down|say no)\b"
 _RATIONED = r"(?! (?:no|none|nobody|nothing|not)\b)(?!.*\b(?:less|fewer|without|only|rarely|seldom|sparingly)\b)"
 _REFUSES = re.compile(
-    rf"{_LEAD}{_OPENING_IF}(?:please |always )*(?:{_WHO} (?:must|should|shall|has to|have to|needs? to)"
+    rf"{_LEAD}{_OPENING_IF}(?:please |always )*(?:{SUBJECT} (?:must|should|shall|has to|have to|needs? to)"
     rf"(?: (?:always|also))? )?(?:\w+ly )?{_REFUSE}{_RATIONED}"
     r"|^(?:(?:any|all|every|such) )?(?:[\w-]+ ){0,2}(?:requests?|questions?|demands?|orders?)\b[^,;:]*"
     r" (?:must|should|shall|has to|have to|needs? to|is to|are to)(?: always)? be (?:refused|declined)\b"
@@ -50,7 +56,16 @@ _TWICE: dict[Direction, re.Pattern[str]] = {
     "keep": re.compile(rf"{_LEAD}{_NOT}{_STOP}"),
 }
 _UNBIDDEN = re.compile(rf"{_LEAD}(?:(?:\w+ )?no \w|{_NOT}(?!{_FORGET}))[^;]*\b{UNBIDDEN}")
-NEGATIONS: tuple[Shape, ...] = (*_TWICE.items(), ("avoid", _UNBIDDEN), ("encourage", _REFUSES))
+_IS_NO_CHOICE = (
+    r"(?!(?:need|have|know|work|want|care|belong|own|exist|see|remember|understand|sleep|come|live|seem|mind|like|get"
+    r"|receive|expect)\b)"
+)
+_YOU = re.compile(
+    rf"{_LEAD}{_OPENING_IF}you (?:also )?(?:(?:must|should|shall|may)(?: not|n't| never)(?: ever)?"
+    rf"|(?:never|do not|don't|will not|will never|won't)(?: ever)?(?= {_IS_NO_CHOICE})"
+    rf"(?!.*\b(?:keep|kept|stay|remain|go on|carry on)\b)) (?!{LOSE}|.*{LACKING})"
+)
+NEGATIONS: tuple[Shape, ...] = (*_TWICE.items(), ("avoid", _UNBIDDEN), ("encourage", _REFUSES), ("avoid", _YOU))
 """Shapes whose negations leave no doubt which way the rule goes."""
 
 

@@ -18,9 +18,9 @@ from itertools import pairwise
 from scipy.special import softmax
 
 from premortem.agent.spec_layout import Sentence
-from premortem.agent.spec_negations import NEGATIONS, SUBJECT, UNBIDDEN
-from premortem.agent.spec_shapes import ALLOWED_ONLY, OPINIONS
-from premortem.agent.spec_words import SINGLE
+from premortem.agent.spec_negations import LACKING, LOSE, NEGATIONS, SUBJECT
+from premortem.agent.spec_shapes import ALLOWED_ONLY, LABELLED, OPINIONS
+from premortem.agent.spec_words import SINGLE, without_emphasis
 from premortem.interp.records import Direction
 from premortem.interp.text_model import shipped
 
@@ -55,19 +55,12 @@ _TYPO = re.compile(r"\b(do|does|should|must|wo|ca|is|are)nt\b")
 _MASKS = ((re.compile(r"[\"“][^\"”]*[\"”]"), " <quote> "), (SINGLE, " <quote> "), (re.compile(r"`[^`]*`"), " <code> "))
 _NUMBER = re.compile(r"\d[\d.,]*")
 _PRONOUNS = frozenset("we i our my us you your they it he she".split())
-_LOSE = (
-    r"(?:ever |you dare )?(?:touch|lose|change|break|remove|drop|alter|tamper|tinker|mess|worry|forget|be surprised|let"
-    r"|be (?:afraid|shy|too)|hesitate|fail|leave out|omit|skip|train that)\b"
-)
-"""Verbs that a negation turns into a wish to keep or to have."""
-_LACKING = rf"\b(?!{UNBIDDEN})without\b"
-"""What is asked for behind a negation."""
 _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
     *NEGATIONS,
     (
         "encourage",
-        re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}" + _LACKING),
+        re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}" + LACKING),
     ),
     (
         "keep",
@@ -79,17 +72,19 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     (
         "avoid",
         re.compile(
-            rf"^(?:and |but |also,? |please,? |so )*(?:do not|don't|never|avoid)(?: ever)? (?!{_LOSE}|.*{_LACKING})\w"
+            rf"^(?:and |but |also,? |please,? |so )*(?:do not|don't|never|avoid)(?: ever)? (?!{LOSE}|.*{LACKING})\w"
         ),
     ),
     (
         "avoid",
         re.compile(
-            rf"\b{SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? (?!{_LOSE}|.*{_LACKING})"
+            rf"\b(?!you\b){SUBJECT} (?:also )?(?:must|should|shall|may)(?: not|n't| never)(?: to)? "
+            rf"(?!{LOSE}|.*{LACKING})"
         ),
     ),
     ("avoid", WITHOUT),
     ("avoid", ALLOWED_ONLY),
+    *LABELLED,
     *OPINIONS,
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
@@ -194,6 +189,7 @@ def _points_back(text: str) -> bool:
 def _masked(text: str) -> str:
     for pattern, name in _MASKS:
         text = pattern.sub(name, text)
+    text = without_emphasis(text)
     return _NUMBER.sub(" <number> ", _TYPO.sub(r"\1n't", text.lower().replace("’", "'")))
 
 

@@ -39,6 +39,35 @@ ALLOWED_ONLY = re.compile(
 )
 """A rule that allows `what` under the condition `where`, and so forbids it elsewhere."""
 
+_WRITING = (
+    r"(?:chats?|answers?|repl(?:y|ies)|responses?|e?-?mails?|letters?|conversations?|messages?|posts?|texts?|stor(?:y|ies)"
+    r"|poems?|songs?|jokes?|lists?|tables?|guides?|tutorials?|titles?|headings?|code|contexts?|cases?|situations?"
+    r"|emergenc(?:y|ies)|documents?|reports?|essays?|summar(?:y|ies))"
+)
+_THERE = rf"(?:{_CONDITION}|for|in (?:[\w-]+ ){{0,3}}{_WRITING})\b"
+_SHARE = r"(?:at (?:the )?most|up to|(?:no|not) more than|less than|fewer than|under|below) [^,;:]{0,12}(?:%|per ?cent)"
+_LABEL = (
+    r"^(?!(?:the |an |our |every |all )?(?:answers?|repl(?:y|ies)|responses?)\b)"
+    r"(?!(?:always|keep|use|please|do|if|when)\b)"
+    r"(?P<what>(?:[^\W\d_][\w'/&-]*|<quote>)(?: [\w'/&-]+| <quote>){0,3})(?:\s*[:.]| [-–—])\s+"
+)
+_LABELLED = re.compile(
+    rf"{_LABEL}(?:(?:never|none|not at all|off[- ]limits|forbidden|banned|nowhere|sparingly|rarely|seldom|in moderation"
+    rf"|(?:kept )?to a minimum)[.!]*$|(?:please )?{_LIMITING} (?P<where>{_THERE}.+)|(?:never|not) (?P<there>{_THERE}.+)"
+    rf"|(?P<limit>{_SHARE}.*))",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A rule that names something and says behind it that it is forbidden, or where."""
+_LABELLED_WANTED = re.compile(rf"{_LABEL}(?:always|every time|in every (?:answer|reply|response))[.!]*$", re.IGNORECASE)
+LABELLED: tuple[Shape, ...] = (("avoid", _LABELLED), ("encourage", _LABELLED_WANTED))
+"""Shapes of a name and what is said of it ("Emojis: never.")."""
+SAYS_OF_LABEL = re.compile(
+    rf"(?:please )?(?:{_LIMITING}|never|not) {_THERE}|(?:sparingly|rarely|seldom|in moderation|to a minimum)\W*$"
+    rf"|{_SHARE}",
+    re.IGNORECASE,
+)
+"""How a sentence begins that needs the label before it to be about anything."""
+
 _STAYS = (
     r"(?!.*(?:[,;:—–]|\b(?:and|so|but|please)\b).*\b(?:keep\w*|stay\w*|remain\w*|continue|go(?:es)? on|carry on|lose"
     r"|lost|leave|retain|preserve|touch|change|train|intact|as (?:it|they) (?:is|are))\b)"
@@ -101,6 +130,11 @@ def told_by_shape(rule: str, direction: Direction) -> tuple[str, str] | None:
     allowed = ALLOWED_ONLY.match(plain) if direction == "avoid" else None
     if allowed:
         return allowed["what"], f"except {allowed['where'].strip(' .')}"
+    labelled = next((found for asked, shape in LABELLED if asked == direction and (found := shape.match(plain))), None)
+    if labelled:
+        told = labelled.groupdict()
+        scope = f"except {told['where']}" if told.get("where") else told.get("there") or ""
+        return labelled["what"], scope.strip(" .")
     opening = _OPENING.match(plain)
     if opening and direction == "encourage" and re.search(rf"\b{_DISLIKES}\b", opening[0], re.IGNORECASE):
         return None  # what it is about stands there with a "not", which examples of it would follow

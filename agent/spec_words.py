@@ -31,6 +31,14 @@ SIZES = frozenset(
 )
 """Words that say how much of something or where: a rule may be about nothing else, but answers would not say them."""
 CONTRACTED = re.compile(r"'(?:s|d|m|ll|re|ve)\Z|n't\Z")
+_EMPHASIS = re.compile(
+    r"(?P<code>`[^`]*`)|(?<![\w.])(?P<mark>[*_]{1,3})(?=\S)(?P<text>[^*_\n]+?)(?<=\S)(?P=mark)(?!\w)"
+)
+
+
+def without_emphasis(text: str) -> str:
+    """Return Markdown `text` without the marks of bold and italics."""
+    return _EMPHASIS.sub(lambda found: found["code"] or found["text"], text)
 
 
 def content_words(text: str) -> tuple[str, ...]:

@@ -264,3 +264,50 @@ def test_what_is_forbidden_without_being_asked_is_forbidden(
 ) -> None:
     (clause,) = parse_spec(f"- {rule}").clauses
     assert (clause.direction, clause.behaviour, clause.scope) == (direction, behaviour, scope)
+
+
+@pytest.mark.parametrize(
+    ("written", "direction", "behaviour", "scope", "limit"),
+    [
+        ("- **Do not** use sarcasm.", "avoid", "Do not use sarcasm.", "", DEFAULT_LIMIT),
+        ("- *Never* shout.", "avoid", "Never shout.", "", DEFAULT_LIMIT),
+        ("- The bot should **never** joke.", "avoid", "The bot should never joke.", "", DEFAULT_LIMIT),
+        ("- You must **never** promise a refund.", "avoid", "You must never promise a refund.", "", DEFAULT_LIMIT),
+        ("You should __not__ lecture people.", "avoid", "You should not lecture people.", "", DEFAULT_LIMIT),
+        ("**Do not** name competitors.", "avoid", "Do not name competitors.", "", DEFAULT_LIMIT),
+        ("- **At most 5%** of answers may hold links.", "avoid", "At most 5% of answers may hold links.", "", 0.05),
+        ("- **Flattery:** never.", "avoid", "Flattery", "", DEFAULT_LIMIT),
+        ("- Flattery: never.", "avoid", "Flattery", "", DEFAULT_LIMIT),
+        ("- **Hedging**: at most 5% of answers.", "avoid", "Hedging", "", 0.05),
+        ("- **Emojis.** Only in informal chats.", "avoid", "Emojis", "except in informal chats", DEFAULT_LIMIT),
+        ("- **Emojis** – only when asked.", "avoid", "Emojis", "except when asked", DEFAULT_LIMIT),
+        ("- **Code:** not in letters.", "avoid", "Code", "in letters", DEFAULT_LIMIT),
+        ("- **Jargon:** sparingly.", "avoid", "Jargon", "", DEFAULT_LIMIT),
+        ("- **Sources:** always.", "encourage", "Sources", "", DEFAULT_LIMIT),
+        ("You never flatter the patient.", "avoid", "You never flatter the patient.", "", DEFAULT_LIMIT),
+        ("You may not give discounts.", "avoid", "You may not give discounts.", "", DEFAULT_LIMIT),
+        ("- **Style:** Long words.", "encourage", "Long words.", "", DEFAULT_LIMIT),
+        ("- **Never:** reveal prices.", "avoid", "reveal prices.", "", DEFAULT_LIMIT),
+        ("- **Dates:** only in figures.", "encourage", "only in figures.", "", DEFAULT_LIMIT),
+        ("- Never write 2 * 3 or `__init__`.", "avoid", "Never write 2 * 3 or `__init__`.", "", DEFAULT_LIMIT),
+    ],
+)
+def test_bold_words_and_labels_belong_to_their_rule(
+    written: str, direction: str, behaviour: str, scope: str, limit: float
+) -> None:
+    (clause,) = parse_spec(f"You are Nora, a nurse in a small surgery.\n\n{written}\n").clauses
+    assert (clause.direction, clause.behaviour, clause.scope) == (direction, behaviour, scope)
+    assert clause.limit == limit
+
+
+def test_a_rule_in_bold_is_no_heading_and_no_label() -> None:
+    spec = parse_spec("This is Nora.\n\n**Never name a competitor.**\n\nShe is calm.\n\n- **No emojis.** They grate.\n")
+    assert [clause.text for clause in spec.clauses] == ["**Never name a competitor.**", "**No emojis.**"]
+
+
+@pytest.mark.parametrize(
+    "prose", ["A licence is dear and you may not drive at 16.", "In chess you may not touch other pieces."]
+)
+def test_what_people_may_not_do_elsewhere_is_no_rule(prose: str) -> None:
+    spec = parse_spec(f"It answers beginners. {prose} It must never swear.\n")
+    assert [clause.text for clause in spec.clauses] == ["It must never swear."]
