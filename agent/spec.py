@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from premortem.agent.spec_layout import spec_sentences
 from premortem.agent.spec_negations import UNBIDDEN, behind_negations
+from premortem.agent.spec_rations import halves, rationed
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules
 from premortem.agent.spec_shapes import told_by_shape
 from premortem.agent.spec_words import QUOTED, content_words, names_something, without_emphasis
@@ -174,13 +175,19 @@ def sentences_of(spec: Spec) -> list[str]:
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     plain = without_emphasis(rule)
-    told = told_by_shape(plain, direction)
+    told = told_by_shape(plain, direction) or (rationed(plain) if direction == "avoid" else None)
     asked = behind_negations(plain, direction)
     asked = asked if names_something(asked) else plain
     behaviour, scope = told if told and names_something(told[0]) else _scoped(asked, direction)
     unwanted = WITHOUT.search(behaviour)
     if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")
+    if direction != "avoid":
+        wanted, other = halves(behaviour)
+        if names_something(wanted) or QUOTED.search(wanted):
+            behaviour = wanted
+        elif names_something(other):
+            behaviour, direction = other.strip(" ."), "avoid"
     return clause_from(rule, front, behaviour=behaviour, direction=direction, scope=scope, limit=None)
 
 

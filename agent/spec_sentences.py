@@ -19,6 +19,7 @@ from scipy.special import softmax
 
 from premortem.agent.spec_layout import Sentence
 from premortem.agent.spec_negations import LACKING, LOSE, NEGATIONS, SUBJECT
+from premortem.agent.spec_rations import RATIONS
 from premortem.agent.spec_shapes import ALLOWED_ONLY, LABELLED, OPINIONS
 from premortem.agent.spec_words import SINGLE, without_emphasis
 from premortem.interp.records import Direction
@@ -40,11 +41,19 @@ OPENING_SCOPE = re.compile(
     re.IGNORECASE,
 )
 """A condition at its beginning."""
+_HOW = (
+    r"(?:answer|reply|respond|write|speak|talk|explain|describe|summari[sz]e|help|refuse|decline|begin|start|open|close"
+    r"|end|finish|conclude|greet|be|stay)\b"
+)
+_THINGS_SAID = (
+    r"(?:answers?|repl(?:y|ies)|responses?|truth|facts?|advice|information|help|explanations?|directions|instructions"
+    r"|steps|sums?|problems?|questions?)"
+)
 WITHOUT = re.compile(
     r"^(?:please )?(?:just |always )?"
-    r"(?:answer|reply|respond|write|speak|talk|explain|describe|summari[sz]e|help|refuse|decline|begin|start|open|close"
-    r"|end|finish|conclude|greet)\b"
-    r"(?!.*(?:\bno\b|\bnot\b|\bnever\b|n't\b))[^;:]*?\bwithout (?:any |ever )?(?!being (?:asked|told))(?P<what>.+)",
+    rf"(?:{_HOW}|(?=(?:give|tell|provide|solve|offer|keep)\b[^,;:]* (?:{_THINGS_SAID} without\b|without \w+ing\b))\w+)"
+    r"(?!.*(?:\bno\b|\bnot\b|\bnever\b|n't\b|\bnobody\b|\bnone\b))[^;:]*?(?<!with and )(?<!with or )\bwithout "
+    r"(?:any |ever )?(?!being (?:asked|told))(?P<what>.+)",
     re.IGNORECASE | re.DOTALL,
 )
 """A rule that says how to answer and means what not to do."""
@@ -58,6 +67,7 @@ _PRONOUNS = frozenset("we i our my us you your they it he she".split())
 _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
     *NEGATIONS,
+    *RATIONS,
     (
         "encourage",
         re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}" + LACKING),

@@ -14,9 +14,9 @@ from premortem.interp.records import Direction
 
 Shape = tuple[Direction, re.Pattern[str]]
 
-_CONDITION = r"(?:when|whenever|if|where|wherever|while|after|before|during|once|on request|at the request|by request)"
-_PLACE = rf"(?:{_CONDITION}|in|inside|within|for|on|at|to|with|under|as|between)"
-_LIMITING = r"(?:only|solely|exclusively|nowhere (?:but|except|else than))"
+WHEN = r"(?:when|whenever|if|where|wherever|while|after|before|during|once|on request|at the request|by request)"
+_PLACE = rf"(?:{WHEN}|in|inside|within|for|on|at|to|with|under|as|between)"
+LIMITING = r"(?:only|solely|exclusively|nowhere (?:but|except|else than))"
 _PERMITTED = (
     r"(?:welcome|allowed|permitted|fine|ok|okay|acceptable|appropriate|tolerated|justified|excusable|wanted|needed"
     r"|necessary|called for|in place|reserved|meant)"
@@ -27,12 +27,12 @@ ALLOWED_ONLY = re.compile(
     r"^(?!(?:the |an |our |every |all )?(?:\w+ )?(?:answers?|repl(?:y|ies)|responses?)\b|it\b|they\b)"
     r"(?P<what>[^,;:]{2,60}?) "
     r"(?:"
-    rf"belongs?(?<!not belong) (?:(?!only)[^,;:]{{1,30}} )?{_LIMITING} (?={_PLACE}\b)"
-    rf"|{_LIMITING} belongs? (?={_PLACE}\b)"
-    rf"|(?:has|have) (?:a|their|its) place {_LIMITING} (?={_PLACE}\b)"
-    rf"|{_BE} (?:{_PERMITTED} (?:(?!only)[^,;:]{{1,30}} )?{_LIMITING}|{_LIMITING} {_PERMITTED}) (?={_PLACE}\b)"
-    rf"|{_BE} {_LIMITING} (?=for\b)"
-    rf"|{_BE} (?:{_GIVEN} {_LIMITING}|{_LIMITING} (?:to be )?{_GIVEN}) (?={_CONDITION}\b)"
+    rf"belongs?(?<!not belong) (?:(?!only)[^,;:]{{1,30}} )?{LIMITING} (?={_PLACE}\b)"
+    rf"|{LIMITING} belongs? (?={_PLACE}\b)"
+    rf"|(?:has|have) (?:a|their|its) place {LIMITING} (?={_PLACE}\b)"
+    rf"|{_BE} (?:{_PERMITTED} (?:(?!only)[^,;:]{{1,30}} )?{LIMITING}|{LIMITING} {_PERMITTED}) (?={_PLACE}\b)"
+    rf"|{_BE} {LIMITING} (?=for\b)"
+    rf"|{_BE} (?:{_GIVEN} {LIMITING}|{LIMITING} (?:to be )?{_GIVEN}) (?={WHEN}\b)"
     rf"|{_BE} reserved (?=for\b)"
     r")(?P<where>.+)",
     re.IGNORECASE | re.DOTALL,
@@ -44,7 +44,7 @@ _WRITING = (
     r"|poems?|songs?|jokes?|lists?|tables?|guides?|tutorials?|titles?|headings?|code|contexts?|cases?|situations?"
     r"|emergenc(?:y|ies)|documents?|reports?|essays?|summar(?:y|ies))"
 )
-_THERE = rf"(?:{_CONDITION}|for|in (?:[\w-]+ ){{0,3}}{_WRITING})\b"
+THERE = rf"(?:{WHEN}|for|in (?:[\w-]+ ){{0,3}}{_WRITING})\b"
 _SHARE = r"(?:at (?:the )?most|up to|(?:no|not) more than|less than|fewer than|under|below) [^,;:]{0,12}(?:%|per ?cent)"
 _LABEL = (
     r"^(?!(?:the |an |our |every |all )?(?:answers?|repl(?:y|ies)|responses?)\b)"
@@ -53,7 +53,7 @@ _LABEL = (
 )
 _LABELLED = re.compile(
     rf"{_LABEL}(?:(?:never|none|not at all|off[- ]limits|forbidden|banned|nowhere|sparingly|rarely|seldom|in moderation"
-    rf"|(?:kept )?to a minimum)[.!]*$|(?:please )?{_LIMITING} (?P<where>{_THERE}.+)|(?:never|not) (?P<there>{_THERE}.+)"
+    rf"|(?:kept )?to a minimum)[.!]*$|(?:please )?{LIMITING} (?P<where>{THERE}.+)|(?:never|not) (?P<there>{THERE}.+)"
     rf"|(?P<limit>{_SHARE}.*))",
     re.IGNORECASE | re.DOTALL,
 )
@@ -62,7 +62,7 @@ _LABELLED_WANTED = re.compile(rf"{_LABEL}(?:always|every time|in every (?:answer
 LABELLED: tuple[Shape, ...] = (("avoid", _LABELLED), ("encourage", _LABELLED_WANTED))
 """Shapes of a name and what is said of it ("Emojis: never.")."""
 SAYS_OF_LABEL = re.compile(
-    rf"(?:please )?(?:{_LIMITING}|never|not) {_THERE}|(?:sparingly|rarely|seldom|in moderation|to a minimum)\W*$"
+    rf"(?:please )?(?:{LIMITING}|never|not) {THERE}|(?:sparingly|rarely|seldom|in moderation|to a minimum)\W*$"
     rf"|{_SHARE}",
     re.IGNORECASE,
 )

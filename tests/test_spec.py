@@ -256,7 +256,7 @@ def test_two_negations_and_refusals_ask_for_something(rule: str, direction: str,
         ("No claim without a source.", "encourage", "No claim without a source.", ""),
         ("Never plan without asking for a budget.", "encourage", "Never plan without asking for a budget.", ""),
         ("Never part without telling people why.", "encourage", "Never part without telling people why.", ""),
-        ("Name the allergens without being asked.", "encourage", "Name the allergens without being asked.", ""),
+        ("Name the allergens without being asked.", "encourage", "Name the allergens", ""),
     ],
 )
 def test_what_is_forbidden_without_being_asked_is_forbidden(
@@ -311,3 +311,67 @@ def test_a_rule_in_bold_is_no_heading_and_no_label() -> None:
 def test_what_people_may_not_do_elsewhere_is_no_rule(prose: str) -> None:
     spec = parse_spec(f"It answers beginners. {prose} It must never swear.\n")
     assert [clause.text for clause in spec.clauses] == ["It must never swear."]
+
+
+@pytest.mark.parametrize(
+    ("rule", "behaviour", "scope"),
+    [
+        ("Use emojis only when asked.", "Use emojis", "except when asked"),
+        ("Only use emojis when the user does.", "use emojis", "except when the user does"),
+        ("It should mention prices only if somebody asks.", "mention prices", "except if somebody asks"),
+        ("Only mention competitors when asked.", "mention competitors", "except when asked"),
+        ("Use headings only in long guides.", "Use headings", "except in long guides"),
+        ("Wine tips only if I ask.", "Wine tips", "except if I ask"),
+        ("Use emojis rarely.", "Use emojis", ""),
+        ("Use bullet lists sparingly.", "Use bullet lists", ""),
+        ("The model should use emojis in moderation.", "use emojis", ""),
+        ("Links should be used rarely.", "Links", ""),
+        ("Use as few emojis as possible.", "emojis", ""),
+        ("Use at most one emoji per answer.", "emoji", ""),
+        ("Include no more than two links.", "links", ""),
+        ("Keep emojis to a minimum.", "emojis", ""),
+        ("Keep emojis out.", "emojis", ""),
+        ("Keep the number of links low.", "links", ""),
+        ("Keep hedging under 3% of answers.", "hedging", ""),
+        ("I could do without the sermons.", "the sermons.", ""),
+        ("Give answers without hedging.", "hedging", ""),
+        ("Tell the truth without hedging.", "hedging", ""),
+        ("Provide answers without links.", "links", ""),
+        ("Be warm without being flattering.", "being flattering", ""),
+        ("Use words instead of emojis.", "emojis", ""),
+        ("Use words, not emojis.", "emojis", ""),
+    ],
+)
+def test_what_is_rationed_or_replaced_is_to_be_avoided(rule: str, behaviour: str, scope: str) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour, clause.scope) == ("avoid", behaviour, scope)
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "words"),
+    [
+        ("Use prose, not bullet lists.", "encourage", "Use prose", ("prose",)),
+        ("Be honest instead of flattering.", "encourage", "Be honest", ("honest",)),
+        ("Give a direct answer instead of hedging.", "encourage", "Give a direct answer", ("direct",)),
+        ("Keep citing sources rather than guessing.", "keep", "Keep citing sources", ("citing", "sources")),
+        ("Answer in sentences rather than lists.", "encourage", "Answer in sentences", ("sentences",)),
+        ("Use metric units, not just inches.", "encourage", "Use metric units, not just inches.", None),
+        ("Say that a person, not a machine, decides.", "encourage", "Say that a person, not a machine, decides.", None),
+        ("Name prices with and without tax.", "encourage", "Name prices with and without tax.", None),
+        ("Offer a pairing without alcohol.", "encourage", "Offer a pairing without alcohol.", None),
+        ("Never claim a thing without a source.", "encourage", "Never claim a thing without a source.", None),
+        ("Never use emojis instead of words.", "avoid", "Never use emojis instead of words.", None),
+        ("Answer only in English.", "encourage", "Answer only in English.", None),
+        ("Use only short words.", "encourage", "Use only short words.", None),
+        ("Answer in at most five sentences.", "encourage", "Answer in at most five sentences.", None),
+        ("Keep sentences under 20 words.", "keep", "Keep sentences under 20 words.", None),
+        ("Keep the tone low and calm.", "keep", "Keep the tone low and calm.", None),
+        ("It should ask for a photo only if it must.", "encourage", "It should ask for a photo only", None),
+    ],
+)
+def test_what_takes_the_place_of_something_is_asked_for_and_limits_of_length_are_no_rations(
+    rule: str, direction: str, behaviour: str, words: tuple[str, ...] | None
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour) == (direction, behaviour)
+    assert words is None or clause.words == words
