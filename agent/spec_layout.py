@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from premortem.agent.spec_negations import SUBJECT
+from premortem.agent.spec_negations import LOSE, SUBJECT
 from premortem.agent.spec_shapes import SAYS_OF_LABEL
 from premortem.agent.spec_signature import cut_signature
 from premortem.agent.spec_words import SINGLE, names_something, without_emphasis
@@ -49,6 +49,37 @@ _OF_ITS_OWN = re.compile(
     re.IGNORECASE,
 )
 """How a part after a semicolon begins that is another rule; others say more about the first."""
+
+_SECOND = re.compile(
+    r",? (?:and|but),? (?=(?P<no>(?:please )?(?:never(?! (?:\w+[^s]s|\w+ed|was|were|had|have|will|would|mind)\b)"
+    r"|do not|don['’]?t|avoid|(?:must|should) not(?! be\b))\b)"
+    r"|(?P<yes>(?:please )?(?:always(?! \w+[^s]s\b)|keep(?! \w+ing\b))\b)"
+    r"|(?P<less>(?:less|fewer) \w)|(?P<more>more \w))"
+    r"|, (?=(?P<but>never (?:in|on|at|with|as|for|by|from)\b))",
+    re.IGNORECASE,
+)
+"""Where a second rule begins in a sentence."""
+_ORDERS = re.compile(
+    rf"(?:please |always |and |but )*(?:{SUBJECT} (?:must|should|shall|has to|have to|needs? to)\b|(?:i|we) want\b"
+    r"|(?!(?:it|they|you|an?|the|this|that|these|those|its?|he|she|we|i|my|our|your|their|in|on|at|for|if|when|as)\b)"
+    r"(?!\w+(?<!s)(?:s|ed|ing)\b)(?!.*\b(?:is|are|was|were|has|have|had|does|did)\b)[a-z]+\b)",
+    re.IGNORECASE,
+)
+"""How a sentence begins that may tell somebody what to do."""
+_BEGINS_NO = re.compile(r"(?:and |but |please )*(?:never|no|not|do not|don['’]?t|avoid|without|stop)\b", re.IGNORECASE)
+_HANGS = re.compile(
+    rf"(?:and |but |,|please )*(?:(?:never|do not|don['’]?t|must not|should not) {LOSE}"
+    r"|keep (?:it|that|this|them|things) (?:that way|up|so|as)\b"
+    r"|(?:[^.]{0,40} )?(?:it|them|that|those|these|this)\W*$)",
+    re.IGNORECASE,
+)
+"""How a part begins or ends that says more about the one before."""
+_OF_SOMEBODY = re.compile(
+    r"\b(?:who|which|that|where|when|if|because|they|we|users?|people|customers)\b", re.IGNORECASE
+)
+_UNDER_CONDITION = re.compile(
+    r"(?:when|whenever|if|where|for|in|on|with|at|as|before|after|unless)\b[^,:]*,", re.IGNORECASE
+)
 
 
 class Sentence(NamedTuple):
@@ -160,7 +191,26 @@ def _parts(text: str) -> Iterator[str]:
         aside = whole.endswith((")", '"', "”", "'", "’")) and text[end.end() : end.end() + 1].islower()
         aside = aside or (whole.endswith(";") and not _OF_ITS_OWN.match(text, end.end()))
         if not (unclosed or aside or len(whole) < 4 or _ABBREVIATION.search(whole)):
-            yield whole
+            yield from _single_rules(whole)
             start = end.end()
     if text[start:].strip():
-        yield text[start:].strip()
+        yield from _single_rules(text[start:].strip())
+
+
+def _single_rules(sentence: str) -> Iterator[str]:
+    """Yield the rules that a sentence joins where the second goes another way ("be brief and do not use emojis")."""
+    start = 0
+    for joint in [] if _UNDER_CONDITION.match(sentence) else _SECOND.finditer(sentence):
+        head, tail = sentence[start : joint.start()], sentence[joint.end() :]
+        negated = _BEGINS_NO.match(head) is not None
+        turns = not negated if joint["no"] or joint["but"] else negated or joint["yes"]
+        if joint["less"] or joint["more"]:
+            turns = re.search(r"\b(?:less|fewer)\b" if joint["more"] else r"\bmore\b", head, re.IGNORECASE) is not None
+        open_ended = head.count("(") > head.count(")") or sum(map(head.count, '"“”')) % 2
+        of_somebody = "," not in joint[0] and _OF_SOMEBODY.search(head)
+        ordered = _ORDERS.match(head) or joint["less"] or joint["more"]
+        own = ordered and names_something(head) and names_something(tail) and not _HANGS.match(tail)
+        if turns and own and not (open_ended or of_somebody):
+            yield head.strip()
+            start = joint.end()
+    yield sentence[start:].strip()

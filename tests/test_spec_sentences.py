@@ -158,6 +158,66 @@ def test_a_part_after_a_semicolon_is_a_rule_of_its_own_or_belongs_to_the_one_bef
     ]
 
 
+@pytest.mark.parametrize(
+    ("sentence", "read"),
+    [
+        (
+            "Keep answers brief and do not use emojis.",
+            [("Keep answers brief", "keep"), ("do not use emojis.", "avoid")],
+        ),
+        (
+            "Be polite but don't flatter, and keep it brief.",
+            [("Be polite", "encourage"), ("don't flatter", "avoid"), ("keep it brief.", "keep")],
+        ),
+        (
+            "Keep refusing malware, but do not lecture.",
+            [("Keep refusing malware", "keep"), ("do not lecture.", "avoid")],
+        ),
+        (
+            "Cite sources for every statistic, and never invent a citation.",
+            [("Cite sources for every statistic", "encourage"), ("never invent a citation.", "avoid")],
+        ),
+        (
+            "Always answer in English, never in French.",
+            [("Always answer in English", "encourage"), ("never in French.", "avoid")],
+        ),
+        (
+            "I want less sarcasm and more empathy.",
+            [("I want less sarcasm", "avoid"), ("more empathy.", "encourage")],
+        ),
+        (
+            "It must be polite and must not flatter.",
+            [("It must be polite", "encourage"), ("must not flatter.", "avoid")],
+        ),
+        (
+            "Do not flatter, and always name the price.",
+            [("Do not flatter", "avoid"), ("always name the price.", "encourage")],
+        ),
+    ],
+)
+def test_two_rules_in_one_sentence_are_read_apart(sentence: str, read: list[tuple[str, str]]) -> None:
+    assert [(clause.text, clause.direction) for clause in parse_spec(f"- {sentence}\n").clauses] == read
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Never lie and never cheat.",
+        "When somebody is upset, be kind and do not joke.",
+        "Help people who are tired and do not read long texts.",
+        "It is warm and calm, and don't you dare change that.",
+        "Keep the greeting, and never lose it.",
+        "The tables have been right every time and must not be lost.",
+        "Rounding happens only at the end, never in between.",
+        "Use modern language, never archaic words.",
+        'Write "be brief and never joke" at the end.',
+        "We want more tables and more lists.",
+    ],
+)
+def test_a_sentence_that_goes_one_way_or_hangs_together_stays_whole(sentence: str) -> None:
+    assert [one.text for one in spec_sentences(f"- {sentence}\n")] == [sentence]
+
+
 def test_a_rule_that_points_back_takes_along_what_it_points_to() -> None:
     ((sentence, direction),) = rules(spec_sentences("The bot greets people by name. Never change that.\n"))
     assert (sentence.text, direction) == ("The bot greets people by name. Never change that.", "keep")
