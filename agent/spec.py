@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from premortem.agent.spec_layout import spec_sentences
+from premortem.agent.spec_limits import PERCENT, told_limit, without_limit
 from premortem.agent.spec_negations import UNBIDDEN, behind_negations
 from premortem.agent.spec_rations import halves, rationed
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules
@@ -26,18 +27,6 @@ from premortem.agent.spec_words import QUOTED, content_words, names_something, w
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
-_PERCENT = r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)"
-_OF_ANSWERS = (
-    r" of (?:the |all |its |our |your )*"
-    r"(?:answers?|repl(?:y|ies)|responses?|messages|conversations|chats|cases|outputs?|pairs)\b"
-)
-LIMIT = re.compile(
-    r"\b(?:at (?:the )?most|up to|(?:no|not) more than|fewer than|less than|under|below|max(?:imum)?\.?|within)"
-    rf" (?:of )?(?:in |about |some )*{_PERCENT}(?={_OF_ANSWERS}| of the time| (?:may|can|should)\b|[.,;)]|$)"
-    rf"|{_PERCENT}{_OF_ANSWERS}",
-    re.IGNORECASE,
-)
-"""A share of answers that a rule tolerates; any other percentage is what the rule is about."""
 _UNBIDDEN = re.compile(rf"\b({UNBIDDEN}.*)$", re.IGNORECASE | re.DOTALL)
 DEFAULT_LIMIT = 0.01
 """Tolerated change in the share of responses, where a clause names none."""
@@ -51,9 +40,9 @@ LIMIT_MEANS = (
 
 def _share(value: Any) -> float:
     """Return a limit of the front matter as a share; raise ValueError where it is none."""
-    percent = re.fullmatch(rf"\s*{_PERCENT}\s*", value) if isinstance(value, str) else None
+    percent = re.fullmatch(rf"\s*{PERCENT}\s*", value) if isinstance(value, str) else None
     try:
-        share = float(percent[1]) / 100 if percent else float(value)
+        share = float(percent[1].replace(",", ".")) / 100 if percent else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{value!r} is no share; {LIMIT_MEANS}") from None
     if not 0 <= share < 1:
@@ -174,7 +163,7 @@ def sentences_of(spec: Spec) -> list[str]:
 
 
 def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
-    plain = without_emphasis(rule)
+    plain = without_limit(without_emphasis(rule))
     told = told_by_shape(plain, direction) or (rationed(plain) if direction == "avoid" else None)
     asked = behind_negations(plain, direction)
     asked = asked if names_something(asked) else plain
@@ -212,7 +201,7 @@ def clause_from(
         behaviour=behaviour,
         direction=direction,
         scope=scope,
-        limit=_limit(rule, front) if limit is None or _named_limit(rule, front) is not None else limit,
+        limit=_limit(rule, direction, front) if limit is None or _named_limit(rule, front) is not None else limit,
         words=content_words(behaviour),
         examples=tuple("".join(found) for found in QUOTED.findall(rule)),
         detector=next((p for name, p in front.detectors.items() if name.lower() in rule.lower()), ""),
@@ -223,11 +212,6 @@ def _named_limit(rule: str, front: FrontMatter) -> float | None:
     return next((limit for name, limit in front.limits.items() if name.lower() in rule.lower()), None)
 
 
-def _limit(rule: str, front: FrontMatter) -> float:
-    named = _named_limit(rule, front)
-    if named is not None:
-        return named
-    share = LIMIT.search(QUOTED.sub(" ", without_emphasis(rule)))
-    if share:
-        return min(float(share[1] or share[2]) / 100, 1.0)
-    return DEFAULT_LIMIT if front.limit is None else front.limit
+def _limit(rule: str, direction: Direction, front: FrontMatter) -> float:
+    told = (_named_limit(rule, front), told_limit(rule, direction), front.limit)
+    return next((limit for limit in told if limit is not None), DEFAULT_LIMIT)

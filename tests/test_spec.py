@@ -68,11 +68,41 @@ def test_scope_limit_examples_and_words_are_read() -> None:
         ("Do not apologise in more than 2.5 percent of the replies.", 0.025),
         ("Lists are to be avoided, at most 5% may have one.", 0.05),
         ("No emoji, except in up to 10 per cent.", 0.1),
+        ("97% of answers must be free of emojis.", 0.03),
+        ("At least 95% of answers must not contain links.", 0.05),
+        ("No emojis in at least 98% of answers.", 0.02),
+        ("100% of answers must avoid profanity.", DEFAULT_LIMIT),
+        ("It flatters in 30% of responses; stop that.", DEFAULT_LIMIT),
+        ("In 12% of answers the model apologises, which must stop.", DEFAULT_LIMIT),
+        ("At least 90% of answers should name a source.", DEFAULT_LIMIT),
+        ("In 100% of cases, cite the source.", DEFAULT_LIMIT),
+        ("Keep refusing malware in at least 90% of answers.", DEFAULT_LIMIT),
+        ("Do not use links in more than 1,5% of answers.", 0.015),
+        ("Do not joke in over 4% of the replies.", 0.04),
+        ("Do not joke more than 5% of the time.", 0.05),
+        ("5% of answers may contain links.", 0.05),
+        ("Links in 3% of answers at most.", 0.03),
+        ("Never apologise (0%).", 0.0),
+        ("Never lecture, tolerance 2%.", 0.02),
+        ("No emojis (limit: 3%).", 0.03),
+        ("No emojis; up to 3 % is fine.", 0.03),
+        ("Never recommend milk (1.5% fat).", DEFAULT_LIMIT),
     ],
 )
 def test_a_percentage_is_a_limit_only_where_the_rule_says_so(rule: str, limit: float) -> None:
     (clause,) = parse_spec(rule).clauses
-    assert clause.limit == limit
+    assert clause.limit == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("rule", ["No emojis (limit: 3%).", "No emojis; up to 3 % is fine.", "No emojis (3%)."])
+def test_a_limit_that_is_only_added_is_no_part_of_the_behaviour(rule: str) -> None:
+    (clause,) = parse_spec(rule).clauses
+    assert (clause.text, clause.words, clause.limit) == (rule, ("emojis",), 0.03)
+
+
+def test_a_limit_of_the_front_matter_goes_before_one_in_the_rule() -> None:
+    named, default = parse_spec("---\nlimit: 4%\nlimits: {joke: 2%}\n---\nNever joke (5%). Never rhyme.").clauses
+    assert (named.limit, default.limit) == (0.02, 0.04)
 
 
 def test_a_rule_about_length_alone_is_a_rule_that_brings_no_words() -> None:
