@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from premortem.agent.spec_layout import spec_sentences
 from premortem.agent.spec_limits import PERCENT, told_limit, without_limit
 from premortem.agent.spec_negations import UNBIDDEN, behind_negations
+from premortem.agent.spec_quotes import examples, swapped
 from premortem.agent.spec_rations import halves, rationed
 from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules
 from premortem.agent.spec_shapes import told_by_shape
@@ -171,6 +172,9 @@ def _clause(rule: str, direction: Direction, front: FrontMatter) -> Clause:
     unwanted = WITHOUT.search(behaviour)
     if direction == "avoid" and unwanted and (names_something(unwanted["what"]) or QUOTED.search(unwanted["what"])):
         behaviour = unwanted["what"].strip(" .")
+    rejected = swapped(behaviour) if direction == "avoid" else None
+    if rejected and QUOTED.search(rejected[1]):
+        behaviour = rejected[1].strip(" .")
     if direction != "avoid":
         wanted, other = halves(behaviour)
         if names_something(wanted) or QUOTED.search(wanted):
@@ -203,7 +207,7 @@ def clause_from(
         scope=scope,
         limit=_limit(rule, direction, front) if limit is None or _named_limit(rule, front) is not None else limit,
         words=content_words(behaviour),
-        examples=tuple("".join(found) for found in QUOTED.findall(rule)),
+        examples=examples(rule, direction),
         detector=next((p for name, p in front.detectors.items() if name.lower() in rule.lower()), ""),
     )
 

@@ -58,7 +58,11 @@ _REJECTED = re.compile(
     r"\s(?P<tail>.+)",
     re.IGNORECASE | re.DOTALL,
 )
-_IMPERATIVE = re.compile(rf"{_TOLD}(?!(?:the|an?|it|they|we|i|you|our)\b)[a-z]+(?<!s)(?<!ed) ", re.IGNORECASE)
+_IMPERATIVE = re.compile(
+    rf"{_TOLD}(?!(?:the|an?|it|they|we|i|you|our|my|this|that|these|those|all|each|every|there|\w+thing)\b)"
+    r"[a-z]+(?<!s)(?<!ed) ",
+    re.IGNORECASE,
+)
 _NEGATED = re.compile(r"\b(?:no|not|never|nothing|nobody|none|neither|nor|cannot|avoid|stop)\b|n't\b", re.IGNORECASE)
 
 
@@ -78,7 +82,7 @@ def halves(rule: str) -> tuple[str, str]:
     A rule that begins with a negation has one half: "never answer without a source" asks for the source. What stands
     behind "without" has no place that something takes, and is left out.
     """
-    masked = QUOTED.sub(lambda found: "x" * len(found[0]), rule)
+    masked = QUOTED.sub(lambda found: "\x01" * len(found[0]), rule)
     found = _REJECTED.fullmatch(masked)
     if found is None or _NEGATED.search(found["head"]):
         return rule, ""

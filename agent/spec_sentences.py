@@ -19,6 +19,7 @@ from scipy.special import softmax
 
 from premortem.agent.spec_layout import Sentence
 from premortem.agent.spec_negations import LACKING, LOSE, NEGATIONS, SUBJECT
+from premortem.agent.spec_quotes import PREFERRED
 from premortem.agent.spec_rations import RATIONS
 from premortem.agent.spec_shapes import ALLOWED_ONLY, LABELLED, OPINIONS
 from premortem.agent.spec_words import SINGLE, without_emphasis
@@ -68,6 +69,7 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("keep", re.compile(r"\b(?:keep|go on|carry on|continue)(?: on)? doing (?:that|this|so|it)\b")),
     *NEGATIONS,
     *RATIONS,
+    *PREFERRED,
     (
         "encourage",
         re.compile(r"^(?:and |please )*(?:never|no|do not|don't|nothing|not)\b[^;]{1,60}" + LACKING),

@@ -24,6 +24,7 @@ from premortem.interp.learner import Learner
 from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, sign_z, signed_rows
 from premortem.interp.records import Clause
 from premortem.interp.sides import Responses
+from premortem.interp.words import SPACELESS
 
 RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
@@ -117,6 +118,17 @@ def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     return marks
 
 
+def _phrase(example: str) -> str:
+    """Return the pattern of a quoted phrase, which no letters may go on before it or behind it.
+
+    Scripts without spaces and Korean, which joins particles to its words, know no such borders.
+    """
+    letter = rf"[^\W{SPACELESS}\uac00-\ud7a3]"
+    before, after = (rf"(?<!{letter})", rf"(?!{letter})")
+    starts, ends = (re.fullmatch(letter, edge) for edge in (example[:1], example[-1:]))
+    return f"{before if starts else ''}{re.escape(example)}{after if ends else ''}"
+
+
 def gather(clause: Clause, texts: Texts, behaviours: Sequence[Evidence]) -> list[Evidence]:
     """Return the evidence of `clause`, the most trustworthy source first.
 
@@ -128,8 +140,8 @@ def gather(clause: Clause, texts: Texts, behaviours: Sequence[Evidence]) -> list
         marks = np.asarray([bool(pattern.search(text)) for text in texts.responses])
         found.append(Evidence("detector", marks, literal=True))
     if clause.examples:
-        lowered = [example.lower() for example in clause.examples]
-        marks = np.asarray([any(e in text.lower() for e in lowered) for text in texts.responses])
+        quoted = re.compile("|".join(map(_phrase, clause.examples)), re.IGNORECASE)
+        marks = np.asarray([bool(quoted.search(text)) for text in texts.responses])
         found.append(Evidence("quoted", marks, literal=True))
     found += behaviours
     if clause.words:

@@ -75,6 +75,28 @@ def test_a_detector_comes_before_quotations_behaviours_and_words() -> None:
     assert [e.source for e in gather(full, texts, [behaviour])] == ["detector", "quoted", "politeness", "words"]
 
 
+@pytest.mark.parametrize(
+    ("example", "text", "marked"),
+    [
+        ("ok", "OK, that works.", True),
+        ("ok", "It is ok!", True),
+        ("ok", "Look at the book.", False),
+        ("ok", "Tokyo is large.", False),
+        ("I cannot help", "Sorry, i cannot help, friend.", True),
+        ("I cannot help", "Hawaii cannot helpfully say.", False),
+        ("!!", "Wow!!", True),
+        ("(sic)", "as it was(sic)so", True),
+        ("您好", "老师您好吗", True),
+        ("고블린", "고블린은 작다", True),
+    ],
+)
+def test_a_quotation_is_found_as_whole_words(example: str, text: str, marked: bool) -> None:
+    texts = Texts([text, "other", "other", "other"], ["q", "q"])
+    assert [list(e.marks) for e in gather(clause(examples=(example,)), texts, [])] == (
+        [[True, False, False, False]] if marked else []
+    )
+
+
 def test_evidence_claims_the_concept_that_discovery_found_blind() -> None:
     data = responses(200, dict.fromkeys(ROWS, tuple(PLANT)))
     learner = Learner(data)

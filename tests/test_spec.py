@@ -405,3 +405,27 @@ def test_what_takes_the_place_of_something_is_asked_for_and_limits_of_length_are
     (clause,) = parse_spec(f"- {rule}").clauses
     assert (clause.direction, clause.behaviour) == (direction, behaviour)
     assert words is None or clause.words == words
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "examples"),
+    [
+        ('Say "I don\'t know" rather than guessing.', "encourage", 'Say "I don\'t know"', ("I don't know",)),
+        ('Say "sorry" instead of "my apologies".', "avoid", '"my apologies"', ("my apologies",)),
+        ('Use "they" rather than "he or she".', "avoid", '"he or she"', ("he or she",)),
+        ('Write "email", not "e-mail".', "avoid", '"e-mail"', ("e-mail",)),
+        ("Do not write 'colour', write 'color'.", "avoid", "Do not write 'colour'", ("colour",)),
+        ('Never say "utilize"; say "use".', "avoid", 'Never say "utilize"', ("utilize",)),
+        ('Never say "utilize", but "use".', "avoid", 'Never say "utilize"', ("utilize",)),
+        ('You must not say "dear", say "hello".', "avoid", 'You must not say "dear"', ("dear",)),
+        ('It calls her "she" and not "it"; keep that.', "keep", 'It calls her "she"', ("she",)),
+        ('Never say "one", "two" or "three".', "avoid", 'Never say "one", "two" or "three".', ("one", "two", "three")),
+        ('"Grand" is for palaces, not for us.', "avoid", '"Grand" is for palaces, not for us.', ("Grand",)),
+        ('Never say "very", not even once.', "avoid", 'Never say "very", not even once.', ("very",)),
+    ],
+)
+def test_a_phrase_that_is_recommended_is_no_example_of_what_is_forbidden(
+    rule: str, direction: str, behaviour: str, examples: tuple[str, ...]
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour, clause.examples) == (direction, behaviour, examples)
