@@ -168,6 +168,8 @@ def run(
         say(f"rule read ({clause.direction}, limit {clause.limit:.3g}): {excerpt(clause.text, 100)}", "dim")
     for bullet in read.unread if settings.llm is None else ():
         say(f"note: no rule was read from “{excerpt(bullet, 80)}”: say what answers should or should not do", "yellow")
+    for key in read.unmatched if settings.llm is None else ():
+        say(f"note: no rule holds “{excerpt(key, 80)}”, so what the front matter sets for it applies to none", "yellow")
     progress = TerminalProgress()
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
         opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)

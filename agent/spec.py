@@ -91,6 +91,12 @@ class Spec(BaseModel):
     unread: tuple[str, ...] = ()
     """Bullets that say neither what answers should nor what they should not do, as far as could be told."""
 
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Keys of `limits` and `detectors` in the front matter that stand in no rule, so that they apply to nothing."""
+        named = dict.fromkeys([*self.front.limits, *self.front.detectors])
+        return tuple(key for key in named if not any(key.lower() in clause.text.lower() for clause in self.clauses))
+
 
 def read_spec(path: Path, rules_needed: bool = True) -> Spec:
     """Read the spec at `path`; `rules_needed` as in `parse_spec`.
@@ -128,7 +134,7 @@ def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Sp
 
 
 def _front_matter(text: str, source: str) -> tuple[FrontMatter, str]:
-    match = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
+    match = re.match(r"(?:\s|<!--.*?-->)*---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
     if not match:
         return FrontMatter(), text
     try:

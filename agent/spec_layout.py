@@ -26,8 +26,11 @@ NARROW = 48
 """Characters of the longest line up to which nobody wraps a paragraph."""
 LABEL_WORDS = 4
 """Words of a line that may be the heading of the lines below it, at most."""
-_FENCED = re.compile(r"```.*?```", re.DOTALL)
-_FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
+_COMMENT = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|<!--.*?-->", re.DOTALL)
+_FENCED = re.compile(r"```.*?```|^\s*~~~.*?^\s*~~~", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^\s*(?:```|~~~).*$", re.MULTILINE)
+_TABLE_LINE = re.compile(r"\s*\|?(?:\s*:?-{2,}:?\s*\|)+\s*(?::?-{2,}:?)?\s*")
+_TABLE_ROW = re.compile(r"\s*\|(.+)\|\s*")
 _HEADING = re.compile(r"^\s*#{1,6}\s+(.*)")
 _RULE_LINE = re.compile(r"\s*[-*_]{3,}\s*")
 _BOLD_LINE = re.compile(r"[*_]{1,2}[^*_]*[*_]{1,2}[.:]?")
@@ -102,53 +105,85 @@ class Sentence(NamedTuple):
 def spec_sentences(body: str) -> list[Sentence]:
     """Return the sentences of a Markdown text in order; headings and code hold none, but headings lead to some."""
     found: list[Sentence] = []
-    heading = intro = ""
-    body, signature = cut_signature(body)
+    heading = ""
+    leads: list[tuple[float, str]] = []
+    body, signature = cut_signature(_COMMENT.sub(lambda met: met["code"] or "", body))
     blocks = _blocks(body)
-    listed = any(kind == "bullet" for _, kind in blocks)
-    for text, kind in blocks:
+    listed = any(block.kind == "bullet" for block in blocks)
+    for block, after in zip(blocks, [*blocks, None][1:], strict=True):
+        text, kind = block.text, block.kind
         if kind == "heading" or (kind == "prose" and len(text) < SHORT_LEAD and _is_bold_line(text)):
-            heading, intro = text.strip("*_#:. "), ""
+            heading, leads = text.strip("*_#:. "), []
             continue
         if kind == "prose":
-            intro = ""
-        lead, rest = intro or heading, text
+            leads = []
+        elif after is not None and after.kind == "bullet" and _is_list_label(text):
+            place = block.indent if after.indent > block.indent else block.indent - 0.5
+            leads = [lead for lead in leads if lead[0] < block.indent - 0.5] + [(place, without_emphasis(text))]
+            continue
+        leads = [lead for lead in leads if lead[0] < block.indent]
+        above = leads[-1][1] if leads else heading
+        lead, rest = above, text
         own = None if _BOLD_RULE.match(text) else _BOLD_LEAD.match(text)
         if own:
             lead, rest = own[1], text[own.end() :]
         parts = list(_parts(rest))
         if own and parts and (not names_something(without_emphasis(parts[0])) or SAYS_OF_LABEL.match(parts[0])):
-            lead, parts[0] = intro or heading, text[: own.end()] + parts[0]
+            lead, parts[0] = above, text[: own.end()] + parts[0]
         for part in parts:
             found.append(Sentence(part, "bullet" if kind == "bullet" else "prose", lead, len(found), listed))
         if kind == "prose" and parts and parts[-1].endswith(":"):
-            intro = parts[-1]
+            leads = [(-1.0, parts[-1])]
     signed = [" ".join(line.split()) for line in signature.splitlines() if re.search(r"\w", line)]
     return found + [Sentence(line, "prose", "", len(found) + i, listed, True) for i, line in enumerate(signed)]
 
 
-def _blocks(body: str) -> list[tuple[str, str]]:
+class _Block(NamedTuple):
+    """A heading, a paragraph or a bullet, in one line."""
+
+    text: str
+    kind: str
+    indent: int
+    """Columns before a bullet."""
+
+
+def _blocks(body: str) -> list[_Block]:
     """Split Markdown into headings, paragraphs and bullets, each in one line; code goes, if it is not most of the text.
 
-    A paragraph whose lines were not wrapped is a list without bullets: each line stands alone.
+    A paragraph whose lines were not wrapped is a list without bullets: each line stands alone. So does each row of a
+    table, without its head.
     """
     prose = _FENCED.sub("", body)
     body = prose if 2 * len(prose) >= len(body) else _FENCE.sub("", body)
-    blocks: list[tuple[list[str], str]] = []
+    blocks: list[tuple[list[str], str, int]] = []
     fresh = True
     for line in body.splitlines():
         heading = _HEADING.match(line)
-        label = not fresh and blocks[-1][1] == "bullet" and _is_label(line)
-        if heading or label or not line.strip() or _RULE_LINE.fullmatch(line):
-            blocks += [([heading[1] if heading else line], "heading")] if heading or label else []
+        if _TABLE_LINE.fullmatch(line):
+            blocks = blocks[:-1] if blocks and blocks[-1][1] == "row" else blocks
+            continue
+        if row := _TABLE_ROW.fullmatch(line):
+            blocks.append(([" | ".join(cell.strip() for cell in row[1].split("|"))], "row", 0))
             fresh = True
-        elif fresh or BULLET.match(line):
-            blocks.append(([BULLET.sub("", line).strip()], "bullet" if BULLET.match(line) else "prose"))
+            continue
+        bullet = BULLET.match(line)
+        label = not fresh and blocks[-1][1] == "bullet" and not bullet and _is_label(line)
+        if heading or label or not line.strip() or _RULE_LINE.fullmatch(line):
+            blocks += [([heading[1] if heading else line], "heading", 0)] if heading or label else []
+            fresh = True
+        elif fresh or bullet:
+            indent = len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip())
+            blocks.append(([BULLET.sub("", line).strip()], "bullet" if bullet else "prose", indent if bullet else 0))
             fresh = False
         else:
             blocks[-1][0].append(line.strip())
-    laid = (each for lines, kind in blocks for each in (_by_line(lines) if kind == "prose" else [(lines, kind)]))
-    return [(" ".join(" ".join(lines).split()), kind) for lines, kind in laid]
+    laid = (
+        (*each, indent)
+        for lines, kind, indent in blocks
+        for each in (_by_line(lines) if kind == "prose" else [(lines, kind)])
+    )
+    joined = ((" ".join(" ".join(lines).split()), kind, indent) for lines, kind, indent in laid)
+    return [_Block(text, "bullet" if kind == "row" else kind, indent) for text, kind, indent in joined]
 
 
 def _by_line(lines: list[str]) -> Iterator[tuple[list[str], str]]:
@@ -169,6 +204,11 @@ def _is_label(line: str) -> bool:
     """Whether a line without a blank one behind it is the heading of what follows."""
     text = line.strip()
     return _is_short(text) and (text.endswith(":") or _is_bold_line(text))
+
+
+def _is_list_label(text: str) -> bool:
+    """Whether a bullet only leads to the bullets below it ("Avoid:")."""
+    return without_emphasis(text).endswith(":") and len(list(_parts(text))) == 1
 
 
 def _is_bold_line(text: str) -> bool:

@@ -31,7 +31,8 @@ _MOST = re.compile(
     rf" {_IN}{PERCENT}(?={_OFTEN}|{_FINE}|[.,;)]|$)"
     rf"|\b(?:more than|over|above|beyond|exceed(?:s|ing)?) {_IN}{PERCENT}(?={_OFTEN})"
     rf"|(?<!at least ){PERCENT}(?:{_OFTEN}(?={_FINE}| at (?:the )?most\b| or (?:less|fewer)\b)|(?= at (?:the )?most\b))"
-    rf"|\b(?:limit|tolerance)(?: is| of)?\s*[:=]?\s*{PERCENT}|\(\s*{PERCENT}\s*\)[.!]*$",
+    rf"|\b(?:limit|tolerance)(?: is| of)?\s*[:=]?\s*{PERCENT}|\(\s*{PERCENT}\s*\)[.!]*$"
+    rf"|\|\s*{PERCENT}\s*(?:\||$)",
     re.IGNORECASE,
 )
 _REST = re.compile(
@@ -45,7 +46,7 @@ _REST = re.compile(
 _ASIDE = re.compile(
     rf"[\s,;:—–-]*\(?\b(?:limit|tolerance)(?: is| of)?\s*[:=]?\s*{PERCENT}(?:{_OFTEN})?\)?"
     rf"|\s*\(\s*{PERCENT}\s*\)(?=[.!]*$)"
-    rf"|[;,]\s*(?:but |and )?(?:up to|at most) {_IN}{PERCENT}(?:{_OFTEN})?{_FINE}(?=\W*$)",
+    rf"|\s*\|\s*{PERCENT}\s*(?=\||$)|[;,]\s*(?:but |and )?(?:up to|at most) {_IN}{PERCENT}(?:{_OFTEN})?{_FINE}(?=\W*$)",
     re.IGNORECASE,
 )
 

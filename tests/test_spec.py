@@ -117,6 +117,18 @@ def test_front_matter_sets_data_limits_and_detectors() -> None:
     assert (spec.clauses[0].limit, spec.clauses[0].detector) == (0.1, "https?://")
 
 
+@pytest.mark.parametrize("before", ["\n", "<!-- spec.md -->\n", "<!-- two\nlines -->\n\n"])
+def test_front_matter_may_stand_behind_blank_lines_and_comments(before: str) -> None:
+    spec = parse_spec(f"{before}---\nlimit: 5%\n---\n\nNever swear.\n")
+    assert [(clause.text, clause.limit) for clause in spec.clauses] == [("Never swear.", 0.05)]
+
+
+def test_keys_of_the_front_matter_that_no_rule_holds_are_told() -> None:
+    text = "---\nlimits: {flattery: 5%, Links: 2%}\ndetectors: {flattery: great, phone: '\\d'}\n---\n"
+    spec = parse_spec(f"{text}- Do not flatter the user.\n- No links or phone numbers.\n")
+    assert spec.unmatched == ("flattery",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

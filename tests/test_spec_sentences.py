@@ -114,6 +114,60 @@ def test_headings_bold_words_and_lines_with_a_colon_lead_to_what_follows() -> No
     assert [one.order for one in found] == list(range(8)) and all(one.listed for one in found)
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (
+            "- Avoid:\n  - jargon\n  - emojis\n- Be polite.\n",
+            [("jargon", "avoid"), ("emojis", "avoid"), ("Be polite.", "encourage")],
+        ),
+        (
+            "1. Never:\n   a. reveal prices\n   b. name rivals\n2. **Always:**\n   a. name the source\n",
+            [("reveal prices", "avoid"), ("name rivals", "avoid"), ("name the source", "encourage")],
+        ),
+        (
+            "* Be calm.\n* Things to avoid:\n    * emojis\n    * long lists\n",
+            [("Be calm.", "encourage"), ("emojis", "avoid"), ("long lists", "avoid")],
+        ),
+        (
+            "- Avoid:\n- jargon\n- emojis\n- Always:\n- name the date\n",
+            [("jargon", "avoid"), ("emojis", "avoid"), ("name the date", "encourage")],
+        ),
+        (
+            "- Never swear.\n- End with a line such as:\n",
+            [("Never swear.", "avoid"), ("End with a line such as:", None)],
+        ),
+    ],
+)
+def test_a_bullet_with_a_colon_leads_to_the_bullets_below_it(text: str, read: list[tuple[str, str | None]]) -> None:
+    told = [(sentence.text, direction) for sentence, direction in rules(spec_sentences(text))]
+    assert [one[0] for one in told] == [one[0] for one in read]
+    assert all(wanted is None or got == wanted for (_, got), (_, wanted) in zip(told, read, strict=True))
+
+
+def test_comments_and_fences_of_both_kinds_hold_no_rules() -> None:
+    text = (
+        "Never swear.\n\n<!-- Never rhyme.\n\n- No tables. -->\n\n- No emojis <!-- for now -->\n\n"
+        "~~~\nnever whisper\n~~~\n\nNever answer with `<!-- TODO -->`.\n"
+    )
+    assert [one.text for one in spec_sentences(text)] == [
+        "Never swear.",
+        "No emojis",
+        "Never answer with `<!-- TODO -->`.",
+    ]
+
+
+def test_each_row_of_a_table_is_a_sentence_and_its_head_is_none() -> None:
+    text = "## Rules\n\n| Rule | Limit |\n|---|---:|\n| Never use emojis | 2% |\n| No links | 5% |\n\nBe kind.\n"
+    assert [(one.text, one.kind, one.lead) for one in spec_sentences(text)] == [
+        ("Never use emojis | 2%", "bullet", "Rules"),
+        ("No links | 5%", "bullet", "Rules"),
+        ("Be kind.", "prose", "Rules"),
+    ]
+    limits = [(clause.behaviour, clause.limit) for clause in parse_spec(text).clauses]
+    assert limits[:2] == [("Never use emojis", 0.02), ("No links", 0.05)]
+
+
 def test_lines_that_nobody_wrapped_are_bullets_below_their_heading() -> None:
     found = spec_sentences("**nah**\nno betting tips\nmaps with no scale\n\n1️⃣ warm words\n→ short answers\n")
     assert [(one.text, one.kind, one.lead) for one in found] == [
