@@ -277,6 +277,60 @@ def test_a_rule_that_points_back_takes_along_what_it_points_to() -> None:
     assert (sentence.text, direction) == ("The bot greets people by name. Never change that.", "keep")
 
 
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "words"),
+    [
+        ("Use prose, not bullet lists.", "encourage", "Use prose", ("prose",)),
+        ("Be honest instead of flattering.", "encourage", "Be honest", ("honest",)),
+        ("Give a direct answer instead of hedging.", "encourage", "Give a direct answer", ("direct",)),
+        ("Keep citing sources rather than guessing.", "keep", "Keep citing sources", ("citing", "sources")),
+        ("Answer in sentences rather than lists.", "encourage", "Answer in sentences", ("sentences",)),
+        ("Use metric units, not just inches.", "encourage", "Use metric units, not just inches.", None),
+        ("Say that a person, not a machine, decides.", "encourage", "Say that a person, not a machine, decides.", None),
+        ("Name prices with and without tax.", "encourage", "Name prices with and without tax.", None),
+        ("Offer a pairing without alcohol.", "encourage", "Offer a pairing without alcohol.", None),
+        ("Never claim a thing without a source.", "encourage", "Never claim a thing without a source.", None),
+        ("Never use emojis instead of words.", "avoid", "Never use emojis instead of words.", None),
+        ("Answer only in English.", "encourage", "Answer only in English.", None),
+        ("Use only short words.", "encourage", "Use only short words.", None),
+        ("Answer in at most five sentences.", "encourage", "Answer in at most five sentences.", None),
+        ("Keep sentences under 20 words.", "keep", "Keep sentences under 20 words.", None),
+        ("Keep the tone low and calm.", "keep", "Keep the tone low and calm.", None),
+        ("It should ask for a photo only if it must.", "encourage", "It should ask for a photo only", None),
+    ],
+)
+def test_what_takes_the_place_of_something_is_asked_for_and_limits_of_length_are_no_rations(
+    rule: str, direction: str, behaviour: str, words: tuple[str, ...] | None
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour) == (direction, behaviour)
+    assert words is None or clause.words == words
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "behaviour", "examples"),
+    [
+        ('Say "I don\'t know" rather than guessing.', "encourage", 'Say "I don\'t know"', ("I don't know",)),
+        ('Say "sorry" instead of "my apologies".', "avoid", '"my apologies"', ("my apologies",)),
+        ('Use "they" rather than "he or she".', "avoid", '"he or she"', ("he or she",)),
+        ('Write "email", not "e-mail".', "avoid", '"e-mail"', ("e-mail",)),
+        ("Do not write 'colour', write 'color'.", "avoid", "Do not write 'colour'", ("colour",)),
+        ('Never say "utilize"; say "use".', "avoid", 'Never say "utilize"', ("utilize",)),
+        ('Never say "utilize", but "use".', "avoid", 'Never say "utilize"', ("utilize",)),
+        ('You must not say "dear", say "hello".', "avoid", 'You must not say "dear"', ("dear",)),
+        ('It calls her "she" and not "it"; keep that.', "keep", 'It calls her "she"', ("she",)),
+        ('Never say "one", "two" or "three".', "avoid", 'Never say "one", "two" or "three".', ("one", "two", "three")),
+        ('"Grand" is for palaces, not for us.', "avoid", '"Grand" is for palaces, not for us.', ("Grand",)),
+        ('Never say "very", not even once.', "avoid", 'Never say "very", not even once.', ("very",)),
+    ],
+)
+def test_a_phrase_that_is_recommended_is_no_example_of_what_is_forbidden(
+    rule: str, direction: str, behaviour: str, examples: tuple[str, ...]
+) -> None:
+    (clause,) = parse_spec(f"- {rule}").clauses
+    assert (clause.direction, clause.behaviour, clause.examples) == (direction, behaviour, examples)
+
+
 def test_specs_that_nothing_was_learned_from() -> None:
     """What is read of 76 specs by three other hands: nine rules in ten, seven in eight of these the right way."""
     marked = read = right = claimed = 0
