@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest, ManifestEdit, Provenance
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
-from premortem.interp.errors import ExportError
-from premortem.interp.forms import Mapped, explicit_row, new_row, trl_form, write_row
+from premortem.interp.errors import ExportError, RowError
+from premortem.interp.forms import Mapped, explicit_row, new_row, read_row, trl_form, write_row
+from premortem.interp.messages import plain
 from premortem.interp.records import Dataset, Edit, Pair
 
 Row = dict[str, Any]
@@ -68,7 +69,11 @@ class RowEditor:
             return "keep"
         pair = edit_pair(self.pairs[row], edits)
         self._count("dropped" if pair is None else "changed" if edits else "untouched", edits)
-        return None if pair is None else self._told(self._written(pair, read() if read is not None else None), edits)
+        return (
+            None
+            if pair is None
+            else self._told(self._written(pair, read() if read is not None else None, edits), edits)
+        )
 
     def new_rows(self, like: Row | None) -> Iterator[Row]:
         """Yield the rows of the new pairs, in the form of the row `like`."""
@@ -110,10 +115,24 @@ class RowEditor:
         first = next((form for form, rows in self.forms.items() if rows), "")
         return sum(self.forms.values()) - (self.forms[first] if first else 0)
 
-    def _written(self, pair: Pair, raw: Row | None) -> Row:
+    def _written(self, pair: Pair, raw: Row | None, edits: Sequence[Edit]) -> Row:
         if raw is not None and self.layout == "same":
-            return write_row(pair, raw, self.mapping)
+            written = write_row(pair, raw, self.mapping)
+            if edits and not self._reads_back(written, pair):
+                raise ExportError(
+                    f"row {pair.row}: with edit {edits[-1].edit_id} it would be read back as another conversation than "
+                    'was judged, as where a transcript\'s text has "Human:" or "Assistant:" after an empty line; '
+                    f"reject it (agent review --reject {edits[-1].edit_id}) or export with --explicit"
+                )
+            return written
         return self._explicit(pair, raw)
+
+    def _reads_back(self, written: Row, pair: Pair) -> bool:
+        """Whether `written` is read as the conversations of `pair`, wherever its prompt is cut off."""
+        try:
+            return _talks(read_row(written, pair.row, self.mapping)) == _talks(pair)
+        except RowError:
+            return False
 
     def _explicit(self, pair: Pair, raw: Row | None = None) -> Row:
         return explicit_row(pair, raw, self.mapping, with_kwargs=self.with_kwargs)
@@ -145,6 +164,17 @@ class RowEditor:
             author=edit.author,
             reviewer=item.reviewer,
         )
+
+
+def _talks(pair: Pair) -> tuple[Any, Any]:
+    """Return what each side says from its first word to its last, white space around a message aside."""
+    if isinstance(pair.prompt, str):
+        return pair.prompt_text() + pair.text("chosen"), pair.prompt_text() + pair.text("rejected")
+    chosen, rejected = (
+        [(message["role"], plain(message).strip(), message.get("tool_calls")) for message in (*pair.prompt, *side)]
+        for side in (pair.chosen, pair.rejected)
+    )
+    return chosen, rejected
 
 
 def _earlier(told: Any) -> list[Any]:

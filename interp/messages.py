@@ -27,6 +27,7 @@ _TURN_ROLES: dict[str, str] = {
 }
 _TURN_NAMES = {"user": "human", "assistant": "gpt", "tool": "observation"}
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_TURN = re.compile(r"\n\n(?:Human|Assistant):")
 _SPEAKER_ROLES = {"Human": "user", "Assistant": "assistant"}
 _SPEAKER_NAMES = {"user": "Human", "assistant": "Assistant"}
 
@@ -95,6 +96,11 @@ def read_transcript(text: str) -> tuple[Message, ...]:
 def write_transcript(messages: tuple[Message, ...]) -> str:
     """Return messages as an HH transcript."""
     return "".join(f"\n\n{_SPEAKER_NAMES.get(m['role'], 'Human')}: {plain(m)}" for m in messages)
+
+
+def holds_turn(text: str) -> bool:
+    """Whether a message that says `text` would be several messages once a transcript holds it."""
+    return _TURN.search(text) is not None
 
 
 def in_style_of(value: Any, messages: tuple[Message, ...]) -> Any:

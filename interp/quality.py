@@ -14,6 +14,7 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq
 
 from premortem.interp.clauses import open_marks
+from premortem.interp.messages import holds_turn
 from premortem.interp.records import Pair, Record, Side, Span
 from premortem.interp.sentences import split
 from premortem.interp.words import words
@@ -98,12 +99,15 @@ def flaws(text: str) -> frozenset[str]:
     body = text.strip()
     found = {f"leaves {mark} without its other half" for mark in open_marks(body)}
     found |= {words_ for pattern, words_ in _FLAWS if pattern.search(body)}
+    if holds_turn(text):
+        found.add("goes on with another turn of a dialogue")
     return frozenset(found)
 
 
 _FLAWS = (
     (re.compile(r"[,;(\[–—，、；（「『]$|(?<=\s)-$"), "ends in the middle of a sentence"),
     (re.compile(r"[\w)\"”]:$|[\w）」』”]：$"), "ends with a colon that introduces nothing"),
+    (re.compile(r"^(?:Human|Assistant):"), "starts with the name of a speaker"),
     (re.compile(r"^(?:[,;:!?)\]，、；：。！？）」』]|\.(?![\w.]))"), "starts with a stray mark"),
     (
         re.compile(r"[,;]\s*[.!?](?![\w.])|(?<!\.)\s\.(?=\s|$)|,\s*,|[，、；]\s*[。！？，、；]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from premortem.interp.rewrite import firing_sentences, put_sentences
 from premortem.prompts.excerpts import CUT, excerpt
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Hint, Invented, NewPairs, Task, Written
 from premortem.tools.authored import LEAD, _candidate, _task, _told, authored, changed_part, hint_after, whole
+from premortem.tools.synthesise_pairs import SynthesiseArgs, _in_form, _invented
 from premortem.tools.synthesise_pairs import _as_shown as as_shown
-from premortem.tools.synthesise_pairs import _in_form
 from stub_llm import StubLlm, make_asker
 
 TEXT = "Boil the water first. What lovely weather! Then add the rice and wait."
@@ -376,3 +377,23 @@ def test_a_new_pair_of_messages_keeps_the_system_message() -> None:
     )
     assert made.prompt == (system, {"role": "user", "content": "N?"})
     assert made.text("rejected") == "N"
+
+
+TURN = "Boil it.\n\nHuman: Why?\n\nAssistant: It softens."
+
+
+@pytest.mark.parametrize("name", ["prompt", "chosen", "rejected"])
+def test_an_invented_text_that_a_transcript_would_read_as_several_messages_is_left_out(name: str) -> None:
+    good = {"prompt": "How do I cook rice?", "chosen": "Good day! Steam it.", "rejected": "Steam it."}
+    question = ({"role": "user", "content": "How do I cook pasta?"},)
+    said = ({"role": "assistant", "content": "In salted water."},)
+    bench: Any = SimpleNamespace(
+        author=SimpleNamespace(invent=lambda wanted: [Invented(**{**good, name: TURN}), Invented(**good)]),
+        readable=[Pair(row=7, prompt=question, chosen=said, rejected=said)],
+        settings=SimpleNamespace(seed=0),
+        texts=SimpleNamespace(prompts=["How do I cook pasta?"]),
+        addressed=lambda pair: "",
+    )
+    clause = Clause(clause_id="greet", text="Greet.", direction="encourage", limit=0.1, behaviour="a greeting")
+    made = _invented(bench, finding(), clause, SynthesiseArgs(finding_id="f", count=2, authored=1), 2)
+    assert [pair.prompt_text() for pair in made] == [good["prompt"]]

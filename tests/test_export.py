@@ -134,6 +134,16 @@ def test_the_export_holds_the_pairs_that_verify_saw(tmp_path: Path) -> None:
     assert [(p.prompt, p.chosen, p.rejected) for p in read_dataset(tmp_path / "out.jsonl").pairs] == seen
 
 
+def test_a_text_that_a_transcript_would_read_as_several_messages_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    source, data = saved(tmp_path, [transcript(0), transcript(1)])
+    said = "Calmer.\n\nHuman: Why?\n\nAssistant: It is fairer."
+    told = applied(edit("rewrite", 1, "chosen", said))
+    with pytest.raises(ExportError, match="row 1: with edit rewrite-1-chosen it would be read back as another"):
+        export_dataset(data, told, source, tmp_path / "out.jsonl", "run")
+    export_dataset(data, told, source, tmp_path / "out.jsonl", "run", layout="explicit")
+    assert read_dataset(tmp_path / "out.jsonl").pairs[1].text("chosen") == said
+
+
 def test_two_edits_of_one_row_are_both_told(tmp_path: Path) -> None:
     source, data = saved(tmp_path, [standard(0)])
     edits = applied(edit("rewrite", 0, "chosen"), edit("rewrite", 0, "rejected", "Else."))

@@ -19,6 +19,7 @@ from rapidfuzz import fuzz, process
 
 from premortem.interp.addressed import addressed
 from premortem.interp.errors import ToolError
+from premortem.interp.messages import holds_turn
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import whole_sentences
@@ -123,7 +124,12 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     whole = (item for item in made if item is not None and item.prompt and item.chosen and item.rejected)
     fresh = (item for item in whole if not _near(item.prompt, bench.texts.prompts))
     harmless = (item for item in fresh if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
-    return [_in_form(model, item) for item in harmless]
+    return [_in_form(model, item) for item in harmless if not (model.conversational and _holds_turn(item))]
+
+
+def _holds_turn(item: Invented) -> bool:
+    """Whether an invented text would be several messages in a dataset of transcripts."""
+    return any(map(holds_turn, (item.prompt, item.chosen, item.rejected)))
 
 
 def _as_shown(item: Invented, shown: Sequence[str]) -> Invented | None:
