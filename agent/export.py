@@ -124,18 +124,15 @@ def _write_lines(out: BinaryIO, lines: Iterable[_Line], editor: RowEditor) -> No
     """Write JSON Lines: what becomes of the source's rows, then the new ones."""
     writer = _LineWriter(out)
     settle = _column_rule(writer, editor)
-    like: Row | None = None
     for row, raw, read in lines:
         settle(editor.changes(row))
         became = editor.decide(row, read)
-        if like is None and read is not None and row in editor.pairs:
-            like = read()
         if became == "keep" and raw == _NO_LINE and read is not None:
             became = read()
         if became is not None:
             writer.write(raw if became == "keep" else _encoded(became, raw))
     settle(bool(editor.added))
-    for new in editor.new_rows(like):
+    for new in editor.new_rows():
         writer.write(_encoded(new, b"\n"))
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest, ManifestEdit, Provenance
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.errors import ExportError, RowError
-from premortem.interp.forms import Mapped, explicit_row, new_row, read_row, trl_form, write_row
-from premortem.interp.messages import plain
+from premortem.interp.forms import Mapped, explicit_row, find_columns, new_row, read_row, trl_form, write_row
+from premortem.interp.messages import is_transcript, plain
 from premortem.interp.records import Dataset, Edit, Pair
 
 Row = dict[str, Any]
@@ -43,6 +43,7 @@ class RowEditor:
         self.tally: Counter[str] = Counter()
         self.forms: Counter[str] = Counter()
         self.lines: dict[str, int | None] = {}
+        self.likes: dict[object, Row] = {}
 
     def changes(self, row: int) -> bool:
         """Whether the row stays and tells of an edit."""
@@ -62,26 +63,27 @@ class RowEditor:
             return None
         edits = self.by_row.get(row, ())
         as_read = "explicit messages" if self.pairs[row].conversational else "explicit text"
-        form = self._form(read()) if read is not None else as_read
+        raw = read() if read is not None else None
+        form = self._form(raw) if raw is not None else as_read
+        if raw is not None and self.added:
+            self.likes.setdefault(self._shape(raw), raw)
         self.forms[form if self.layout == "same" else as_read] += not self.drops(row)
-        if not edits and read is not None and (self.layout == "same" or form.startswith("explicit")):
+        if not edits and raw is not None and (self.layout == "same" or form.startswith("explicit")):
             self._count("untouched", edits)
             return "keep"
         pair = edit_pair(self.pairs[row], edits)
         self._count("dropped" if pair is None else "changed" if edits else "untouched", edits)
-        return (
-            None
-            if pair is None
-            else self._told(self._written(pair, read() if read is not None else None, edits), edits)
-        )
+        return None if pair is None else self._told(self._written(pair, raw, edits), edits)
 
-    def new_rows(self, like: Row | None) -> Iterator[Row]:
-        """Yield the rows of the new pairs, in the form of the row `like`."""
+    def new_rows(self) -> Iterator[Row]:
+        """Yield the rows of the new pairs, each in the form of the first row decided on that can hold it.
+
+        Raises ExportError where no row has such a form.
+        """
         for edit, pair in zip(self.added, new_pairs(self.added), strict=True):
             self._count("added", [edit])
-            plain = like is None or self.layout == "explicit"
-            row = self._explicit(pair) if plain or like is None else new_row(pair, like, self.mapping)
-            yield self._told(row, [edit])
+            plain_form = not self.likes or self.layout == "explicit"
+            yield self._told(self._explicit(pair) if plain_form else self._new_row(pair, edit), [edit])
 
     def manifest(self, output: str, sha256: str) -> Manifest:
         """Return the manifest of what was written."""
@@ -126,6 +128,21 @@ class RowEditor:
                 )
             return written
         return self._explicit(pair, raw)
+
+    def _new_row(self, pair: Pair, edit: Edit) -> Row:
+        for like in self.likes.values():
+            if self._reads_back(written := new_row(pair, like, self.mapping), pair):
+                return written
+        raise ExportError(
+            f"no row of the data has a form that holds the new pair of edit {edit.edit_id} as it was judged; reject it "
+            f"(agent review --reject {edit.edit_id}) or export with --explicit"
+        )
+
+    def _shape(self, raw: Row) -> object:
+        """Return what rows of the same form have in common."""
+        columns = find_columns(raw, self.mapping)
+        kinds = [type(raw[name]) for name in columns[:3] if name is not None]
+        return columns, *kinds, kinds[-1] is str and is_transcript(raw[columns.chosen])
 
     def _reads_back(self, written: Row, pair: Pair) -> bool:
         """Whether `written` is read as the conversations of `pair`, wherever its prompt is cut off."""

@@ -56,15 +56,13 @@ def _row_groups(pieces: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
 
 def _pieces(files: Sequence[Path], schema: pa.Schema, editor: RowEditor) -> Iterator[pa.Table]:
     """Yield the output in order, as tables of any length."""
-    first, like, codec = 0, None, None
+    first, codec = 0, None
     for file in files:
         for batch, codec in parquet_batches(file):
-            if like is None and (known := [i for i in range(len(batch)) if first + i in editor.pairs]):
-                like = _read(batch, known[0], codec)
             yield from _edited(batch, first, codec, schema, editor)
             first += len(batch)
     if codec is not None:
-        yield from (_table(row, codec, schema) for row in editor.new_rows(like))
+        yield from (_table(row, codec, schema) for row in editor.new_rows())
 
 
 def _edited(

@@ -157,7 +157,7 @@ def new_row(pair: Pair, like: Mapping[str, Any], mapping: Mapped | None = None) 
     """Return a row for a pair that has none, in the form of the row `like`."""
     columns = find_columns(like, mapping)
     written: dict[str, Any] = {}
-    full = columns.prompt is None or _repeats_prompt(like, columns)
+    full = columns.prompt is None or _repeats_prompt(like, columns, several=len(_messages(pair.prompt, "user")) > 1)
     if columns.system is not None:
         written[columns.system] = "".join(plain(m) for m in _messages(pair.prompt, "user") if m["role"] == "system")
     if columns.prompt is not None:
@@ -343,12 +343,12 @@ def _earlier(content: Content) -> tuple[Message, ...]:
     return () if isinstance(content, str) else content[:-1]
 
 
-def _repeats_prompt(raw: Mapping[str, Any], columns: Columns) -> bool:
-    """Whether the responses of an explicit row carry the prompt's messages again."""
+def _repeats_prompt(raw: Mapping[str, Any], columns: Columns, *, several: bool) -> bool:
+    """Whether the responses of rows like `raw` carry the prompt's messages again; a text cannot hold `several`."""
     value = raw[columns.chosen]
     if not isinstance(raw[columns.prompt or ""], str) or not isinstance(value, list):
         return False
-    return value[0].get("role") in ("system", "user")
+    return several or value[0].get("role") in ("system", "user")
 
 
 def _joined(prompt: Content, content: Content) -> Content:

@@ -144,6 +144,34 @@ def test_a_text_that_a_transcript_would_read_as_several_messages_is_refused_with
     assert read_dataset(tmp_path / "out.jsonl").pairs[1].text("chosen") == said
 
 
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi?"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Who am I?"},
+]
+
+
+@pytest.mark.parametrize("first", [standard(0), transcript(0), {**chat(0), "prompt": "Question 0?"}])
+def test_a_new_pair_keeps_its_conversation_whatever_the_first_row_is(first: dict[str, Any], tmp_path: Path) -> None:
+    source, data = saved(tmp_path, [first, chat(1, prompt=CONVERSATION)])
+    new = data.pairs[1].with_text("chosen", "Calm.").model_copy(update={"row": 2})
+    export_dataset(data, applied(edit("synthesise", 2, pair=new)), source, tmp_path / "out.jsonl", "run")
+    written = read_dataset(tmp_path / "out.jsonl").pairs[2]
+    assert (written.prompt, written.chosen, written.rejected) == (new.prompt, new.chosen, new.rejected)
+
+
+def test_a_new_pair_that_no_row_of_the_data_has_a_form_for_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    source, data = saved(tmp_path, [transcript(0)])
+    said = ({"role": "assistant", "content": "Calm."},)
+    new = Pair(row=1, prompt=tuple(CONVERSATION), chosen=said, rejected=said)
+    told = applied(edit("synthesise", 1, pair=new))
+    with pytest.raises(ExportError, match="no row of the data has a form that holds the new pair of edit synthesise-1"):
+        export_dataset(data, told, source, tmp_path / "out.jsonl", "run")
+    export_dataset(data, told, source, tmp_path / "out.jsonl", "run", layout="explicit")
+    assert read_dataset(tmp_path / "out.jsonl").pairs[1].prompt == new.prompt
+
+
 def test_two_edits_of_one_row_are_both_told(tmp_path: Path) -> None:
     source, data = saved(tmp_path, [standard(0)])
     edits = applied(edit("rewrite", 0, "chosen"), edit("rewrite", 0, "rejected", "Else."))

@@ -249,6 +249,12 @@ def test_a_new_row_takes_the_form_of_its_neighbours(raw: dict) -> None:
     assert row.keys() <= raw.keys()
 
 
+@pytest.mark.parametrize("earlier", [(HI, OPEN), ({"role": "system", "content": "Be brief."},)])
+def test_a_new_row_of_text_and_messages_keeps_what_stands_before_the_question(earlier: tuple) -> None:
+    new = Pair(row=9, prompt=(*earlier, MORE), chosen=(YES,), rejected=(NO,))
+    assert read_row(new_row(new, MIXED_BARE), 9) == new
+
+
 @each_form
 def test_an_explicit_row_is_what_trl_reads(raw: dict) -> None:
     pair = read_row(raw, 0)
