@@ -119,7 +119,8 @@ class Ledger:
 
     def _remembered(self, inquiry: Inquiry) -> Reply | None:
         request_id = inquiry.request.request_id
-        reply = self._store.find_reply(request_id, self._run_id, only_own=inquiry.purpose == PROBE)
+        only_own = inquiry.purpose == PROBE or self._recording is not None
+        reply = self._store.find_reply(request_id, self._run_id, only_own=only_own)
         if reply is None and self._recording is not None and request_id in self._recording.remembered:
             reply = self._recording.send(inquiry.request)
         if reply is not None:
