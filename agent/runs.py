@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -228,11 +228,17 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def recover_runs(store: Store, runs_dir: Path) -> None:
-    """Mark as interrupted every run that says `running` while no process holds it: its process was killed."""
+    """Mark as interrupted every run that says `running` while no process holds it: its process was killed.
+
+    A folder that is nowhere is held by nobody; of one that cannot be looked into nothing is known, and its run stays.
+    """
     for info in store.runs():
         if info.status == "running":
-            with suppress(RunBusy), hold(Path(info.settings.get("folder") or runs_dir / info.run_id)):
-                store.mark_killed(info.run_id)
+            own = runs_dir / info.run_id
+            with suppress(StoreError, OSError):
+                folder = next((one for one in (Path(info.settings.get("folder") or own), own) if one.exists()), None)
+                with hold(folder) if folder is not None else nullcontext():
+                    store.mark_killed(info.run_id)
 
 
 @contextmanager
