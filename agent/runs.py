@@ -27,6 +27,7 @@ from pydantic import Field
 from premortem.agent.asking import Asker
 from premortem.agent.chat import Carrier
 from premortem.agent.engineer import Engineer
+from premortem.agent.fresh_start import clear_work
 from premortem.agent.graph import run_graph
 from premortem.agent.ledger import Budget, Ledger
 from premortem.agent.nodes import Nodes, recursion_limit
@@ -173,11 +174,13 @@ def _engineer(
 
 
 def _begin(run_id: str, settings: RunSettings, asked: Mapping[str, Any], store: Store, folder: Path) -> None:
-    """Write the run's row; checkpoints of a run that the database does not know are useless, its records are gone."""
-    if not store.has_run(run_id):
+    """Write the run's row. Where its records or its checkpoints are lost, what is left of the others is useless."""
+    known = store.has_run(run_id)
+    if not known or not (folder / CHECKPOINTS).exists():
         for name in (CHECKPOINTS, f"{CHECKPOINTS}-wal", f"{CHECKPOINTS}-shm"):
             (folder / name).unlink(missing_ok=True)
-    else:
+        clear_work(store, run_id)
+    if known:
         store.relocate(run_id, asked, settings.data)
     store.begin_run(run_id, spec=settings.spec_text, settings=asked, forecaster=settings.forecaster)
 
