@@ -147,7 +147,7 @@ def run(
     """
     from premortem.agent.diff import excerpt
     from premortem.agent.ledger import Recording
-    from premortem.agent.llm import Endpoint
+    from premortem.agent.llm import Endpoint, price
     from premortem.agent.opening import open_run, settings_for
     from premortem.agent.progress import TerminalProgress
     from premortem.agent.runs import start_run
@@ -164,6 +164,9 @@ def run(
     carrier = recording or (Endpoint(timeout=llm_timeout) if settings.llm else None)
     if settings.llm and carrier is not None:
         say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
+        if max_llm_usd is not None and recording is None and price(settings.llm, 1, 1, carrier.address) is None:
+            told = f"nobody lists a price for {settings.llm} at {carrier.address}"
+            say(f"note: {told}, so --max-llm-usd bounds nothing; --max-llm-tokens does", "yellow")
     for clause in read.clauses if settings.llm is None else ():
         say(f"rule read ({clause.direction}, limit {clause.limit:.3g}): {excerpt(clause.text, 100)}", "dim")
     for bullet in read.unread if settings.llm is None else ():

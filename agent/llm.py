@@ -155,7 +155,7 @@ class Endpoint:
         cost: dict[str, Any] = {
             "prompt_tokens": used.prompt_tokens,
             "completion_tokens": used.completion_tokens,
-            "usd": price(request.model, used.prompt_tokens, used.completion_tokens),
+            "usd": price(request.model, used.prompt_tokens, used.completion_tokens, self.address),
         }
         if message.refusal:  # it is paid for like any answer
             told = f"the LLM at {self._redact(self.address)}: the LLM declined: {self._line(message.refusal)}"
@@ -337,15 +337,18 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def price(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """Return the price of a call in US dollars, by the published price lists; None for a model they do not know."""
+def price(model: str, prompt_tokens: int, completion_tokens: int, address: str | None = None) -> float | None:
+    """Return the price of a call in US dollars, by the published price lists; None for a model they do not know.
+
+    `address`: the endpoint's; a router names models its own way, and may ask its own price.
+    """
     from genai_prices import Usage, calc_price
 
-    try:
-        found = calc_price(Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens), model_ref=model)
-    except LookupError:
-        return None
-    return float(found.total_price)
+    used = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
+    for where in (address, None) if address else (None,):
+        with suppress(LookupError):
+            return float(calc_price(used, model_ref=model, provider_api_url=where).total_price)
+    return None
 
 
 def _start(text: str, length: int = 160) -> str:

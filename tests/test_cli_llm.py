@@ -36,6 +36,16 @@ def test_the_user_is_told_where_the_text_goes(agent: Agent, bench: FakeBench, en
     assert f"go to model-x at {endpoint.address}" in result.stderr
 
 
+@pytest.mark.parametrize(("model", "told"), [("model-x", True), ("gpt-4o-mini", False)])
+def test_a_bound_in_dollars_that_bounds_nothing_is_told(
+    model: str, told: bool, agent: Agent, bench: FakeBench, endpoint: ScriptedLlm
+) -> None:
+    note = f"nobody lists a price for {model} at {endpoint.address}, so --max-llm-usd bounds nothing"
+    result = agent(*RUN, "--llm", model, "--max-llm-usd", "1")
+    assert result.exit_code == 0
+    assert (note in " ".join(result.stderr.split())) == told
+
+
 def test_edits_tell_who_wrote_them_and_calls_what_they_cost(
     agent: Agent, bench: FakeBench, endpoint: ScriptedLlm
 ) -> None:

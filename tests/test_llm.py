@@ -17,7 +17,7 @@ from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
 from premortem.agent.ledger import Inquiry, Ledger
-from premortem.agent.llm import Endpoint, strict_schema
+from premortem.agent.llm import Endpoint, price, strict_schema
 from premortem.agent.redact import REDACTED, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
@@ -301,6 +301,29 @@ def test_an_answer_is_read_with_what_it_cost() -> None:
 def test_a_model_with_a_listed_price_has_one() -> None:
     reply = ask(completion("hello"), request=REQUEST.model_copy(update={"model": "gpt-4o-mini"}))
     assert reply.usd == pytest.approx(100 * 0.15e-6 + 10 * 0.6e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "address", "usd"),
+    [
+        ("openai/gpt-4o", "https://openrouter.ai/api/v1", 0.0125),
+        ("gpt-4o", "http://127.0.0.1:8000/v1", 0.0125),
+        ("gpt-4o", None, 0.0125),
+        ("openai/gpt-4o", "http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_a_model_is_priced_by_the_name_that_its_endpoint_gives_it(
+    model: str, address: str | None, usd: float | None
+) -> None:
+    assert price(model, 1000, 1000, address) == (None if usd is None else pytest.approx(usd))
+
+
+def test_an_endpoint_prices_by_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(llm, "price", lambda *asked: seen.append(asked))
+    with ScriptedLlm() as server:
+        Endpoint(server.address, retries=0).send(REQUEST)
+        assert seen == [("m", 100, 10, server.address)]
 
 
 def test_an_empty_message_is_an_empty_answer() -> None:
