@@ -8,16 +8,23 @@ the caller's thread alone.
 A refusal is an answer too, but only for the run that got it: another one asks again. So is a request at which an
 endpoint fails that answers others (see `pulse`). And so is a probe: another run may speak to another endpoint.
 
+Budgets are compared with what the database says was spent, so resuming does not reset them. What is on its way counts
+too: as a call, and as the largest answer so far until its own is there. Where that might reach a bound of tokens,
+seconds or dollars, nothing more is sent before the next answer tells. So a bound is passed by the answer that reaches
+it, and by more only where several at once are larger than all before.
+
 A recording is a file with one call a line. With one in place of the endpoint a run can be repeated byte for byte,
-offline; what that run remembered costs the repeated one nothing either. Budgets are compared with what the database
-says was spent, so resuming does not reset them.
+offline; what that run remembered costs the repeated one nothing either. Which request found a bound of tokens, seconds
+or dollars reached depended on when answers came, so whatever is recorded is answered, and what is not was refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -61,6 +68,31 @@ class Budget(Record):
         return next((f"{most:g} {name}" for most, used, name in reached if most is not None and used >= most), "")
 
 
+class Largest(NamedTuple):
+    """The most that single answers of a run have cost so far, each figure by itself."""
+
+    tokens: float = 0
+    """Tokens of request and answer."""
+    seconds: float = 0.0
+    """Time until the answer was there."""
+    usd: float = 0.0
+    """US dollars."""
+
+    def and_of(self, reply: Reply) -> Largest:
+        """Return the figures with those of one more answer."""
+        tokens = reply.prompt_tokens + reply.completion_tokens
+        return Largest(max(self.tokens, tokens), max(self.seconds, reply.seconds), max(self.usd, reply.usd or 0.0))
+
+    def added(self, cost: Cost, times: int) -> Cost:
+        """Return `cost` after so many more answers that cost as much."""
+        more = {
+            "llm_tokens": cost.llm_tokens + times * self.tokens,
+            "llm_seconds": cost.llm_seconds + times * self.seconds,
+            "llm_usd": cost.llm_usd + times * self.usd,
+        }
+        return cost.model_copy(update=more)
+
+
 class Inquiry(Record):
     """A request with what the log should say about it."""
 
@@ -81,6 +113,7 @@ class Ledger:
         self._recording = carrier if isinstance(carrier, Recording) else None
         self.budget = budget or Budget()
         self.address = carrier.address
+        self._largest: Largest | None = None
 
     def calls_made(self) -> int:
         """Return how many requests the run has sent."""
@@ -136,8 +169,10 @@ class Ledger:
         with ThreadPoolExecutor(SIDE_BY_SIDE, "llm") as pool:
             while on_their_way or (waiting and fatal is None):
                 while waiting and fatal is None and len(on_their_way) < SIDE_BY_SIDE:
+                    spent = self._spent(waiting[0][0], len(on_their_way))
+                    if spent is None:
+                        break
                     request_id, inquiry = waiting.pop(0)
-                    spent = self.budget.spent(self._store.load_cost(self._run_id), len(on_their_way))
                     if spent:
                         stopped = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
                         known[request_id] = stopped
@@ -158,6 +193,26 @@ class Ledger:
         if fatal is not None:
             raise fatal
 
+    def _spent(self, request_id: str, on_their_way: int) -> str | None:
+        """Return which bound keeps a request from being sent, in words; empty: none; None: the next answer tells."""
+        cost = self._store.load_cost(self._run_id)
+        if self._recording is None:
+            if spent := self.budget.spent(cost, on_their_way):
+                return spent
+            expected = self._largest_so_far().added(cost, on_their_way) if on_their_way else cost
+            return None if self.budget.spent(expected) else ""
+        calls = Budget(calls=self.budget.calls, tokens=None).spent(cost, on_their_way)
+        if calls or self._recording.holds(request_id):
+            return calls
+        return None if on_their_way else self.budget.spent(cost)
+
+    def _largest_so_far(self) -> Largest:
+        """Return the most that answers of the run have cost; before the first, more than any bound."""
+        if self._largest is None:
+            for call in self._store.load_llm_calls(self._run_id):
+                self._largest = (self._largest or Largest()).and_of(call.reply)
+        return self._largest or Largest(inf, inf, inf)
+
     def _note(self, inquiry: Inquiry, error: Reply | LlmError) -> None:
         """Write down the first reason why a question got no answer; a probe may be refused."""
         if isinstance(error, LlmStopped) and inquiry.purpose != PROBE:
@@ -172,6 +227,8 @@ class Ledger:
             remembered=remembered,
         )
         self._store.save_llm_call(self._run_id, call)
+        if self._largest is not None:
+            self._largest = self._largest.and_of(reply)
 
 
 class Recorded(Record):
@@ -217,6 +274,10 @@ class Recording:
             raise LlmMisconfigured(f"recording {path}, line {number}: this is no recorded call") from None
         if not self._replies:
             raise LlmMisconfigured(f"recording {path} is empty; `agent recording RUN -o FILE` writes one")
+
+    def holds(self, request_id: str) -> bool:
+        """Whether the request was recorded."""
+        return request_id in self._replies
 
     def send(self, request: Request) -> Reply:
         """Return the recorded answer; raises LlmMisconfigured for a request that was never recorded."""
