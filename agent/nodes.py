@@ -197,7 +197,7 @@ class Nodes:
         for finding_id, outcome in self.store.load_outcomes(self.run_id).items():
             remains = _matter(findings[finding_id]) in left
             if outcome.kind == "unfixed" and not remains:
-                reason = "the edits of other findings bring it inside its limit"
+                reason = "with the edits of other findings the forecast no longer shows it"
                 self.store.save_outcome(self.run_id, finding_id, Outcome(kind="fixed", reason=reason))
             if outcome.kind == "fixed" and remains:
                 reason = f"{outcome.reason}, but with all edits applied the forecast still shows it"

@@ -167,7 +167,10 @@ def test_a_finding_that_the_edits_of_others_mend_is_fixed(store: Store, start: S
 
     run_id = start(tools={"verify_edits": refuse_all, "forecast_concepts": nothing_left})
     outcome = store.load_outcomes(run_id)[store.load_findings(run_id)[0].finding_id]
-    assert (outcome.kind, outcome.reason) == ("fixed", "the edits of other findings bring it inside its limit")
+    assert (outcome.kind, outcome.reason) == (
+        "fixed",
+        "with the edits of other findings the forecast no longer shows it",
+    )
 
 
 def refuse_all(bench: FakeBench, args: VerifyArgs) -> tuple[Verdict, ...]:
