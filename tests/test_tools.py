@@ -148,14 +148,32 @@ def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch:
     assert [one.concept_id for one in forecasting._new_breaches(bench, after, [], "x")] == ["same rows", "broken"]
 
 
-def test_only_the_very_discovery_and_what_breaks_a_rule_leave_no_surprise() -> None:
+@pytest.mark.parametrize("kept_by_it", [True, False])
+def test_a_discovery_that_keeps_its_rule_and_what_breaks_one_leave_no_surprise(
+    kept_by_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is beyond the limit of its rule, and not certain enough to break it, is no secret either."""
+    monkeypatch.setattr(forecasting, "_respects", lambda *_: kept_by_it)
     readouts = {name: Readout(Part((i,), (1.0,)), Part(), 0.5) for i, name in enumerate(("blind", "broken", "worse"))}
     matches = [Match(readout, np.ones(3, dtype=np.int64), "words", True) for readout in readouts.values()]
     rule = clause("avoid").model_copy(update={"concept_ids": tuple(readouts)})
     bench: Any = SimpleNamespace(clauses=(rule,), discoveries=(SimpleNamespace(readout=readouts["blind"]),))
     found = finding(0.1, 3).model_copy(update={"concept_id": "broken"})
-    kept = forecasting._claimed(bench, {"c": matches}, [found])
-    assert [match.readout for match in kept] == [readouts["blind"], readouts["broken"]]
+    kept = forecasting._claimed(bench, {"c": matches}, [found], "x")
+    assert [match.readout for match in kept] == [readouts["blind"]] * kept_by_it + [readouts["broken"]]
+
+
+@pytest.mark.parametrize(
+    ("direction", "limit", "keeps"), [("avoid", 0.01, False), ("avoid", 0.2, True), ("keep", 0.01, True)]
+)
+def test_a_concept_keeps_a_rule_where_its_effect_is_inside_the_limit(
+    direction: Direction, limit: float, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecasting, "effect_and_rows", lambda *_: (effect(0.08), ()))
+    bench: Any = SimpleNamespace(concept=lambda _: None, held_to=lambda _: SimpleNamespace(pairs=(1,)))
+    assert forecasting._respects(bench, "x", clause(direction, limit), "x") is keeps
+    none_left: Any = SimpleNamespace(concept=lambda _: None, held_to=lambda _: SimpleNamespace(pairs=()))
+    assert forecasting._respects(none_left, "x", clause(direction, limit), "x")
 
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:

@@ -15,6 +15,7 @@ from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
+from premortem.interp.verify import Measured, within
 from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
@@ -100,7 +101,7 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     bench.set_clauses([_with_exempt(bench, clause) for clause in bench.clauses])
     matched = _match_clauses(bench)
     findings = _clause_findings(bench, forecaster)
-    claimed = _claimed(bench, matched, findings)
+    claimed = _claimed(bench, matched, findings, forecaster)
     surprises = [
         name_readout(bench.reading, item.readout, "discovered")
         for item in bench.discoveries
@@ -114,10 +115,14 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     bench.reading.forget_learner()
 
 
-def _claimed(bench: Workbench, matched: Mapping[str, Sequence[Match]], findings: Sequence[Finding]) -> list[Match]:
-    """Return the matches that leave no surprise in what they hold: of the very discovery, or of what breaks a clause.
+def _claimed(
+    bench: Workbench, matched: Mapping[str, Sequence[Match]], findings: Sequence[Finding], forecaster: str
+) -> list[Match]:
+    """Return the matches that leave no surprise in what they hold: what breaks a clause, and a discovery that keeps it.
 
-    What a clause's own words have led to, and does not break it, may be a worse view of what was found blind.
+    What a clause's own words have led to, and does not break it, may be a worse view of what was found blind. And a
+    discovery beyond the limit of its clause that is not certain enough to break it is told as a surprise, as it would
+    be if no clause were about it.
     """
     blind = {id(item.readout) for item in bench.discoveries}
     broken = {(finding.clause_id, finding.concept_id) for finding in findings}
@@ -125,8 +130,18 @@ def _claimed(bench: Workbench, matched: Mapping[str, Sequence[Match]], findings:
         match
         for clause in bench.clauses
         for match, concept_id in zip(matched[clause.clause_id], clause.concept_ids, strict=True)
-        if id(match.readout) in blind or (clause.clause_id, concept_id) in broken
+        if (clause.clause_id, concept_id) in broken
+        or (id(match.readout) in blind and _respects(bench, concept_id, clause, forecaster))
     ]
+
+
+def _respects(bench: Workbench, concept_id: str, clause: Clause, forecaster: str) -> bool:
+    """Whether the effect of a clause's concept, certain or not, is inside the clause's limit."""
+    reading = bench.held_to(clause)
+    if not reading.pairs:
+        return True
+    effect, _ = effect_and_rows(bench.concept(concept_id), reading, forecaster)
+    return within(Measured(effect.effect, effect.low, effect.high), clause)
 
 
 def _with_exempt(bench: Workbench, clause: Clause) -> Clause:
