@@ -58,7 +58,7 @@ _SECOND = re.compile(
     r"|do not|don['’]?t|avoid|(?:must|should) not(?! be\b))\b)"
     r"|(?P<yes>(?:please )?(?:always(?! \w+[^s]s\b)|keep(?! \w+ing\b))\b)"
     r"|(?P<less>(?:less|fewer) \w)|(?P<more>more \w))"
-    r"|, (?=(?P<but>never (?:in|on|at|with|as|for|by|from)\b))",
+    r"|, (?=(?P<but>never (?!(?:was|were|had|have|will|would|mind)\b)\w))",
     re.IGNORECASE,
 )
 """Where a second rule begins in a sentence."""
