@@ -435,7 +435,7 @@ def test_what_is_on_its_way_is_written_down_before_the_ledger_gives_up(tmp_path:
 
     with Store(tmp_path / "premortem.db") as store, ScriptedLlm(misbehave=first_fails) as server:
         store.begin_run("r", spec="", settings={}, forecaster="excess")
-        made = Asker(Ledger(store, "r", Endpoint(server.address, retries=0)), "m")
+        made = Asker(Ledger(store, "r", Endpoint(server.address, retries=0), Budget(tokens=None)), "m")
         made.dialect = Dialect(schema_mode="json_schema")  # type: ignore[misc]
         questions = [QUESTION.model_copy(update={"user": f"{n}?"}) for n in range(9)]
         fails(LlmMisconfigured, lambda: made.ask_all(questions, Colour))
