@@ -124,13 +124,15 @@ def test_a_run_prints_its_findings_and_what_comes_next(agent: Agent, bench: Fake
 def test_a_run_begins_by_telling_how_it_understood_the_spec(agent: Agent, bench: FakeBench, tmp_path: Path):
     bullets = ("Never swear.", "Keep declining requests to cheat.", "Every answer names its source.")
     bullets += ("We are a small team in Leeds.",)
-    (tmp_path / "rules.md").write_text("".join(f"- {bullet}\n" for bullet in bullets))
+    front = "---\nlimits: {swear: 1%, flattery: 5%}\n---\n"
+    (tmp_path / "rules.md").write_text(front + "".join(f"- {bullet}\n" for bullet in bullets))
     result = agent("run", "--spec", "rules.md", "--data", "pairs.jsonl")
-    assert result.stderr.splitlines()[:4] == [
+    assert result.stderr.splitlines()[:5] == [
         "rule read (avoid, limit 0.01): Never swear.",
         "rule read (keep, limit 0.01): Keep declining requests to cheat.",
         "rule read (encourage, limit 0.01): Every answer names its source.",
         "note: no rule was read from “We are a small team in Leeds.”: say what answers should or should not do",
+        "note: no rule holds “flattery”, so what the front matter sets for it applies to none",
     ]
 
 
