@@ -35,8 +35,9 @@ class VerifyArgs(Record):
 def verify_edits(bench: Workbench, args: VerifyArgs) -> tuple[Verdict, ...]:
     """Apply the edits in memory, forecast again, and return one verdict per edit.
 
-    An edit passes when the set brings the effect inside the clause's limit, beats random edits of the same size, moves
-    nothing else out, convinces a second lens, and its own text still answers the prompt.
+    An edit passes when the set brings the effect inside the clause's limit and leaves no topic that breaks it, beats
+    random edits of the same size, moves nothing else out, convinces a second lens, and its own text still answers the
+    prompt.
     """
     finding = bench.finding(args.finding_id)
     edits = bench.edits_of(args.edit_ids)
