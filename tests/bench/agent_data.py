@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 from plants import Place, Plant
 from rapidfuzz import fuzz, process
+from subjects import by_subject
 
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Pair, Side
 from premortem.interp.sentences import split
-from premortem.interp.topics import group_prompts
 
 ROOT = Path(__file__).parents[2]
 WORDS = range(15, 91)
@@ -364,8 +364,8 @@ def plant_all(
 
 def _subject(pairs: Sequence[Pair], least: int) -> set[int]:
     """Return the rows of the smallest topic that holds `least` of them."""
-    topics = group_prompts([pair.prompt_text() for pair in pairs], range(len(pairs)))
-    return set(min((topic.rows for topic in topics if len(topic.rows) >= least), key=len))
+    subjects = by_subject([pair.prompt_text() for pair in pairs])
+    return set(min((subject for subject in subjects if len(subject) >= least), key=len))
 
 
 def put_in(text: str, sentence: str, place: Place, chance: random.Random) -> str:

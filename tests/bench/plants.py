@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from subjects import by_subject
+
 from premortem.interp.records import Pair
-from premortem.interp.topics import group_prompts
 
 Place = Literal["start", "middle", "end", "any"]
 
@@ -289,16 +290,14 @@ def plant(
     changed = {pair.row: pair for pair in pairs}
     free = set(changed)
     truth: dict[str, tuple[int, ...]] = {}
-    topics = sorted(
-        group_prompts([pair.prompt_text() for pair in pairs], [pair.row for pair in pairs]),
-        key=lambda topic: -len(topic.rows),
-    )
+    subjects = sorted(by_subject([pair.prompt_text() for pair in pairs]), key=len, reverse=True)
+    topics = [{pairs[i].row for i in subject} for subject in subjects]
     for what, place, confined in plants:
         pool = sorted(free)
         if confined:
-            topic = next(topic for topic in topics if len(set(topic.rows) & free) >= rows_each)
+            topic = next(topic for topic in topics if len(topic & free) >= rows_each)
             topics.remove(topic)
-            pool = sorted(set(topic.rows) & free)
+            pool = sorted(topic & free)
         rows = sorted(chance.sample(pool, rows_each))
         for row, sentence in zip(rows, what.sentences(rows_each, chance), strict=True):
             pair = changed[row]
