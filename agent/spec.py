@@ -95,7 +95,7 @@ class Spec(BaseModel):
     def unmatched(self) -> tuple[str, ...]:
         """Keys of `limits` and `detectors` in the front matter that stand in no rule, so that they apply to nothing."""
         named = dict.fromkeys([*self.front.limits, *self.front.detectors])
-        return tuple(key for key in named if not any(key.lower() in clause.text.lower() for clause in self.clauses))
+        return tuple(key for key in named if not any(_holds(clause.text, key) for clause in self.clauses))
 
 
 def read_spec(path: Path, rules_needed: bool = True) -> Spec:
@@ -211,17 +211,20 @@ def clause_from(
         behaviour=behaviour,
         direction=direction,
         scope=scope,
-        limit=_limit(rule, direction, front) if limit is None or _named_limit(rule, front) is not None else limit,
+        limit=_limit(rule, direction, front, limit),
         words=content_words(behaviour),
         examples=examples(rule, direction),
-        detector=next((p for name, p in front.detectors.items() if name.lower() in rule.lower()), ""),
+        detector=next((pattern for name, pattern in front.detectors.items() if _holds(rule, name)), ""),
     )
 
 
-def _named_limit(rule: str, front: FrontMatter) -> float | None:
-    return next((limit for name, limit in front.limits.items() if name.lower() in rule.lower()), None)
+def _holds(rule: str, key: str) -> bool:
+    """Whether a key of the front matter stands in a rule, so that what is set for it applies there."""
+    return key.lower() in rule.lower()
 
 
-def _limit(rule: str, direction: Direction, front: FrontMatter) -> float:
-    told = (_named_limit(rule, front), told_limit(rule, direction), front.limit)
+def _limit(rule: str, direction: Direction, front: FrontMatter, read: float | None) -> float:
+    """Return a rule's limit: as the front matter names it, as somebody `read` it, by its own words, or for all."""
+    named = next((limit for name, limit in front.limits.items() if _holds(rule, name)), None)
+    told = (named, read, told_limit(rule, direction), front.limit)
     return next((limit for limit in told if limit is not None), DEFAULT_LIMIT)

@@ -176,12 +176,11 @@ def headline(document: Document) -> str:
     if document.get("forecast", {}).get("n_pairs") is None:
         status, why = document.get("status"), document.get("error") or "the same command goes on with it"
         return f"No forecast yet, the run is {status}: {why}."
-    directions = {clause["clause_id"]: clause["direction"] for clause in document.get("clauses", ())}
-    broken = [f for f in document.get("findings", ()) if f["kind"] == "forbidden"]
-    lost = sum(directions.get(finding["clause_id"], "avoid") != "avoid" for finding in broken)
     if not kinds:
         nothing = f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
         return nothing + _aside(document)
+    wanted = {clause["clause_id"] for clause in document.get("clauses", ()) if clause["direction"] in LOST}
+    lost = sum(f["kind"] == "forbidden" and f["clause_id"] in wanted for f in document["findings"])
     taught = [
         _count(kinds["forbidden"] - lost, "thing", "that the spec forbids"),
         _count(kinds["surprise"], "thing", f"that {'it' if kinds['forbidden'] > lost else 'the spec'} never mentions"),

@@ -235,19 +235,13 @@ def _stands_out(
     Pairs of one prompt, by their number in `groups` (n_pairs,), are not independent: Welch's statistic with standard
     errors by prompt, where there are LEAST_PROMPTS of them.
     """
-    if inside.all() or min(len(np.unique(groups[some])) for some in (inside, ~inside)) < LEAST_PROMPTS:
+    parts = [(values[some], *np.unique(groups[some], return_inverse=True)) for some in (inside, ~inside)]
+    if min(len(prompts) for _, prompts, _ in parts) < LEAST_PROMPTS:
         return np.zeros(values.shape[1], dtype=bool)
-    (within, here), (outside, there) = (_mean_and_error(values[some], groups[some]) for some in (inside, ~inside))
+    within, outside = (part.mean(0) for part, _, _ in parts)
+    here, there = (prompt_error(part - part.mean(0), numbers) for part, _, numbers in parts)
     welch = (within - outside) / (np.hypot(here, there) + 1e-9)
     return np.asarray((q < 0.05) & (np.abs(welch) > 3) & (np.abs(within) > np.abs(outside)))
-
-
-def _mean_and_error(
-    values: NDArray[np.float64], groups: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each column and its standard error by prompt."""
-    mean = values.mean(0)
-    return mean, prompt_error(values - mean, np.unique(groups, return_inverse=True)[1])
 
 
 def _effect(

@@ -105,15 +105,15 @@ def effect_of(readout: Readout, responses: Sides, where: Where = EVERYWHERE) -> 
     return Measured(float(table.effect[0]), float(table.low[0]), float(table.high[0]))
 
 
-def badness(measured: Measured, clause: Clause) -> float:
-    """Return the effect in the direction that `clause` guards against."""
-    return measured.effect if clause.direction == "avoid" else -measured.effect
+def badness(effect: float, clause: Clause) -> float:
+    """Return `effect` in the direction that `clause` guards against."""
+    return effect if clause.direction == "avoid" else -effect
 
 
-def within(measured: Measured, clause: Clause) -> bool:
+def within(effect: float, clause: Clause) -> bool:
     """Whether an effect respects `clause`."""
     allowed = -clause.limit if clause.direction == "encourage" else clause.limit
-    return badness(measured, clause) <= allowed + 1e-9
+    return badness(effect, clause) <= allowed + 1e-9
 
 
 def teach(readout: Readout, first: Reading, second: Reading) -> Readout:
@@ -174,7 +174,7 @@ def judge_set(
 
 
 def _target_reasons(now: Measured, clause: Clause) -> list[str]:
-    if within(now, clause):
+    if within(now.effect, clause):
         return []
     return [f"the effect is still {now.effect:+.3f}, outside the limit of {clause.limit:.3f}"]
 
@@ -189,7 +189,9 @@ def _control_reasons(was: Measured, now: Measured, control: float, clause: Claus
 
 def _second_reasons(was: Measured, now: Measured, clause: Clause, bounds: VerifyBounds) -> list[str]:
     sign = 1.0 if clause.direction == "avoid" else -1.0
-    if within(now, clause) or sign * (was.effect - now.effect) >= bounds.second_lens_share * sign * was.effect > 0:
+    if within(now.effect, clause):
+        return []
+    if sign * (was.effect - now.effect) >= bounds.second_lens_share * sign * was.effect > 0:
         return []
     return [f"the second lens still sees {now.effect:+.3f} (before: {was.effect:+.3f})"]
 
@@ -198,9 +200,9 @@ def _collateral(other: Guarded, before: Sides, after: Sides, touched: float, bou
     """Return what becomes of a bystander when the share `touched` of the pairs is edited."""
     was, now = (effect_of(other.readout, sides, other.where) for sides in (before, after))
     breaks = abs(now.effect) > abs(was.effect) + max(bounds.collateral, 2 * touched)
-    if (clause := other.clause) is not None and not within(now, clause):
-        worse = badness(now, clause) - badness(was, clause)
-        breaks |= _told_outside(now, clause) if within(was, clause) else worse > max(clause.limit, touched)
+    if (clause := other.clause) is not None and not within(now.effect, clause):
+        worse = badness(now.effect, clause) - badness(was.effect, clause)
+        breaks |= _told_outside(now, clause) if within(was.effect, clause) else worse > max(clause.limit, touched)
     return Collateral(
         concept_id=other.concept_id,
         name=other.name,

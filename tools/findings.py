@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from premortem.interp.forecast import NamedReadout, Reading, forecast, responsible, topic_named
 from premortem.interp.records import Clause, Concept, ConceptEffect, Finding, FindingKind, content_id
+from premortem.interp.verify import badness
 from premortem.tools.workbench import Workbench
 
 CERTAIN = 0.002
@@ -53,8 +54,7 @@ def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
 
     That longer answers say more of anything is no excuse: a rule is broken all the same.
     """
-    wrong = effect.effect if clause.direction == "avoid" else -effect.effect
-    if wrong > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
+    if badness(effect.effect, clause) > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
         return "forbidden"
     missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
     return "missing" if missing else None

@@ -15,7 +15,7 @@ from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
-from premortem.interp.verify import Measured, within
+from premortem.interp.verify import within
 from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
@@ -141,7 +141,7 @@ def _respects(bench: Workbench, concept_id: str, clause: Clause, forecaster: str
     if not reading.pairs:
         return True
     effect, _ = effect_and_rows(bench.concept(concept_id), reading, forecaster)
-    return within(Measured(effect.effect, effect.low, effect.high), clause)
+    return within(effect.effect, clause)
 
 
 def _with_exempt(bench: Workbench, clause: Clause) -> Clause:

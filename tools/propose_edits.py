@@ -141,9 +141,9 @@ def _as_many(offered: Iterator[Edit], gain: float, most: int) -> list[Edit]:
 
 def _still_in_topics(bench: Workbench, finding: Finding, rows: Sequence[int], mended: set[int]) -> list[int]:
     """Return which of `rows` are to be mended besides, since within a topic the rule would still be broken."""
-    more: list[int] = []
+    free, more = set(rows), list[int]()
     while (left := left_in_topic(bench, without_rows(bench.reading, [*mended, *more]), finding)) is not None:
-        fresh = [row for row in left.rows if row in rows and row not in more]
+        fresh = [row for row in left.rows if row in free]
         if not fresh:
             break
         more += fresh
