@@ -43,6 +43,8 @@ from premortem.agent.cli_options import (
     say,
 )
 
+MOST_UNREAD = 5
+"""Sentences of a spec without a rule that a run quotes at its start."""
 HELP = """Reads a preference dataset through the model about to be trained on it, before training: what DPO would
 teach, which pairs are responsible, and which edits would change it."""
 
@@ -169,8 +171,10 @@ def run(
             say(f"note: {told}, so --max-llm-usd bounds nothing; --max-llm-tokens does", "yellow")
     for clause in read.clauses if settings.llm is None else ():
         say(f"rule read ({clause.direction}, limit {clause.limit:.3g}): {excerpt(clause.text, 100)}", "dim")
-    for bullet in read.unread if settings.llm is None else ():
-        say(f"note: no rule was read from “{excerpt(bullet, 80)}”: say what answers should or should not do", "yellow")
+    if read.unread and settings.llm is None:
+        shown = ", ".join(f"“{excerpt(text, 80)}”" for text in read.unread[:MOST_UNREAD])
+        more = f" and {len(read.unread) - MOST_UNREAD} more" if len(read.unread) > MOST_UNREAD else ""
+        say(f"note: no rule was read from {shown}{more}; a rule says what answers should or should not do", "yellow")
     for key in read.unmatched if settings.llm is None else ():
         say(f"note: no rule holds “{excerpt(key, 80)}”, so what the front matter sets for it applies to none", "yellow")
     progress = TerminalProgress()

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from premortem.agent.asking import Asker, Question
 from premortem.agent.spec import Spec, clause_from, sentences_of
-from premortem.agent.spec_problems import find_problems
-from premortem.agent.spec_words import content_words, names_something
+from premortem.agent.spec.problems import find_problems
+from premortem.agent.spec.words import content_words, names_something
 from premortem.interp.errors import LlmError
 from premortem.interp.records import Clause, Direction, Record
 from premortem.interp.sentences import split

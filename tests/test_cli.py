@@ -131,7 +131,7 @@ def test_a_run_begins_by_telling_how_it_understood_the_spec(agent: Agent, bench:
         "rule read (avoid, limit 0.01): Never swear.",
         "rule read (keep, limit 0.01): Keep declining requests to cheat.",
         "rule read (encourage, limit 0.01): Every answer names its source.",
-        "note: no rule was read from “We are a small team in Leeds.”: say what answers should or should not do",
+        "note: no rule was read from “We are a small team in Leeds.”; a rule says what answers should or should not do",
         "note: no rule holds “flattery”, so what the front matter sets for it applies to none",
     ]
 

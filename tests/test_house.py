@@ -36,7 +36,9 @@ def imports(path: Path) -> set[str]:
 def test_every_folder_is_a_package_of_premortem():
     for layer in LAYERS:
         assert importlib.import_module(f"premortem.{layer}").__file__ == str(ROOT / layer / "__init__.py")
-    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(f"premortem.{layer}" for layer in LAYERS)
+    folders = {path.parent.relative_to(ROOT) for path in SOURCES}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == {f"premortem.{'.'.join(path.parts)}" for path in folders}
+    assert all((ROOT / path / "__init__.py").is_file() for path in folders)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=lambda p: str(p.name))

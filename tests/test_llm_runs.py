@@ -18,7 +18,7 @@ from premortem.agent.ledger import Budget, Ledger
 from premortem.agent.llm_author import InventedPairs, LlmAuthor, Mended, WholeText
 from premortem.agent.llm_planner import MOST_LOOKS
 from premortem.agent.runs import identify
-from premortem.agent.spec_problems import ProblemChecked, ProblemsRead
+from premortem.agent.spec.problems import ProblemChecked, ProblemsRead
 from premortem.agent.store import Store
 from premortem.agent.understanding import (
     ChoiceRead,

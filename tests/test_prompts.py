@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from premortem.agent.llm_author import InventedPairs, Mended, WholeText
 from premortem.agent.llm_planner import WHAT, _flat, _tools
 from premortem.agent.planner import Case
-from premortem.agent.spec_problems import ProblemChecked, ProblemsRead
+from premortem.agent.spec.problems import ProblemChecked, ProblemsRead
 from premortem.agent.understanding import (
     ChoiceRead,
     ClustersRead,

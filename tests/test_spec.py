@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from premortem.agent.spec import DEFAULT_LIMIT, parse_spec, read_spec, sentences_of
-from premortem.agent.spec_signature import cut_signature
-from premortem.agent.spec_words import content_words
+from premortem.agent.spec.signature import cut_signature
+from premortem.agent.spec.words import content_words
 from premortem.interp.errors import SpecError
 
 
@@ -44,6 +44,13 @@ def test_a_bullet_without_a_rule_is_told() -> None:
     )
     assert [clause.text for clause in spec.clauses] == ["Help with everyday questions.", "No emoji."]
     assert spec.unread == ("We are a small team in Leeds.",)
+
+
+def test_prose_that_may_be_meant_as_a_rule_is_told_and_plain_background_is_not() -> None:
+    told = "Our helper answers gardeners in the north. The season begins in May.\n\nIt never swears.\n\n"
+    spec = parse_spec(told + "The bot greets people by name.\n")
+    assert [clause.text for clause in spec.clauses] == ["It never swears."]
+    assert spec.unread == ("The bot greets people by name.",)
 
 
 def test_scope_limit_examples_and_words_are_read() -> None:

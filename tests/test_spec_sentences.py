@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from premortem.agent.spec import parse_spec
-from premortem.agent.spec_layout import Sentence, spec_sentences
-from premortem.agent.spec_sentences import read_directions, rules
+from premortem.agent.spec.layout import Sentence, spec_sentences
+from premortem.agent.spec.sentences import read_directions, rules
 
 TEXTS = Path(__file__).parent / "texts"
 

@@ -10,7 +10,7 @@ import pytest
 
 from premortem.agent.ledger import Budget
 from premortem.agent.spec import parse_spec, sentences_of
-from premortem.agent.spec_problems import SOUND
+from premortem.agent.spec.problems import SOUND
 from premortem.agent.understanding import (
     describe_clusters,
     link_rules,

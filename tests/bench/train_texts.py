@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from premortem.agent.spec_layout import Sentence, spec_sentences
-from premortem.agent.spec_sentences import LABELS, features
+from premortem.agent.spec.layout import Sentence, spec_sentences
+from premortem.agent.spec.sentences import LABELS, features
 from premortem.interp import addressed_learned
 from premortem.interp.addressed import addressed_all
 from premortem.interp.addressed_learned import stretches

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from premortem.agent.spec_shapes import Shape
+from premortem.agent.spec.shapes import Shape
 from premortem.interp.records import Direction
 from premortem.interp.scope import UNASKED
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from premortem.agent.spec_negations import LOSE, SUBJECT
-from premortem.agent.spec_shapes import SAYS_OF_LABEL
-from premortem.agent.spec_signature import cut_signature
-from premortem.agent.spec_words import SINGLE, names_something, without_emphasis
+from premortem.agent.spec.negations import LOSE, SUBJECT
+from premortem.agent.spec.shapes import SAYS_OF_LABEL
+from premortem.agent.spec.signature import cut_signature
+from premortem.agent.spec.words import SINGLE, names_something, without_emphasis
 
 SHORT_LEAD = 80
 """Characters up to which a line in bold or italics is a heading."""

@@ -1,7 +1,7 @@
 """The model spec: Markdown in the user's own words, read into clauses.
 
 Each sentence or bullet that says what answers should or should not do becomes a `Clause`. Which ones do, and what they
-ask for, `spec_sentences` knows. The rest is plain: a condition at either end is the scope, a percentage is the limit,
+ask for, `sentences` knows. The rest is plain: a condition at either end is the scope, a percentage is the limit,
 quoted phrases are examples, and what is left are the words of the behaviour. Which concepts of the data a
 clause stands for is not decided here: the lens finds them (`interp.matching`). YAML front matter may set the data, the
 model, the lens, limits and detectors; without any, the prose alone works.
@@ -17,14 +17,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from premortem.agent.spec_layout import spec_sentences
-from premortem.agent.spec_limits import PERCENT, told_limit, without_limit
-from premortem.agent.spec_negations import UNBIDDEN, behind_negations
-from premortem.agent.spec_quotes import examples, swapped
-from premortem.agent.spec_rations import halves, rationed
-from premortem.agent.spec_sentences import OPENING_SCOPE, SCOPE, WITHOUT, rules
-from premortem.agent.spec_shapes import told_by_shape
-from premortem.agent.spec_words import QUOTED, content_words, names_something, without_emphasis
+from premortem.agent.spec.layout import spec_sentences
+from premortem.agent.spec.limits import PERCENT, told_limit, without_limit
+from premortem.agent.spec.negations import UNBIDDEN, behind_negations
+from premortem.agent.spec.quotes import examples, swapped
+from premortem.agent.spec.rations import halves, rationed
+from premortem.agent.spec.sentences import OPENING_SCOPE, SCOPE, WITHOUT, nearly_rules, rules
+from premortem.agent.spec.shapes import told_by_shape
+from premortem.agent.spec.words import QUOTED, content_words, names_something, without_emphasis
 from premortem.interp.errors import SpecError
 from premortem.interp.records import Clause, Direction, content_id
 
@@ -89,7 +89,7 @@ class Spec(BaseModel):
     clauses: tuple[Clause, ...]
     """Its rules, in order."""
     unread: tuple[str, ...] = ()
-    """Bullets that say neither what answers should nor what they should not do, as far as could be told."""
+    """Bullets, and prose that may be meant as a rule, from which none was read."""
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -121,11 +121,13 @@ def parse_spec(text: str, source: str = "spec", rules_needed: bool = True) -> Sp
     front, body = _front_matter(text, source)
     clauses: list[Clause] = []
     unread: list[str] = []
-    for sentence, direction in rules(spec_sentences(body)):
+    sentences = spec_sentences(body)
+    nearly = nearly_rules(sentences)
+    for sentence, direction in rules(sentences):
         clause = _clause(sentence.text, direction, front) if direction is not None else None
         if clause is not None and (names_something(clause.behaviour) or clause.examples or clause.detector):
             clauses.append(clause)
-        elif sentence.kind == "bullet":
+        elif sentence.kind == "bullet" or sentence.text in nearly:
             unread.append(sentence.text)
     if not clauses and rules_needed:
         raise SpecError(f"{source}: no rule found; say what answers should or should not do, one sentence per rule")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from premortem.agent.spec_negations import SUBJECT
-from premortem.agent.spec_rations import halves
-from premortem.agent.spec_shapes import Shape
-from premortem.agent.spec_words import QUOTED
+from premortem.agent.spec.negations import SUBJECT
+from premortem.agent.spec.rations import halves
+from premortem.agent.spec.shapes import Shape
+from premortem.agent.spec.words import QUOTED
 from premortem.interp.records import Direction
 
 _LEAD = rf"^(?:and |but |also,? |please,? |so |always )*(?:{SUBJECT} (?:must|should|shall) )?"

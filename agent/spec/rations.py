@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from premortem.agent.spec_negations import LOSE, SUBJECT
-from premortem.agent.spec_shapes import LIMITING, THERE, WHEN, Shape
-from premortem.agent.spec_words import QUOTED
+from premortem.agent.spec.negations import LOSE, SUBJECT
+from premortem.agent.spec.shapes import LIMITING, THERE, WHEN, Shape
+from premortem.agent.spec.words import QUOTED
 
 _TOLD = rf"^(?:and |but |also,? |please,? |so )*(?:{SUBJECT} (?:must|should|shall|may|can|is to|are to) )?"
 _DOES = (

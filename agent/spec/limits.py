@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from premortem.agent.spec_words import QUOTED, without_emphasis
+from premortem.agent.spec.words import QUOTED, without_emphasis
 from premortem.interp.records import Direction
 
 MOST_OF_REST = 0.5
