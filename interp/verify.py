@@ -182,7 +182,9 @@ def _target_reasons(now: Measured, clause: Clause) -> list[str]:
 def _control_reasons(was: Measured, now: Measured, control: float, clause: Clause, bounds: VerifyBounds) -> list[str]:
     sign = 1.0 if clause.direction == "avoid" else -1.0
     gain, by_chance = sign * (was.effect - now.effect), sign * (was.effect - control)
-    if gain > 0 and gain - by_chance >= bounds.control_margin * gain:
+    if gain <= 0:
+        return [f"the effect comes no nearer its limit ({was.effect:+.3f} before, {now.effect:+.3f} after)"]
+    if gain - by_chance >= bounds.control_margin * gain:
         return []
     return [f"random edits of the same size do nearly as well ({control:+.3f} against {now.effect:+.3f})"]
 

@@ -268,6 +268,8 @@ def test_edits_of_a_finding_within_a_topic_are_judged_there() -> None:
     assert reasons(range(12), topic) == ()
     assert any("still" in reason for reason in reasons(range(4), topic))
     assert any("still" in reason for reason in reasons(range(60, 72), topic))
+    assert any("no nearer" in reason for reason in reasons(range(60, 72), topic))
+    assert not any("random edits" in reason for reason in reasons(range(60, 72), topic))  # there is no gain to compare
     assert not any("still" in reason for reason in reasons(range(4), None))  # over all pairs nothing was the matter
 
 
