@@ -22,6 +22,10 @@ TOP = 8.0
 AXIS = 30.0
 
 
+Range = tuple[float | None, float | None]
+"""Effects from one end to the other; None: without end."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """One row to draw."""
@@ -87,12 +91,12 @@ class Chart:
     right: float = RIGHT
 
 
-def draw(marks: Sequence[Mark], limit: float | None = None, unit: str = "responses") -> Chart:
-    """Lay out `marks` from top to bottom; `limit` draws the band of tolerated effects around zero.
+def draw(marks: Sequence[Mark], tolerated: Range | None = None, unit: str = "responses") -> Chart:
+    """Lay out `marks` from top to bottom; `tolerated` draws the band of tolerated effects.
 
     `unit` is what the values are shares of.
     """
-    low, high, step = scale(marks, limit)
+    low, high, step = scale(marks, tolerated)
 
     def place(value: float) -> float:
         return round(LEFT + (value - low) / (high - low) * (RIGHT - LEFT), 2)
@@ -103,9 +107,16 @@ def draw(marks: Sequence[Mark], limit: float | None = None, unit: str = "respons
         ticks=ticks(low, high, step, place),
         zero=place(0.0),
         height=bottom + AXIS,
-        band=(place(-limit), place(limit) - place(-limit)) if limit is not None else None,
+        band=None if tolerated is None else _band(tolerated, place),
         bottom=bottom,
     )
+
+
+def _band(tolerated: Range, place: Callable[[float], float]) -> tuple[float, float]:
+    """Return left end and width of a band, which goes to the plot's border where it has no end."""
+    low, high = tolerated
+    left, right = LEFT if low is None else place(low), RIGHT if high is None else place(high)
+    return left, round(right - left, 2)
 
 
 def ticks(low: float, high: float, step: float, place: Callable[[float], float]) -> tuple[Tick, ...]:
@@ -128,10 +139,10 @@ def _bar(mark: Mark, y: float, place: Callable[[float], float], unit: str) -> Ba
     )
 
 
-def scale(marks: Sequence[Mark], limit: float | None = None) -> tuple[float, float, float]:
+def scale(marks: Sequence[Mark], tolerated: Range | None = None) -> tuple[float, float, float]:
     """Return lower end, upper end and grid step that hold every mark, whisker and the band; zero is always inside."""
     ends = [0.0, *(end for mark in marks for end in (mark.value, mark.low, mark.high) if end is not None)]
-    ends += [] if limit is None else [limit, -limit]
+    ends += [end for end in tolerated or () if end is not None]
     low, high = min(ends), max(ends)
     step = nice_step((high - low) / 5 or 0.02)
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step

@@ -35,7 +35,7 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
 def _place(path: str, cwd: str) -> str:
     """Return where a run's data lies, also for a command that is given in another folder than the run was."""
     there = Path(cwd) / path
-    return str(there) if cwd and not Path(path).exists() and there.exists() else path
+    return str(there) if cwd and there.exists() else path
 
 
 def source_of(dataset: Dataset) -> Path | None:

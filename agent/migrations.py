@@ -312,10 +312,19 @@ def m008_exempt(db: Database) -> None:
     _add_cell(db, "clauses", "exempt_rows", "[]", beside=("seq", "run_id"))
 
 
-def _add_cell(db: Database, table: str, column: str, value: str, *, beside: tuple[str, ...]) -> None:
+@MIGRATIONS()
+def m009_overall(db: Database) -> None:
+    """Tell of a finding that is confined to a topic what its effect is there, and over all pairs."""
+    _add_cell(db, "findings", "overall", None, kind="REAL", beside=("seq", "run_id", "outcome", "outcome_reason"))
+
+
+def _add_cell(
+    db: Database, table: str, column: str, value: str | None, *, beside: tuple[str, ...], kind: str = "TEXT"
+) -> None:
     """Add a cell to the records of `table`, which keep their checksum; `beside` are columns that no record holds."""
     rows = list(db.query(f"SELECT rowid AS place, * FROM {table}"))
-    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT '{value}'")
+    usual = "" if value is None else f" NOT NULL DEFAULT '{value}'"
+    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}{usual}")
     for row in rows:
         cells = {name: cell for name, cell in row.items() if name not in ("place", "digest", *beside)}
         if content_id(cells) == row["digest"]:  # a damaged row stays one

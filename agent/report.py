@@ -19,19 +19,22 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from premortem.agent.chart import Chart, Mark, draw
+from premortem.agent.chart import Chart, Mark, Range, draw
 from premortem.agent.diff import Piece, excerpt, visible, word_diff
 from premortem.agent.journal import QUARANTINE
 from premortem.agent.scatter import scatter
 from premortem.agent.summary import (
+    UNTESTED,
     Document,
     FindingView,
     by_unit,
+    clause_state,
     concept_title,
     doubts,
     edit_passed,
     finding_views,
     groups_learned,
+    has_forecast,
     headline,
     lens_name,
     newly_broken,
@@ -50,6 +53,8 @@ CLUSTERS_SHOWN = 4
 PAIRS_SHOWN = 3
 EDITS_SHOWN = 8
 RESPONSE_LIMIT = 900
+SAME = 1e-5
+"""Difference of two effects that only rounding makes."""
 CONTEXT = 160
 """Characters kept around the spans of a long response."""
 
@@ -85,6 +90,7 @@ def render_report(
         headline=headline(document),
         findings=[_finding(view, pairs, spans or {}) for view in views],
         newly_broken=newly_broken(document),
+        has_forecast=has_forecast(document),
         overview=_overview(views),
         forecast=_forecast(document),
         doubts=doubts(document["forecast"]),
@@ -128,7 +134,7 @@ def _forecast(document: Document) -> list[dict[str, Any]]:
 
 def _mark(concept: Document) -> Mark:
     return Mark(
-        label=concept_title(concept),
+        label=excerpt(concept_title(concept), 44) + ("" if concept["name_tested"] else UNTESTED),
         value=concept["effect"],
         low=concept["low"],
         high=concept["high"],
@@ -162,14 +168,7 @@ def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any
 
 def _clauses(document: Document) -> list[dict[str, Any]]:
     """Return each rule with what became of it."""
-    return [{**clause, "state": _clause_state(document, clause)} for clause in document.get("clauses", ())]
-
-
-def _clause_state(document: Document, clause: Document) -> str:
-    if not clause.get("concept_ids"):
-        return "uncovered"
-    broken = any(finding.get("clause_id") == clause["clause_id"] for finding in document.get("findings", ()))
-    return "broken" if broken else "kept"
+    return [{**clause, "state": clause_state(document, clause)} for clause in document.get("clauses", ())]
 
 
 def _finding(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> dict[str, Any]:
@@ -188,18 +187,25 @@ def _finding(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> dict
 
 def _moved(view: FindingView) -> Chart | None:
     """Draw the effect before and after the edits, beside random edits and the second lens."""
-    verdicts = [edit["verdict"] for edit in view.edits if edit.get("verdict")]
-    if not verdicts:
+    if (chosen := view.verdict) is None:
         return None
-    chosen = next((verdict for verdict in verdicts if verdict["passed"]), verdicts[-1])
+    # the interval of another forecaster is not about the effect that was judged
+    low, high = (view.low, view.high) if abs(chosen["effect_before"] - view.effect) < SAME else (None, None)
     marks = [
-        Mark("the data as it is", chosen["effect_before"], view.low, view.high, "before"),
+        Mark("the data as it is", chosen["effect_before"], low, high, "before"),
         Mark("with these edits", chosen["effect_after"], style="after"),
         Mark("with as many random edits", chosen["control_after"], style="control"),
     ]
     if chosen.get("second_lens") is not None:
         marks.append(Mark("with these edits, second lens", chosen["second_lens"], style="after"))
-    return draw(marks, view.limit if view.direction != "encourage" else None)
+    return draw(marks, _tolerated(view))
+
+
+def _tolerated(view: FindingView) -> Range | None:
+    """Return the effects that a finding's rule tolerates; None where it asks for a rise, or there is no rule."""
+    if view.limit is None or view.direction not in ("avoid", "keep"):
+        return None
+    return (None, view.limit) if view.direction == "avoid" else (-view.limit, None)
 
 
 def _common_reasons(edits: Iterable[Document]) -> list[tuple[str, int]]:

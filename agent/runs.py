@@ -135,6 +135,7 @@ def start_run(
     asked = settings.model_dump(exclude={"spec_text"}) | {"cwd": os.getcwd(), "folder": str(folder.absolute())}
     if _is_done(store, run_id):
         store.relocate(run_id, asked, settings.data)
+        store.set_status(run_id, "done")  # who asks for it again means it by `last`
         return run_id
     with hold(folder), interruptible():
         if _is_done(store, run_id):

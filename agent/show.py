@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from premortem.agent.diff import excerpt, visible
 from premortem.agent.summary import (
+    UNTESTED,
     Document,
     FindingView,
     by_unit,
@@ -23,12 +24,14 @@ from premortem.agent.summary import (
     edit_decision,
     finding_views,
     groups_learned,
+    has_forecast,
     headline,
     lens_name,
     newly_broken,
     points,
     uncovered,
 )
+from premortem.interp.records import ROWS_TOLD
 
 _KIND_STYLE = {
     "forbidden": "bold red",
@@ -38,8 +41,13 @@ _KIND_STYLE = {
 }
 FIRST_ROWS = 5
 """Rows told of a note on the data."""
+NARROW = 72
+"""Characters of a line from which on the findings are a table."""
 _OUTCOME_STYLE = {"fixed": "green", "unfixed": "red", "reported": "dim"}
 _VERDICT_STYLE = {"amplified": "red", "suppressed": "blue", "cannot_tell": "dim"}
+
+
+_TOKENS = "effect: forecast change in the share of tokens, mean over a group's features, in percentage points"
 
 
 def safe(value: object, limit: int = 60, style: str = "") -> Text:
@@ -56,8 +64,8 @@ def run_summary(document: Document, place: str = "") -> RenderableType:
     parts: list[RenderableType] = [Text(visible(headline(document)), style="bold"), *_unfinished(document), Text("")]
     parts.append(data_and_lens(document))
     if views:
-        parts += [Text(""), findings_table(views), _units()]
-    parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(views)]
+        parts += [Text(""), FindingsTable(views), _units()]
+    parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(document, views)]
     parts += _newly_broken(document)
     parts += [_llm_line(document), _llm_stopped(document)]
     parts.append(next_commands(document, views, place))
@@ -67,7 +75,7 @@ def run_summary(document: Document, place: str = "") -> RenderableType:
 def _unfinished(document: Document) -> list[Text]:
     """Return a line for a run that has findings and is not at its end."""
     status, error = document.get("status"), visible(str(document.get("error") or ""))
-    if status in ("done", None) or document.get("forecast", {}).get("n_pairs") is None:
+    if status in ("done", None) or not has_forecast(document):
         return []
     why = f": {error}" if error else ""
     return [Text(f"The run is not finished ({status}{why}); the same command goes on with it.", style="yellow")]
@@ -80,40 +88,56 @@ def data_and_lens(document: Document) -> RenderableType:
         return Text("the run has not read its data yet", style="dim")
     quarantined = f", {data['quarantined']} quarantined" if data.get("quarantined") else ""
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text("data", style="dim"), safe(f"{data['path']}: {data['pairs']} pairs{quarantined}", 110))
-    fit = f"{lens_name(lens['sae'])} at {lens['hook']}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
-    grid.add_row(Text("lens", style="dim"), safe(f"{lens['model']} · {fit}", 110))
+    grid.add_row(Text("data", style="dim"), Text(f"{excerpt(data['path'], 70)}: {data['pairs']} pairs{quarantined}"))
+    place = f"{excerpt(lens_name(lens['sae']), 50)} at {excerpt(lens['hook'], 40)}"
+    fit = f"{place}, FVU {lens['fvu']:.2f}, L0 {lens['l0']:.0f}"
+    grid.add_row(Text("lens", style="dim"), Text(f"{excerpt(lens['model'], 50)} · {fit}"))
     for note in data.get("notes") or ():
         rows = ", ".join(map(str, note["rows"][:FIRST_ROWS])) + (" …" if len(note["rows"]) > FIRST_ROWS else "")
         grid.add_row(Text("note", style="dim"), safe(f"{note['text']} Rows {rows}", 160, style="dim"))
     return grid
 
 
-def findings_table(views: Sequence[FindingView]) -> Table:
-    """Return the findings, one a line: effect and interval in percentage points of responses."""
-    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
-    for name in ("finding", "rule or concept", "effect", "90% interval", "rows", "passed", "after", "outcome"):
-        numeric = name not in ("finding", "rule or concept", "outcome")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "rule or concept")
-    for view in views:
-        judged = sorted((edit["verdict"] for edit in view.edits if edit.get("verdict")), key=lambda v: not v["passed"])
-        after = judged[0]["effect_after"] if judged else None
-        table.add_row(
-            Text(view.kind, style=_KIND_STYLE.get(view.kind, "")),
-            safe(view.label, 60),
-            Text(points(view.effect), style="bold"),
-            f"{points(view.low)} {points(view.high)}",
-            str(len(view.rows)),
-            f"{view.passed}/{len(view.edits)}",
-            points(after),
-            Text(view.outcome, style=_OUTCOME_STYLE.get(view.outcome, "")),
-        )
-    return table
+class FindingsTable:
+    """The findings: one a line, or one a paragraph where a terminal is too narrow for the columns."""
+
+    def __init__(self, views: Sequence[FindingView]) -> None:
+        """Lay out `views`."""
+        self.rows: list[tuple[str | Text, ...]] = [
+            (
+                Text(view.kind, style=_KIND_STYLE.get(view.kind, "")),
+                safe(view.label, 60),
+                Text(points(view.effect), style="bold"),
+                f"{points(view.low)} {points(view.high)}",
+                str(len(view.rows)),
+                f"{view.passed}/{len(view.edits)}",
+                points(view.verdict["effect_after"] if view.verdict else None),
+                Text(view.outcome, style=_OUTCOME_STYLE.get(view.outcome, "")),
+            )
+            for view in views
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the table, or the paragraphs."""
+        heads = ("finding", "rule or concept", "effect", "90% interval", "rows", "passed", "after", "outcome")
+        if options.max_width < NARROW:
+            for kind, label, *figures in self.rows:
+                yield Text.assemble(kind, " ", label)
+                told = zip(heads[2:], figures, strict=True)
+                yield Text("  ") + Text(", ").join(Text.assemble(f"{name} ", figure) for name, figure in told)
+            return
+        table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
+        for name in heads:
+            numeric = name not in ("finding", "rule or concept", "outcome")
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "rule or concept")
+        for row in self.rows:
+            table.add_row(*row)
+        yield table
 
 
 def _units(unit: str = "responses") -> Text:
-    told = f"effect: change in the share of {unit}, chosen minus rejected, in percentage points"
-    return Text(told if unit == "responses" else f"{told}, mean over a group's features", style="dim")
+    told = "effect: change in the share of responses, chosen minus rejected, in percentage points"
+    return Text(told if unit == "responses" else _TOKENS, style="dim")
 
 
 def _uncovered(document: Document) -> RenderableType:
@@ -132,7 +156,9 @@ def _left_out(document: Document) -> list[Text]:
     return [Text(excerpt(line, 160), style="dim") for line in told]
 
 
-def _edits_line(views: Sequence[FindingView]) -> Text:
+def _edits_line(document: Document, views: Sequence[FindingView]) -> Text:
+    if not has_forecast(document):
+        return Text("", end="")
     passed, total = sum(view.passed for view in views), sum(len(view.edits) for view in views)
     if not total:
         return Text("No edits were needed." if not views else "No edits are proposed.")
@@ -210,10 +236,10 @@ def _effects(concepts: Sequence[Document], unit: str) -> Table:
         title = concept_title(concept)
         verdict = concept["verdict"]
         table.add_row(
-            safe(title if concept["name_tested"] else f"{title} ?", 56),
+            safe(title, 54).append("" if concept["name_tested"] else UNTESTED),
             Text(points(concept["effect"], unit), style="bold"),
             f"{points(concept['low'], unit)} {points(concept['high'], unit)}",
-            str(len(concept["rows"])),
+            f"{len(concept['rows'])}{'+' * (len(concept['rows']) >= ROWS_TOLD)}",
             Text(verdict.replace("_", " "), style=_VERDICT_STYLE.get(verdict, "")),
         )
     return table

@@ -388,7 +388,7 @@ class Store:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _run_info(row: Mapping[str, Any]) -> RunInfo:

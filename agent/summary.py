@@ -50,7 +50,9 @@ class FindingView:
     limit: float | None
     """The tolerated effect, or the least rise that is asked for; None for a surprise."""
     effect: float
-    """Forecast change in the share of responses, -1 to 1."""
+    """Forecast change in the share of responses, -1 to 1; within the topic, if it is confined to one."""
+    overall: float | None
+    """The same over all pairs, for a finding that is confined to a topic; else None."""
     low: float
     """Lower end of the 90% interval."""
     high: float
@@ -84,12 +86,18 @@ class FindingView:
     @property
     def title(self) -> str:
         """Name and topic in one line."""
-        return f"{self.name} · in {self.topic}" if self.topic else self.name
+        return _in_topic(self.name, self.topic)
 
     @property
     def label(self) -> str:
-        """What a reader recognises it by: the rule in their own words, or the name of a surprise."""
-        return self.rule or self.title
+        """What a reader recognises it by: the rule in their own words, or the name of a surprise; and its topic."""
+        return _in_topic(self.rule, self.topic) if self.rule else self.title
+
+    @property
+    def verdict(self) -> Document | None:
+        """The verdict that its edits are told by: the first that passed, else the last one; None: none was judged."""
+        judged = [edit["verdict"] for edit in self.edits if edit.get("verdict")]
+        return next((verdict for verdict in judged if verdict["passed"]), judged[-1] if judged else None)
 
 
 def edit_passed(edit: Document) -> bool:
@@ -122,6 +130,7 @@ def _view(document: Document, finding: Document, clause: Document | None) -> Fin
         direction=str(clause["direction"]) if clause else "",
         limit=float(clause["limit"]) if clause else None,
         effect=effect,
+        overall=finding.get("overall"),
         low=float(_first("low", finding, concept, default=effect)),
         high=float(_first("high", finding, concept, default=effect)),
         rows=tuple(finding.get("rows", ())),
@@ -153,15 +162,55 @@ def broken_rules(document: Document, *, after: bool) -> list[str]:
     """Return the rules that the forecast breaks, on the data as it is or `after` the edits that passed."""
     changed = document.get("forecast_after") or {}
     source = changed if after and changed.get("n_pairs") is not None else document
+    return list(dict.fromkeys(_broken(document, source.get("findings", ())).values()))
+
+
+def _broken(document: Document, findings: Sequence[Document]) -> dict[str, str]:
+    """Return the rule that each of `findings` breaks, by finding_id."""
     rules = {clause["clause_id"]: str(clause["text"]) for clause in document.get("clauses", ())}
-    broken = [one for one in source.get("findings", ()) if one["kind"] in ("forbidden", "missing")]
-    return list(dict.fromkeys(rules.get(one["clause_id"], one["name"]) for one in broken))
+    broken = (finding for finding in findings if finding["kind"] in ("forbidden", "missing"))
+    return {finding["finding_id"]: str(rules.get(finding["clause_id"], finding["name"])) for finding in broken}
 
 
 def newly_broken(document: Document) -> list[str]:
-    """Return the rules that the forecast breaks with the edits that passed and keeps on the data as it is."""
-    before = broken_rules(document, after=False)
-    return [rule for rule in broken_rules(document, after=True) if rule not in before]
+    """Return the rules that the forecast breaks with the edits that passed, and keeps on the data as it is.
+
+    A rule may be as far from kept on the data as it is without a finding of its own: where that is not certain, or
+    another finding holds the rows.
+    """
+    before, found = broken_rules(document, after=False), (document.get("forecast_after") or {}).get("findings", ())
+    clauses = {clause["clause_id"]: clause for clause in document.get("clauses", ())}
+    rules = _broken(document, [finding for finding in found if _is_further(document, finding, clauses)])
+    return [rule for rule in dict.fromkeys(rules.values()) if rule not in before]
+
+
+def _is_further(document: Document, finding: Document, clauses: Mapping[str, Document]) -> bool:
+    """Whether a finding on the edited data goes further against its rule than its concept on the data as it is."""
+    clause = clauses.get(finding["clause_id"])
+    effects = document.get("forecast", {}).get("concepts", ())
+    was = [one for one in effects if (one["concept_id"], one["topic"]) == (finding["concept_id"], finding["topic"])]
+    if clause is None or not was:
+        return True
+    return _against(finding["effect"], clause) > _against(was[0]["effect"], clause)
+
+
+def _against(effect: float, clause: Document) -> float:
+    """Return how far an effect goes against a rule."""
+    return effect if clause["direction"] == "avoid" else -effect
+
+
+def clause_state(document: Document, clause: Document) -> str:
+    """Return what becomes of a rule: `broken`, `kept`, `uncovered` where no concept stands for it, or `beyond`.
+
+    `beyond`: an effect over all pairs is beyond its limit and makes no finding of its own.
+    """
+    if not clause.get("concept_ids"):
+        return "uncovered"
+    if any(finding.get("clause_id") == clause["clause_id"] for finding in document.get("findings", ())):
+        return "broken"
+    effects = (one for one in document.get("forecast", {}).get("concepts", ()) if one["topic"] is None)
+    own = (one["effect"] for one in effects if one["concept_id"] in clause["concept_ids"])
+    return "beyond" if any(_against(effect, clause) > clause["limit"] for effect in own) else "kept"
 
 
 def uncovered(document: Document) -> list[Document]:
@@ -173,7 +222,7 @@ def headline(document: Document) -> str:
     """Return in one sentence what DPO on the data would do, measured against the spec."""
     kinds = Counter(finding["kind"] for finding in document.get("findings", ()) if finding["kind"] != "injection")
     pairs = document["dataset"]["pairs"]
-    if document.get("forecast", {}).get("n_pairs") is None:
+    if not has_forecast(document):
         status, why = document.get("status"), document.get("error") or "the same command goes on with it"
         return f"No forecast yet, the run is {status}: {why}."
     if not kinds:
@@ -219,9 +268,22 @@ def points(value: float | None, unit: str = "responses") -> str:
     return "–" if value is None else f"{100 * value:+.{2 if unit == 'tokens' else 1}f}"
 
 
+UNTESTED = " ?"
+"""Behind a concept's name that failed its test on held-out contexts."""
+
+
 def concept_title(concept: Document) -> str:
     """Return a concept's name, with the topic that its effect is confined to."""
-    return f"{concept['name']} · in {concept['topic']}" if concept.get("topic") else str(concept["name"])
+    return _in_topic(str(concept["name"]), concept.get("topic"))
+
+
+def _in_topic(name: str, topic: str | None) -> str:
+    return f"{name} · in {topic}" if topic else name
+
+
+def has_forecast(document: Document) -> bool:
+    """Whether the run has come as far as its forecast."""
+    return document.get("forecast", {}).get("n_pairs") is not None
 
 
 LEAST_RELIABLE = 0.5

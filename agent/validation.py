@@ -226,7 +226,7 @@ def _findings(
             {
                 **{key: value for key, value in figures.items() if key != "unit"},
                 **finding.model_dump(mode="json", include=kept),
-                "forecast": finding.effect,
+                "forecast": finding.everywhere,
                 "rows": list(finding.rows),
             }
         )

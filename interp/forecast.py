@@ -25,15 +25,13 @@ from premortem.interp.names import Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Readout, prompt_groups, signed_rows
-from premortem.interp.records import Concept, ConceptEffect, Forecast, Pair, Topic, content_id
+from premortem.interp.records import ROWS_TOLD, Concept, ConceptEffect, Forecast, Pair, Topic, content_id
 from premortem.interp.sides import Edited, Responses, Sides, TokenFacts, Within, responses_of
 from premortem.interp.skill import LEAST_CONCEPTS, LEAST_PROMPTS, by_prompt, ceiling
 from premortem.interp.topics import group_prompts
 
 FEATURES_SHOWN = 32
 """Features listed with a concept, those with the largest weights."""
-ROWS_SHOWN = 200
-"""Rows kept with an effect; a finding keeps all of its rows."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +265,7 @@ def _effect(
         high=round(high, 6),
         verdict=verdict(effect, low, high, float(q), split_half, at_equal_length),
         split_half=round(split_half, 6),
-        rows=responsible(reading, named.readout, values[:, i] * inside, float(np.sign(effect)))[:ROWS_SHOWN],
+        rows=responsible(reading, named.readout, values[:, i] * inside, float(np.sign(effect)))[:ROWS_TOLD],
         q=round(float(q), 6),
         promotes=named.concept.promotes,
         length_controlled=round(at_equal_length, 6),

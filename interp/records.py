@@ -220,6 +220,10 @@ class Topic(Record):
     """The rows whose prompt belongs to it."""
 
 
+ROWS_TOLD = 200
+"""Rows that are told of an effect; a finding tells all of its own."""
+
+
 class ConceptEffect(Record):
     """The forecast for one concept, everywhere or within one topic."""
 
@@ -246,7 +250,7 @@ class ConceptEffect(Record):
     split_half: float
     """The smaller of the two halves' effects by magnitude, signed; 0 where the halves disagree in sign."""
     rows: tuple[int, ...]
-    """Rows that carry the effect, most responsible first."""
+    """Rows that carry the effect, most responsible first, ROWS_TOLD at most."""
     q: float = 1.0
     """Benjamini-Hochberg adjusted p-value over all concepts and topics of the forecast."""
     promotes: tuple[str, ...] = ()
@@ -317,7 +321,7 @@ class Finding(Record):
     topic: str | None
     """Name of the topic it is confined to; null: everywhere."""
     effect: float
-    """Forecast effect, see `ConceptEffect.effect`."""
+    """Forecast effect, see `ConceptEffect.effect`; within the topic, if it is confined to one."""
     low: float
     """Lower end of its 90% interval."""
     high: float
@@ -328,6 +332,13 @@ class Finding(Record):
     """Share of the start model's own samples that show the behaviour already; null: not measured."""
     note: str = ""
     """What the reader should know: a warning, or empty."""
+    overall: float | None = None
+    """The effect over all pairs, where the finding is confined to a topic; null: `effect` is that."""
+
+    @property
+    def everywhere(self) -> float:
+        """The effect over all pairs."""
+        return self.effect if self.overall is None else self.overall
 
 
 class Edit(Record):

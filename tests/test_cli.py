@@ -145,6 +145,27 @@ def test_a_run_as_json_is_one_document_and_show_prints_the_same(agent: Agent, be
         assert json.loads(agent("show", name, "--json").stdout) == document
 
 
+def test_last_is_the_run_that_was_asked_for_last(agent: Agent, bench: FakeBench, tmp_path: Path):
+    (tmp_path / "other.md").write_text("- Never swear.\n")
+    asked = ("run", "--data", "pairs.jsonl", "--json", "--spec")
+    first, second = (json.loads(agent(*asked, spec).stdout)["run_id"] for spec in ("spec.md", "other.md"))
+    assert json.loads(agent("show", "--json").stdout)["run_id"] == second != first
+    agent(*asked, "spec.md")
+    assert json.loads(agent("show", "--json").stdout)["run_id"] == first
+
+
+def test_a_run_keeps_to_its_own_data_where_another_file_has_the_same_name(
+    agent: Agent, bench: FakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    agent("run", "--spec", "spec.md")
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "pairs.jsonl").write_text('{"prompt": "Why?", "chosen": "So.", "rejected": "Thus."}\n')
+    monkeypatch.chdir(tmp_path / "next")
+    result = agent("export", "-o", "out.jsonl", "--runs-dir", "../runs")
+    assert result.exit_code == 0, result.output
+    assert len(Path("out.jsonl").read_text().splitlines()) > 1
+
+
 def test_options_beat_the_spec(agent: Agent, bench: FakeBench, tmp_path: Path):
     (tmp_path / "pairs.jsonl").rename(tmp_path / "other.jsonl")
     document = json.loads(agent("run", "--spec", "spec.md", "--data", "other.jsonl", "--json").stdout)

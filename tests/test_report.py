@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from premortem.agent.chart import Mark, draw, nice_step, scale
+from premortem.agent.chart import LEFT, RIGHT, Mark, Range, draw, nice_step, scale
 from premortem.agent.report import marked, render_report, write_report
 from premortem.agent.scatter import scatter
+from premortem.agent.show import run_summary
 from premortem.interp.errors import PremortemError
 from premortem.interp.records import Span
 from run_document import HOSTILE, document, pairs
@@ -90,7 +93,12 @@ def test_a_run_that_stopped_early_still_has_a_report():
     stopped["forecast"] = {"forecaster": "disparity", "n_pairs": None, "concepts": []}
     stopped["dataset"] = dict.fromkeys(("path", "pairs", "quarantined", "sha256", "form"), None) | {"notes": []}
     stopped["lens"] = dict.fromkeys(("model", "hook", "sae", "fvu", "l0"), None)
-    assert "No forecast yet" in render_report(stopped, {})
+    page = render_report(stopped, {})
+    assert "No forecast yet" in page and "The run has not read its data yet." in page
+    assert "None" not in page and "Nothing unusual" not in page and "No rule was read" not in page
+    console = Console(file=io.StringIO(), width=120)
+    console.print(run_summary(stopped))
+    assert "No edits" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_only_the_owner_may_read_the_file(tmp_path: Path):
@@ -135,11 +143,22 @@ def test_a_long_text_keeps_what_surrounds_its_spans():
 
 
 def test_a_chart_holds_every_whisker_and_zero():
-    chart = draw([Mark("a", 0.5, 0.4, 0.6), Mark("b", -0.1, -0.2, 0.0)], limit=0.02)
+    chart = draw([Mark("a", 0.5, 0.4, 0.6), Mark("b", -0.1, -0.2, 0.0)], tolerated=(-0.02, 0.02))
     places = [bar.low_x for bar in chart.bars] + [bar.high_x for bar in chart.bars] + [chart.zero]
     assert all(chart.left <= place <= chart.right for place in places if place is not None)
     assert chart.bars[0].x == chart.zero
     assert chart.bars[1].x + chart.bars[1].width == pytest.approx(chart.zero, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "tolerated, left, right", [((None, 0.01), LEFT, None), ((-0.01, None), None, RIGHT), ((-0.01, 0.01), None, None)]
+)
+def test_the_band_ends_where_the_rule_does(tolerated: Range, left: float | None, right: float | None):
+    chart = draw([Mark("with these edits", -0.12), Mark("the data as it is", 0.3)], tolerated)
+    assert chart.band is not None
+    begin, end = chart.band[0], chart.band[0] + chart.band[1]
+    assert begin == left if left is not None else LEFT < begin < chart.zero
+    assert end == pytest.approx(right) if right is not None else chart.zero < end < RIGHT
 
 
 def test_a_chart_of_nothing_but_zero_can_be_drawn():

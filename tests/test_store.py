@@ -306,6 +306,21 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
         assert store.load_forecast(RUN) == forecast
 
 
+def test_findings_of_before_topics_told_their_effect_are_read_as_they_were(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        store.begin_run(RUN, spec="", settings={}, forecaster="disparity")
+        fill(store)
+        findings = store.load_findings(RUN)
+        for finding in findings:
+            cells = to_cells(finding)
+            older = content_id({name: cell for name, cell in cells.items() if name not in ("overall", "digest")})
+            store.database.execute("UPDATE findings SET digest = ? WHERE digest = ?", [older, cells["digest"]])
+        store.database.execute("ALTER TABLE findings DROP COLUMN overall")
+        store.database.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm009%'")
+    with Store(tmp_path / "x.db") as store:
+        assert store.load_findings(RUN) == findings and {finding.overall for finding in findings} == {None}
+
+
 def test_a_damaged_page_is_noticed_at_open(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with Store(path) as store:

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from premortem.agent.report import render_report
-from premortem.agent.show import run_summary
-from premortem.agent.summary import headline, newly_broken
-from run_document import document, edit, pairs
+from premortem.agent.show import forecast_view, run_summary
+from premortem.agent.summary import clause_state, finding_views, headline, newly_broken
+from premortem.interp.records import ROWS_TOLD
+from run_document import document, edit, pairs, verdict
 
 BROKEN = "Always answer in whole sentences."
 
@@ -26,7 +27,7 @@ def terminal(run: dict[str, Any]) -> str:
 def broken_by_edits() -> dict[str, Any]:
     """Return a run whose edits break the rule that its data keeps, and mend the other one."""
     run = document()
-    finding = {**run["findings"][0], "clause_id": "k000000000000002", "kind": "missing"}
+    finding = {**run["findings"][0], "clause_id": "k000000000000002", "kind": "missing", "effect": 0.0}
     run["forecast_after"] = {**run["forecast_after"], "findings": [finding]}
     return run
 
@@ -46,6 +47,92 @@ def test_a_rule_that_the_data_breaks_already_is_not_told_as_broken_by_the_edits(
     assert newly_broken(run) == []
     assert "with these edits" not in terminal(run).lower()
     assert "the forecast breaks: " not in render_report(run, pairs())
+
+
+def beyond_without_a_finding() -> dict[str, Any]:
+    """Return a run in which a second rule is about the concept of the first one's finding, and has none of its own."""
+    run = document()
+    run["clauses"][1] = {**run["clauses"][0], "clause_id": "k000000000000002", "text": "No nautical words."}
+    left = {**run["findings"][0], "clause_id": "k000000000000002", "effect": 0.03, "low": 0.01, "high": 0.05}
+    run["forecast_after"] = {**run["forecast_after"], "findings": [left]}
+    return run
+
+
+def test_what_the_edits_lessen_is_not_told_as_broken_by_them():
+    run = beyond_without_a_finding()
+    assert newly_broken(run) == [] and "with these edits" not in terminal(run).lower()
+    run["forecast_after"]["findings"][0]["effect"] = 0.6
+    assert newly_broken(run) == ["No nautical words."]
+
+
+def test_a_rule_beyond_its_limit_without_a_finding_is_not_told_as_kept():
+    run = beyond_without_a_finding()
+    states = [clause_state(run, clause) for clause in run["clauses"]]
+    assert states == ["broken", "beyond"] and "an effect beyond its limit, not certain" in render_report(run, pairs())
+    assert clause_state(run, {**run["clauses"][1], "limit": 0.6}) == "kept"
+    assert clause_state(run, {**run["clauses"][1], "direction": "keep"}) == "kept"
+
+
+def in_a_topic() -> dict[str, Any]:
+    """Return a run whose broken rule is broken within a topic only."""
+    run = document()
+    run["findings"][0] |= {"topic": "gardens", "overall": 0.005}
+    return run
+
+
+def test_a_finding_of_one_topic_says_so_and_tells_its_effect_there_and_everywhere():
+    run = in_a_topic()
+    assert "Never talk like a sailor. · in gardens   +50.0" in terminal(run)
+    page = " ".join(render_report(run, pairs()).split())
+    assert "In answers to prompts of the topic “gardens” DPO would change" in page
+    assert "Over all pairs it is +0.5 points." in page
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_terminal_and_report_tell_the_same_effect_after_the_edits(passed: bool):
+    run = document()
+    first, last = (verdict(False, effect_after=after) for after in (0.25, 0.04))
+    run["edits"] = [edit(1, 2, verdict=first), edit(2, 0, verdict=verdict(True, effect_after=0.01) if passed else last)]
+    told = 0.01 if passed else 0.04
+    (view, _) = finding_views(run)
+    assert view.verdict is not None and view.verdict["effect_after"] == told
+    assert f"+{100 * told:.1f}" in terminal(run) and "+25.0" not in terminal(run) + render_report(run, pairs())
+
+
+def test_the_interval_of_another_forecaster_is_not_drawn_around_what_was_judged():
+    run = document()
+    assert render_report(run, pairs()).count('class="whisker"') == 6
+    run["findings"][0]["effect"] = 0.4
+    assert render_report(run, pairs()).count('class="whisker"') == 5
+
+
+def test_a_name_that_failed_its_test_is_marked_however_long_it_is():
+    run = document()
+    run["forecast"]["concepts"][2]["name"] = "carrots and radishes " * 9
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(forecast_view(run))
+    assert "… ?" in console.file.getvalue()  # type: ignore[attr-defined]
+    page = render_report(run, pairs())
+    assert "… ?</text>" in page and ">sorry, cannot</text>" in page
+
+
+def test_a_long_path_and_a_narrow_terminal_hide_neither_counts_nor_rules():
+    run = document()
+    run["dataset"] |= {"path": "/data/" + "deep/" * 40 + "pairs.jsonl", "quarantined": 57}
+    run["lens"]["model"] = "/models/" + "deep/" * 40
+    told = terminal(run)
+    assert "4 pairs, 57 quarantined" in told and "FVU 0.18, L0 47" in told
+    console = Console(file=io.StringIO(), width=45, force_terminal=False)
+    console.print(run_summary(run))
+    assert "Never talk like a sailor." in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_rows_that_are_not_all_told_are_marked():
+    run = document()
+    run["forecast"]["concepts"][0]["rows"] = list(range(ROWS_TOLD))
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(forecast_view(run))
+    assert f" {ROWS_TOLD}+ " in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_run_whose_edits_were_not_forecast_again_breaks_nothing_anew():

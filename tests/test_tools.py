@@ -373,6 +373,9 @@ def test_rows_left_together_in_one_topic_are_mended_too_where_they_break_the_rul
     scattered = [row for row in everywhere.rows if row >= 40]
     left = left_in_topic(bench, without_rows(reading, scattered), everywhere)
     assert left is not None and left.topic == "first" and set(left.rows) <= set(range(40))
+    assert everywhere.overall is None and left.overall is not None
+    assert left.effect == 0.5 and left.low < 0.5 < left.high, "of the 40 pairs of the topic 20 show it"
+    assert left.everywhere == left.overall < 1 / 12
     more = proposing._still_in_topics(bench, everywhere, list(everywhere.rows), set(scattered))
     assert sorted(more) == sorted(left.rows)
     assert proposing._still_in_topics(bench, everywhere, list(everywhere.rows), {*scattered, *more}) == []

@@ -23,18 +23,19 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     everywhere = next(effect for effect in effects if effect.topic is None)
     wrong_way = (everywhere.effect > 0) == (clause.direction == "avoid")
     kinds = [
-        (effect.topic, kind)
+        (effect, kind)
         for effect in effects
         if (kind := breach(effect, clause)) == "missing" or (kind is not None and wrong_way)
     ]
     if not kinds:
         return None
-    topic, kind = min(kinds, key=lambda item: item[0] is not None)  # a breach everywhere tells more than one in a topic
+    # a breach everywhere tells more than one in a topic
+    told, kind = min(kinds, key=lambda item: item[0].topic is not None)
     rows = _rows(named, reading, forecaster, everywhere)
-    if (confined := topic_named(reading, topic)) is not None:
+    if (confined := topic_named(reading, told.topic)) is not None:
         there = set(confined.rows)
         rows = tuple(row for row in rows if row in there)
-    return make_finding(named.concept, everywhere, rows, kind, clause.clause_id, topic)
+    return make_finding(named.concept, told, rows, kind, clause.clause_id, everywhere.effect)
 
 
 def left_in_topic(bench: Workbench, reading: Reading, finding: Finding) -> Finding | None:
@@ -78,20 +79,21 @@ def make_finding(
     rows: tuple[int, ...],
     kind: FindingKind,
     clause_id: str | None,
-    topic: str | None = None,
+    overall: float | None = None,
 ) -> Finding:
-    """Return the finding of `kind` that a concept's effect makes."""
+    """Return the finding of `kind` that a concept's effect makes, which is `overall` over all pairs."""
     return Finding(
         finding_id=content_id("finding", clause_id, concept.concept_id, kind),
         clause_id=clause_id,
         concept_id=concept.concept_id,
         kind=kind,
         name=concept.name,
-        topic=topic,
+        topic=effect.topic,
         effect=effect.effect,
         low=effect.low,
         high=effect.high,
         rows=rows,
+        overall=overall if effect.topic is not None else None,
     )
 
 

@@ -190,7 +190,7 @@ def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
     kept: list[Finding] = []
     for clause in bench.clauses:
         own = [measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
-        for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.effect)):
+        for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.everywhere)):
             if not any(_shared(finding, other) > SAME_ROWS for other in kept):
                 kept.append(finding)
     return [with_start_rate(bench, finding) for finding in kept]

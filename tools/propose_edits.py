@@ -119,13 +119,13 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     With k pairs left the effect is k / n and its standard error sqrt(k) / n, so the largest k with
     k + 1.645 sqrt(k) <= n * limit may stay.
     """
-    if finding.topic is not None and abs(finding.effect) <= clause.limit:
+    if finding.topic is not None and abs(finding.everywhere) <= clause.limit:
         return float(len(finding.rows))  # a breach within a topic only: nothing of it may stay
     if clause.direction == "encourage":  # it must rise from where it is to the limit
-        return max((clause.limit - finding.effect) * n_pairs, 1.0)
+        return max((clause.limit - finding.everywhere) * n_pairs, 1.0)
     k = np.arange(len(finding.rows) + 1)
     allowed = n_pairs * clause.limit
-    net = abs(finding.effect) * n_pairs
+    net = abs(finding.everywhere) * n_pairs
     may_stay = int(k[k + Z90 * np.sqrt(k) <= allowed].max(initial=0))
     return max(net - may_stay, 1.0)
 
