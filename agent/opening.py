@@ -219,7 +219,7 @@ def open_bench(
     with progress.stage("Reading the pairs through the lens"):
         pairs = bench.readable
     for lens_id in reader.lenses:
-        if reader.fit_on(lens_id, pairs).fvu > MOST_FVU:
+        if not reader.fit_on(lens_id, pairs).fvu <= MOST_FVU:  # not a number is no fit either
             check_lens(reader, dataset.pairs, lens_id)
     return bench
 

@@ -179,8 +179,11 @@ class PooledStore:
                     if (file.metadata() or {}).get("format") != FORMAT:
                         raise ValueError("written by another version")
                     keys = _split_keys(file.get_tensor("keys"))
-            except (SafetensorError, OSError, ValueError):
-                path.unlink(missing_ok=True)
+            except OSError:  # gone, or it cannot be opened just now
+                continue
+            except (SafetensorError, ValueError):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
                 continue
             self._known.add(path.stem)
             self._place.update({key: (path.stem, at) for at, key in enumerate(keys)})

@@ -30,7 +30,7 @@ EMBEDDED = ("smollm2-main", "smollm2-second")
 
 _POST = re.compile(r"blocks\.(\d+)\.hook_resid_post$")
 _PRE = re.compile(r"blocks\.(\d+)\.hook_resid_pre$")
-_HF = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)[._](\d+)$")
+_HF = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)[._](\d+)(?:\.output)?$")
 
 
 @dataclass(frozen=True)

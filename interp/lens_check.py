@@ -201,6 +201,7 @@ def _alternatives(whole: LoadedModel, lens: Lens, pairs: Sequence[Pair]) -> Iter
         yield "The SAE fits plain text rather than the chat template", _fvu(x, features)
     x = _residuals(whole, requests, [lens.layer])[lens.layer].float()
     for name, acts in _other_activations(lens.sae, x):
+        lens.sae.process_sae_in(x)  # decoding scales by what reading these activations has left behind
         yield f"The SAE fits when it is read as {name}", _error(x, lens.sae.decode(acts))
 
 

@@ -11,6 +11,7 @@ and a `card.json` with data, recipe and figures on activations that the training
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = 1024
 _NOTE_EVERY = 32
 _HELD_OUT = 20_000
-
-
+LARGEST = float(np.finfo(np.float16).max)
+"""Activations are kept up to this size; some models' residual stream goes beyond it on a few tokens."""
 _FEATURES_A_DIMENSION = 4
 
 
@@ -98,14 +99,15 @@ class Place:
 
 
 def texts_of(pairs: Sequence[Pair], model: LoadedModel, max_length: int = MAX_LENGTH) -> list[Text]:
-    """Return both conversations of each pair, from behind the template's opening."""
+    """Return both conversations of each pair, from behind the template's opening; each prompt counts once."""
     opening = len(Forward(model, tree=True).opening)
-    texts = []
+    texts, seen = [], set[tuple[int, ...]]()
     for tokens in tokenize_all(pairs, model.tokenizer):
         for response in (tokens.chosen, tokens.rejected):
-            ids = np.array([*tokens.prompt, *response][:max_length], np.int32)
-            skipped = min(opening, len(tokens.prompt)) or 1
-            texts.append(Text(ids[:skipped], ids[skipped:]))
+            ids, prompt = np.array([*tokens.prompt, *response][:max_length], np.int32), tuple(tokens.prompt)
+            skipped = len(prompt) if prompt in seen else min(opening, len(prompt))
+            seen.add(prompt)
+            texts.append(Text(ids[: skipped or 1], ids[skipped or 1 :]))
     return [text for text in texts if len(text.kept)]
 
 
@@ -145,8 +147,11 @@ def harvest(
     total = sum(len(request.response) for request in requests.values())
     paths = {layer: folder / f"layer-{layer}.npy" for layer in layers}
     state = folder / "state.json"
-    identity = {"model": model.digest, "layers": list(layers), "tokens": total}
+    read = hashlib.sha256(b"".join(sorted(requests))).hexdigest()[:16]
+    identity = {"model": model.digest, "layers": list(layers), "tokens": total, "texts": read}
     done, row = _progress_of(state, identity) if all(path.exists() for path in paths.values()) else (0, 0)
+    if not done:
+        state.unlink(missing_ok=True)  # what it tells of is about to be overwritten
     shape = (total, model.hidden_size)
     files = {
         layer: open_memmap(path, "r+" if done else "w+", np.float16, None if done else shape)
@@ -157,9 +162,9 @@ def harvest(
     with (progress or NullProgress()).stage("Harvesting activations", total=total) as stage:
         stage.advance(row)
         for batch in islice(planned, done, None):
-            read, owner, _ = forward.read(batch, list(layers))
+            states, owner, _ = forward.read(batch, list(layers))
             for layer, file in files.items():
-                file[row : row + len(owner)] = read[layer].to(torch.float16).cpu().numpy()
+                file[row : row + len(owner)] = states[layer].float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
             done, row = done + 1, row + len(owner)
             if done % _NOTE_EVERY == 0 or row == total:
                 _note(state, {**identity, "batches": done, "rows": row}, files)
@@ -228,7 +233,8 @@ def _fit(activations: NDArray[np.float16], recipe: Recipe, progress: Progress) -
     steps = max(1, int(len(activations) * recipe.epochs) // recipe.batch_size)
     sample = np.asarray(activations[:: max(1, len(activations) // 50_000)], np.float32)
     norms = np.linalg.norm(sample, axis=1)
-    scale, longest = activations.shape[1] ** 0.5 / float(norms.mean()), OUTLIER * float(np.median(norms))
+    longest = OUTLIER * float(np.median(norms))
+    scale = activations.shape[1] ** 0.5 / float(norms[norms < longest].mean())
     sae = QuickTopK(
         TopKTrainingSAEConfig(
             d_in=activations.shape[1],
@@ -292,7 +298,13 @@ def _save(sae: TopKTrainingSAE, place: Place, out: Path) -> None:
     config = json.loads(config_path.read_text("utf-8"))
     config["rescale_acts_by_decoder_norm"] = False  # saving has made every norm 1
     config_path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", "utf-8")
-    save_file({name: tensor.half() for name, tensor in load_file(weights_path).items()}, weights_path)
+    save_file({name: _halved(tensor) for name, tensor in load_file(weights_path).items()}, weights_path)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as float16, or as it is where that cannot hold it."""
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
 
 
 def _request(text: Text) -> Request:
@@ -305,7 +317,8 @@ def _progress_of(state: Path, identity: dict[str, Any]) -> tuple[int, int]:
         return 0, 0
     earlier = json.loads(state.read_text("ascii"))
     if any(earlier.get(key) != value for key, value in identity.items()):
-        raise LensError(f"{state.parent} holds activations of other texts or another model: name another folder.")
+        told = "activations of other texts or layers, or of another model"
+        raise LensError(f"{state.parent} holds {told}: name another folder.")
     return int(earlier["batches"]), int(earlier["rows"])
 
 

@@ -19,6 +19,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,10 @@ DEFAULT_MODEL = "smollm2"
 
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+_SENSES = re.compile(r"vision|visual|audio|image")
+"""How the parts of a model are called that do not read text."""
+_WHOLE_ONLY = ("num_kv_shared_layers", "hidden_size_per_layer_input")
+"""Settings by which a model's layers hang on how many there are: such a model (Gemma 4 E) is loaded whole."""
 _VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
 
 
@@ -184,9 +189,16 @@ def load_model(
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the list of decoder layers, whatever the architecture calls it; raises ModelError when there is none."""
+    """Return the list of decoder layers, whatever the architecture calls it; raises ModelError when there is none.
+
+    A model that sees or hears too has other layers for that, as many perhaps.
+    """
     wanted = int(_text_config(model).num_hidden_layers)
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == wanted]
+    lists = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == wanted and not _SENSES.search(name)
+    ]
     if not lists:
         raise ModelError(f"{type(model).__name__} has no list of {wanted} decoder layers to read from.")
     return lists[0]
@@ -330,6 +342,10 @@ def _load_weights(identity: ModelIdentity, layers: int | None, dtype: torch.dtyp
         return AutoModelForCausalLM.from_pretrained(identity.folder, **options)
     config = AutoConfig.from_pretrained(identity.folder, trust_remote_code=False)
     text = config.get_text_config()
+    if getattr(text, "altup_num_inputs", 1) > 1:
+        raise ModelError(f"{identity.ref} has several residual streams side by side, and an SAE reads a single one.")
+    if any(getattr(text, name, 0) for name in _WHOLE_ONLY):
+        return AutoModel.from_pretrained(identity.folder, config=config, **options)
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]

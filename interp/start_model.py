@@ -75,7 +75,7 @@ class Suppression:
 
     @classmethod
     def of_lens(cls, lens: Lens, features: Sequence[int]) -> Suppression:
-        """Return what switches off `features` of `lens`."""
+        """Return what switches off `features` of `lens`, which must be `possible`."""
         sae, wanted = lens.sae, list(features)
         one_each = torch.zeros(len(wanted) + 1, lens.d_sae, device=sae.W_dec.device)
         one_each[torch.arange(len(wanted)), torch.tensor(wanted, dtype=torch.long)] = 1.0
@@ -88,6 +88,11 @@ class Suppression:
             return (found.to_dense() if found.is_sparse else found)[:, wanted].to(states.device)
 
         return cls(lens.layer, tuple(wanted), decoder, acts, lens.lens_id)
+
+    @staticmethod
+    def possible(lens: Lens) -> bool:
+        """Whether a feature of `lens` adds the same direction to every token: not where each is scaled by its own."""
+        return lens.sae.cfg.normalize_activations not in ("layer_norm", "constant_norm_rescale")
 
     def key(self) -> str:
         """Return a hash of what this does to a model."""
@@ -168,7 +173,7 @@ class StartModel:
         chance, what = self.seed if seed is None else seed, (max_new_tokens, temperature, suppress and suppress.key())
         counts: Counter[str] = Counter()
         draws = [_draw(self.prompt_ids(prompt, system), chance, counts) for prompt in prompts]
-        keys = [content_id("sample", self.digest, *what, draw) for draw in draws]
+        keys = [content_id("sample", self.digest, *what, draw, *self._other_ends()) for draw in draws]
         rows = dict(zip(keys, draws, strict=True))
         with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
             for batch in _sample_batches(rows, max_new_tokens, self._batch):
@@ -261,6 +266,10 @@ class StartModel:
         configured = self.model.generation_config.eos_token_id
         listed = configured if isinstance(configured, list) else [configured]
         return sorted({end for end in (self.tokenizer.eos_token_id, *listed) if end is not None})
+
+    def _other_ends(self) -> list[int]:
+        """Return the tokens that end an answer beside the tokenizer's own."""
+        return [end for end in self._end_ids() if end != self.tokenizer.eos_token_id]
 
     def _decode(self, row: list[int], ends: list[int]) -> str:
         stop = next((i for i, token in enumerate(row) if token in ends), len(row))

@@ -163,6 +163,18 @@ def test_a_cut_off_shard_is_no_shard(tmp_path: Path) -> None:
     assert key(0) not in store(tmp_path)
 
 
+def test_a_shard_that_cannot_be_opened_just_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path, shards=1)
+
+    def no_handle_left(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No such file or directory (os error 24)")
+
+    with monkeypatch.context() as without:
+        without.setattr(cache, "safe_open", no_handle_left)
+        assert key(0) not in store(tmp_path)
+    assert key(0) in store(tmp_path)
+
+
 def test_a_write_that_dies_leaves_nothing_that_looks_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(descriptor: int) -> None:
         raise KeyboardInterrupt

@@ -43,6 +43,7 @@ class Evil:
         ("transformer.h.7", 7),
         ("gpt_neox.layers.0", 0),
         ("layers.5", 5),
+        ("model.layers.12.output", 12),
     ],
 )
 def test_both_languages_name_the_same_layer(name: str, layer: int) -> None:
@@ -50,7 +51,15 @@ def test_both_languages_name_the_same_layer(name: str, layer: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["blocks.3.hook_mlp_out", "blocks.0.hook_resid_pre", "blocks.2.attn.hook_z", "layers.4.mlp", "hook_embed"]
+    "name",
+    [
+        "blocks.3.hook_mlp_out",
+        "blocks.0.hook_resid_pre",
+        "blocks.2.attn.hook_z",
+        "layers.4.mlp",
+        "layers.4.mlp.output",
+        "hook_embed",
+    ],
 )
 def test_other_places_are_refused(name: str) -> None:
     with pytest.raises(LensError, match=r"layer"):

@@ -121,7 +121,15 @@ def test_harvested_rows_are_the_model_s_own(model: LoadedModel, tmp_path: Path) 
 def test_the_opening_is_never_trained_on(model: LoadedModel) -> None:
     texts = texts_of([chat_pair(0, "hi", "a", "b"), Pair(row=1, prompt="x: ", chosen="y", rejected="z")], model)
     assert model.tokenizer.decode(texts[0].skipped).endswith("user\n")
-    assert [len(text.skipped) for text in texts[2:]] == [3, 3] or [len(text.skipped) for text in texts[2:]] == [1, 1]
+    assert model.tokenizer.decode(texts[2].kept).endswith("y<|im_end|>")
+    assert model.tokenizer.decode(texts[3].kept) == "z<|im_end|>"
+
+
+def test_a_prompt_is_trained_on_once(model: LoadedModel) -> None:
+    texts = texts_of([chat_pair(0, "hi", "a", "b"), chat_pair(1, "hi", "c", "b"), chat_pair(2, "ho", "a", "b")], model)
+    told = [model.tokenizer.decode(text.kept) for text in texts]
+    assert [text.startswith(("hi<", "ho<")) for text in told] == [True, False, False, False, True, False]
+    assert told[1:4] == ["b<|im_end|>\n", "c<|im_end|>\n", "b<|im_end|>\n"]
 
 
 def test_a_killed_harvest_goes_on(model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +152,42 @@ def test_a_killed_harvest_goes_on(model: LoadedModel, tmp_path: Path, monkeypatc
     np.testing.assert_array_equal(again, whole)
     with pytest.raises(LensError, match="other texts"):
         harvest(model, texts[:-2], [1], tmp_path / "broken")
+
+
+def test_files_that_were_overwritten_are_not_taken_for_whole(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_of(some_pairs(), model)
+    whole = np.load(harvest(model, texts, [1], tmp_path)[1]).copy()
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(lens_train, "islice", dies)
+        with pytest.raises(KeyboardInterrupt):
+            harvest(model, texts, [1, 2], tmp_path)
+    np.testing.assert_array_equal(np.load(harvest(model, texts, [1, 2], tmp_path)[1]), whole)
+    with pytest.raises(LensError, match="or layers"):
+        harvest(model, texts, [1], tmp_path)
+
+
+def test_as_many_tokens_of_other_texts_are_other_activations(model: LoadedModel, tmp_path: Path) -> None:
+    texts = texts_of(some_pairs(), model)
+    harvest(model, texts, [1], tmp_path)
+    with pytest.raises(LensError, match="other texts"):
+        harvest(model, [Text(text.skipped, text.kept[::-1]) for text in texts], [1], tmp_path)
+
+
+def test_activations_beyond_float16_leave_a_lens_that_fits(tmp_path: Path) -> None:
+    rows = sparse_directions(6000)
+    rows[::500] = 60_000.0
+    folder = train_sae(rows, RECIPE, PLACE, tmp_path)
+    figures = json.loads((folder / "card.json").read_text())["figures"]
+    assert figures["fvu"] < 0.5
+    half = torch.tensor([1.0, 2.0])
+    assert lens_train._halved(half).dtype == torch.float16
+    assert lens_train._halved(half * 1e5).dtype == torch.float32
 
 
 def test_one_lens_per_layer(model: LoadedModel, tmp_path: Path) -> None:

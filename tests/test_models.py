@@ -17,7 +17,7 @@ from premortem.interp.errors import ModelError
 from premortem.interp.fast_linear import PackedGate, PackedLinear, can_pack, pack_linears
 from premortem.interp.models import decoder_layers, fetch_model, load_model, resolve_model
 from premortem.interp.progress import NullStage, Stage
-from tiny import HIDDEN, LAYERS, write_model
+from tiny import HIDDEN, LAYERS, write_model, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,51 @@ def test_other_architectures_have_layers_too() -> None:
 
     model = GPT2LMHeadModel(GPT2Config(n_layer=3, n_embd=32, n_head=2, vocab_size=64))
     assert len(decoder_layers(model)) == 3
+
+
+def test_a_model_that_sees_too_is_read_where_it_reads_text() -> None:
+    from transformers import Gemma3Config, Gemma3Model
+
+    parts = {"num_hidden_layers": 3, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    text = {**parts, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 64}
+    model = Gemma3Model(Gemma3Config(text_config=text, vision_config={**parts, "image_size": 28, "patch_size": 14}))
+    assert type(decoder_layers(model)[0]).__name__ == "Gemma3DecoderLayer"
+
+
+def gemma(kind: Any, config: Any, folder: Path, **settings: Any) -> Any:
+    """Write a small Gemma whose layers share keys and get embeddings of their own; return it."""
+    kinds = ["sliding_attention", "full_attention"] * 3
+    torch.manual_seed(0)
+    made = kind(
+        config(
+            num_hidden_layers=6, hidden_size=16, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, vocab_size=128, vocab_size_per_layer_input=128, hidden_size_per_layer_input=4,
+            num_kv_shared_layers=2, layer_types=kinds, pad_token_id=2, bos_token_id=1, eos_token_id=2, **settings,
+        )
+    ).eval()  # fmt: skip
+    made.save_pretrained(folder)
+    write_tokenizer(folder)
+    return made
+
+
+def test_layers_that_hang_on_how_many_there_are_come_all_and_say_the_same(tmp_path: Path) -> None:
+    from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+
+    whole, ids = gemma(Gemma4ForCausalLM, Gemma4TextConfig, tmp_path, global_head_dim=8), torch.tensor([[5, 6, 7, 9]])
+    read = load_model(str(tmp_path), 3).model
+    for mine, theirs in zip(
+        *(m(ids, output_hidden_states=True).hidden_states for m in (read, whole.model)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_several_residual_streams_side_by_side_are_refused(tmp_path: Path) -> None:
+    from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+
+    options = {"altup_num_inputs": 2, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 6}
+    gemma(Gemma3nForCausalLM, Gemma3nTextConfig, tmp_path, **options)
+    with pytest.raises(ModelError, match="side by side"):
+        load_model(str(tmp_path), 3)
 
 
 def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _edits_of_batch(
 
 def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """Return, for each row, the start model's own answer with the features that speak for the concept switched off."""
-    if carrying_side(finding) == "rejected":
+    if carrying_side(finding) == "rejected" or not Suppression.possible(bench.main):
         return {}
     readout = bench.concept(finding.concept_id).readout
     features = [feature for feature, weight in readout.strongest(SUPPRESSED) if weight > 0]
