@@ -20,7 +20,7 @@ from premortem.tools import propose_edits as proposing
 from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.authored import framed
 from premortem.tools.findings import breach, left_in_topic, measured
-from premortem.tools.forecast_concepts import _fresh
+from premortem.tools.forecast_concepts import _fresh, _is_fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
 from premortem.tools.synthesise_pairs import TRIES, SynthesiseArgs, synthesise_pairs
 from premortem.tools.tracing import carrying_side
@@ -112,6 +112,21 @@ def test_what_findings_hold_by_chance_explains_no_surprise() -> None:
     assert _fresh(tuple(range(10)), most, 100) == 0.0
     assert _fresh(tuple(range(76, 86)), set(range(80)), 1000) == pytest.approx(1 - (0.4 - 0.08) / 0.92)
     assert _fresh((), most, 100) == 0.0
+
+
+def test_a_narrow_surprise_is_told_where_wide_findings_hold_nearly_every_pair() -> None:
+    """Two findings hold 230 and 220 of 480 pairs, a third one 30; 22 rows are all among them, as any rows would be."""
+    wide, narrow, rows = [set(range(230)), set(range(230, 450))], set(range(440, 470)), tuple(range(220, 242))
+    assert len(set(rows) - set().union(*wide, narrow)) == 0
+    assert _is_fresh(rows, [*wide, narrow], 480)
+    assert not _is_fresh(tuple(range(445, 465)), [*wide, narrow], 480)  # what the third one holds
+    assert not _is_fresh(tuple(range(100, 200)), [*wide, narrow], 480)  # a part of the first
+
+
+def test_what_two_narrow_findings_hold_between_them_is_no_surprise() -> None:
+    told = [set(range(30)), set(range(30, 60))]
+    assert not _is_fresh(tuple(range(15, 45)), told, 480) and _is_fresh(tuple(range(15, 45)), told[:1], 480)
+    assert not _is_fresh(tuple(range(57, 63)), told, 480)  # three fresh rows are too few
 
 
 def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_their_numbers() -> None:

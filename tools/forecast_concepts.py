@@ -26,7 +26,9 @@ from premortem.tools.workbench import Workbench
 FRESH_SHARE = 0.5
 """Share of a surprise's rows that findings before it may not hold, beyond what they would hold of any rows."""
 FRESH_ROWS = 4
-"""Rows of a surprise that no finding before it holds, at least."""
+"""Rows of a surprise that the findings before it do not hold, at least."""
+MOST_EXPLAINED = 0.5
+"""Share of the pairs up to which findings together explain what lies in their rows; wider ones do so one by one."""
 SAME_ROWS = 0.5
 """A concept that shares this much of its rows (Jaccard) with a stronger finding is not reported again."""
 
@@ -202,18 +204,34 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     What a forecast cannot tell, be it that longer answers say more of anything, is none: nobody has asked about it.
     """
     kept: list[Finding] = []
-    explained = {row for finding in findings for row in finding.rows}
+    n_pairs = len(bench.reading.pairs)
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
-        fresh = sum(row not in explained for row in rows) >= FRESH_ROWS and len(rows) >= MIN_ROWS
-        fresh &= _fresh(rows, explained, len(bench.reading.pairs)) >= FRESH_SHARE
-        if effect.verdict == "cannot_tell" or not fresh:
+        told = [set(finding.rows) for finding in (*findings, *kept)]
+        if effect.verdict == "cannot_tell" or len(rows) < MIN_ROWS or not _is_fresh(rows, told, n_pairs):
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
-        explained |= set(rows)
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
+
+
+def _is_fresh(rows: Sequence[int], told: Sequence[set[int]], n_pairs: int) -> bool:
+    """Whether `rows` are not what the findings before hold, whose rows are `told`.
+
+    The narrowest count together as long as they hold no more than MOST_EXPLAINED of the pairs: what holds nearly all
+    pairs holds any rows. Each of the others counts by itself.
+    """
+    together: set[int] = set()
+    wider: list[set[int]] = []
+    for one in sorted(told, key=len):
+        if len(together | one) <= MOST_EXPLAINED * n_pairs:
+            together |= one
+        else:
+            wider.append(one)
+    if sum(row not in together for row in rows) < FRESH_ROWS:
+        return False
+    return all(_fresh(rows, each, n_pairs) >= FRESH_SHARE for each in (together, *wider))
 
 
 def _fresh(rows: Sequence[int], explained: set[int], n_pairs: int) -> float:

@@ -60,7 +60,7 @@ class BenchSettings(Record):
     """The forecaster whose effects decide."""
     seed: int = 0
     """Seed of samples and random controls."""
-    max_surprises: int = 8
+    max_surprises: int = 12
     """Surprises reported at most, the most one-sided first."""
     quality: QualityBounds = QualityBounds()
     """How far an edited text may go from the old one."""
