@@ -7,7 +7,7 @@ concept. A beginning may mix two; then its marks are parted, and each part grows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ SHALLOWER = (0.25, 0.0)
 """Densities, below the usual one, with which a candidate's marks are grown once more."""
 HELD = 0.8
 """Share of a candidate's marks that must be among those it grows into."""
-WIDER = 2.0
+WIDER = 3.0
 """How many times its marks it may grow into; what is wider is another concept."""
 ENOUGH = 22
 """Discordant pairs from which on more of them make a candidate no worthier: the union of two concepts has more."""
@@ -54,6 +54,9 @@ class Candidate:
     """From the upper end of the others' scores to the median of the marked ones, in deviations of the others."""
     signs: NDArray[np.int64]
     """`(n_pairs,)`: +1 only the chosen response is marked, -1 only the rejected one."""
+    heading: Floats
+    """The direction in the plane of passages by which they were marked (see `Learnt`): where in a long answer they show
+    it, which the marks alone do not say."""
 
     @property
     def purity(self) -> float:
@@ -85,7 +88,7 @@ def candidates(
         others = learnt.scores[~fresh]
         margin = float((np.median(learnt.scores[fresh]) - np.quantile(others, 0.99)) / (others.std() + 1e-9))
         readout = learnt.readout.moved(threshold)
-        yield Candidate(readout, fresh, direction, both, margin, signs)
+        yield Candidate(readout, fresh, direction, both, margin, signs, learnt.heading)
         if both == 1.0:
             return
         marks, first = fresh, learnt.passages
@@ -103,15 +106,25 @@ def widened(learner: Learner, candidate: Candidate) -> list[Candidate]:
     """Return the concepts that `candidate` leads to across shallower valleys; its own parts if it gets lost in them.
 
     A valley may lie between two ways of saying the same, or between two concepts; which it was shows in the end. Wider
-    marks are kept if they are worthier and, once parted, one part is what the candidate was, with a few rows more.
+    marks are parted, and kept if one part is what the candidate was, with a few rows more, and worthier.
     """
-    first = learner.fit(candidate.marks).passages
-    grown = (best_candidate(learner, candidate.marks, first, candidate.direction, density) for density in SHALLOWER)
-    wide = max((one for one in (candidate, *grown) if one is not None), key=lambda one: one.worth)
-    parts = parted(learner, wide)
-    if wide is candidate or any(_continues(part, candidate) for part in parts):
-        return parts
-    return parted(learner, candidate)
+    first = learner.along(candidate.heading)
+    best, worth = parted(learner, candidate), candidate.worth
+    for density in SHALLOWER:
+        for wide in _worthiest(candidates(learner, candidate.marks, first, candidate.direction, density), candidate):
+            parts = parted(learner, wide)
+            worthiest = max((part.worth for part in parts if _continues(part, candidate)), default=worth)
+            if worthiest > worth:
+                best, worth = parts, worthiest
+    return best
+
+
+def _worthiest(grown: Iterable[Candidate], start: Candidate) -> list[Candidate]:
+    """Return the worthiest of what `start` has grown into, and the worthiest that is still the same concept."""
+    sound = [one for one in grown if one.purity >= LEAST_PURITY]
+    ways = (sound, [one for one in sound if _continues(one, start)])
+    found = [max(way, key=lambda one: one.worth) for way in ways if way]
+    return found[:1] if len(found) == 2 and found[0] is found[1] else found
 
 
 def _continues(one: Candidate, other: Candidate) -> bool:
@@ -128,7 +141,7 @@ def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
     """
     passages, layout, _ = learner.points
     members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
-    scores = learner.fit(candidate.marks).passages
+    scores = learner.along(candidate.heading)
     best = np.asarray(
         [
             a + int(np.argmax(scores[a:b]))

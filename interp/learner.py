@@ -82,6 +82,8 @@ class Learnt(NamedTuple):
     """`(n,)`: each response's score; those of marked responses by what the other marked ones taught."""
     passages: Floats
     """`(n_passages,)`: the score of each passage, unscaled."""
+    heading: Floats
+    """`(k,)`: the direction in the plane of passages that these scores go by."""
     readout: Readout
     """The readout; its threshold is where the scores agree best with the marks."""
 
@@ -128,6 +130,10 @@ class Learner:
         wholes = np.asarray(bag.x @ self.whole_plane.basis, dtype=np.float32)
         return Points(np.concatenate(parts), bag.passages, wholes)
 
+    def along(self, heading: Floats) -> Floats:
+        """Return the scores of the dataset's passages, (n_passages,), by a direction in their plane, (k,)."""
+        return np.asarray(self.points.passages @ heading.astype(np.float32), dtype=np.float64)
+
     def fit(self, y: Bools, first: Floats | None = None) -> Learnt:
         """Learn from the marks `y` (2 * n_pairs,) on the dataset's responses, against all of them.
 
@@ -164,7 +170,7 @@ class Learner:
             scores += trust * z
             learnt.append(Part.of(weights, mean, spread / trust) if trust > 0 else Part())
         readout = Readout(learnt[0], learnt[1], best_agreement(scores, y))
-        return Learnt(scores, passages, readout)
+        return Learnt(scores, passages, local, readout)
 
     def _local(self, points: Points, y: Bools, usual: Floats, first: Floats | None) -> tuple[Floats, Floats, Floats]:
         """Return passage scores, the direction they come from, and each marked response's best without itself."""

@@ -1,12 +1,14 @@
 """Discovery and readouts on responses whose planted concepts are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from premortem.interp.discover import discover, grow, led, neighbourhoods, one_sidedness
-from premortem.interp.growth import candidates, parted, widened
+from premortem.interp.growth import _worthiest, candidates, parted, widened
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import chance_level, column_z, one_sided_threshold, purity_bound
 from premortem.interp.pooling import no_tokens
@@ -74,6 +76,32 @@ def test_what_a_concept_widens_into_still_holds_it() -> None:
     rows = [set(np.flatnonzero(part.signs > 0)) for part in widened(learner, narrow)]
     assert max(len(found & set(range(30))) for found in rows) >= 24
     assert min(len(found & set(range(60, 90))) for found in rows) <= 3
+
+
+def test_what_runs_into_others_does_not_hide_what_grew_on_the_way() -> None:
+    learner = Learner(responses(220, dict.fromkeys(range(30), FIRST)))
+    start = max(candidates(learner, np.arange(440) < 15, None, 1.0), key=lambda one: one.worth)
+    some = np.zeros(440, dtype=bool)
+    some[np.flatnonzero(start.marks)[:10]] = True
+    narrow = replace(start, marks=some)
+    on_the_way, into_others = replace(start, agreement=0.9), replace(start, marks=np.arange(440) < 200)
+    assert _worthiest([on_the_way, into_others], narrow) == [into_others, on_the_way]
+    assert _worthiest([on_the_way, replace(into_others, agreement=0.8)], narrow) == [on_the_way]
+    assert _worthiest([replace(start, signs=-start.signs)], narrow) == []
+
+
+def test_a_candidate_knows_in_which_passages_it_shows() -> None:
+    data = responses(200, dict.fromkeys(ROWS, PLANT))
+    learner = Learner(data)
+    marks = np.zeros(400, dtype=bool)
+    marks[ROWS[:15]] = True
+    best = max(candidates(learner, marks, None, 1.0), key=lambda one: one.worth)
+    scores, passages = learner.along(best.heading), data.bag.passages
+    fires = np.asarray(data.bag.units.matrix(D_SAE)[:, PLANT].todense()).all(1)
+    for row in set(ROWS) & set(np.flatnonzero(best.marks).tolist()):
+        first, last = passages.starts[[row, row + 1]]
+        at = first + int(np.argmax(scores[first:last]))
+        assert fires[passages.begin[at] : passages.end[at]].any()
 
 
 def test_growing_from_half_of_the_rows_brings_in_the_others() -> None:
