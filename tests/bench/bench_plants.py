@@ -205,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     parser.add_argument("--part", choices=("development", "held out", "clean"), help="only these sets")
+    parser.add_argument("--draw", type=int, default=0, help="other rows for the same behaviours: added to each seed")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     tool.with_start_rate = lambda bench, finding: finding  # what the start model says does not change rows
@@ -214,7 +215,7 @@ def main() -> None:
         row
         for setting in SETTINGS
         if arguments.part in (None, setting.part)
-        for row in measure(setting, arguments.pairs, reader)
+        for row in measure(setting._replace(seed=setting.seed + arguments.draw), arguments.pairs, reader)
     ]
     planted = [row for row in results if "planted" in row]
     for part in dict.fromkeys(row["part"] for row in planted):
