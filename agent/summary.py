@@ -162,14 +162,14 @@ def broken_rules(document: Document, *, after: bool) -> list[str]:
     """Return the rules that the forecast breaks, on the data as it is or `after` the edits that passed."""
     changed = document.get("forecast_after") or {}
     source = changed if after and changed.get("n_pairs") is not None else document
-    return list(dict.fromkeys(_broken(document, source.get("findings", ())).values()))
+    return _broken(document, source.get("findings", ()))
 
 
-def _broken(document: Document, findings: Sequence[Document]) -> dict[str, str]:
-    """Return the rule that each of `findings` breaks, by finding_id."""
+def _broken(document: Document, findings: Sequence[Document]) -> list[str]:
+    """Return the rules that `findings` break, each once."""
     rules = {clause["clause_id"]: str(clause["text"]) for clause in document.get("clauses", ())}
     broken = (finding for finding in findings if finding["kind"] in ("forbidden", "missing"))
-    return {finding["finding_id"]: str(rules.get(finding["clause_id"], finding["name"])) for finding in broken}
+    return list(dict.fromkeys(str(rules.get(finding["clause_id"], finding["name"])) for finding in broken))
 
 
 def newly_broken(document: Document) -> list[str]:
@@ -180,8 +180,8 @@ def newly_broken(document: Document) -> list[str]:
     """
     before, found = broken_rules(document, after=False), (document.get("forecast_after") or {}).get("findings", ())
     clauses = {clause["clause_id"]: clause for clause in document.get("clauses", ())}
-    rules = _broken(document, [finding for finding in found if _is_further(document, finding, clauses)])
-    return [rule for rule in dict.fromkeys(rules.values()) if rule not in before]
+    further = [finding for finding in found if _is_further(document, finding, clauses)]
+    return [rule for rule in _broken(document, further) if rule not in before]
 
 
 def _is_further(document: Document, finding: Document, clauses: Mapping[str, Document]) -> bool:

@@ -173,7 +173,8 @@ class StartModel:
         chance, what = self.seed if seed is None else seed, (max_new_tokens, temperature, suppress and suppress.key())
         counts: Counter[str] = Counter()
         draws = [_draw(self.prompt_ids(prompt, system), chance, counts) for prompt in prompts]
-        keys = [content_id("sample", self.digest, *what, draw, *self._other_ends()) for draw in draws]
+        ends = self._other_ends()
+        keys = [content_id("sample", self.digest, *what, draw, *ends) for draw in draws]
         rows = dict(zip(keys, draws, strict=True))
         with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
             for batch in _sample_batches(rows, max_new_tokens, self._batch):

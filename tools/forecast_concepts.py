@@ -204,13 +204,13 @@ def _surprises(bench: Workbench, named: list[NamedReadout], findings: list[Findi
     What a forecast cannot tell, be it that longer answers say more of anything, is none: nobody has asked about it.
     """
     kept: list[Finding] = []
-    n_pairs = len(bench.reading.pairs)
+    told, n_pairs = [set(finding.rows) for finding in findings], len(bench.reading.pairs)
     for item in named:
         effect, rows = effect_and_rows(item, bench.reading, forecaster)
-        told = [set(finding.rows) for finding in (*findings, *kept)]
         if effect.verdict == "cannot_tell" or len(rows) < MIN_ROWS or not _is_fresh(rows, told, n_pairs):
             continue
         kept.append(make_finding(item.concept, effect, rows, "surprise", None))
+        told.append(set(rows))
         if len(kept) == bench.settings.max_surprises:
             break
     return kept
