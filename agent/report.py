@@ -24,12 +24,10 @@ from premortem.agent.diff import Piece, excerpt, visible, word_diff
 from premortem.agent.journal import QUARANTINE
 from premortem.agent.scatter import scatter
 from premortem.agent.summary import (
-    UNTESTED,
     Document,
     FindingView,
     by_unit,
     clause_state,
-    concept_title,
     doubts,
     edit_passed,
     finding_views,
@@ -40,6 +38,7 @@ from premortem.agent.summary import (
     newly_broken,
     points,
     row_list,
+    told_title,
 )
 from premortem.interp.errors import PremortemError
 from premortem.interp.records import Pair, Side, Span
@@ -134,7 +133,7 @@ def _forecast(document: Document) -> list[dict[str, Any]]:
 
 def _mark(concept: Document) -> Mark:
     return Mark(
-        label=excerpt(concept_title(concept), 44) + ("" if concept["name_tested"] else UNTESTED),
+        label=told_title(concept, 44),
         value=concept["effect"],
         low=concept["low"],
         high=concept["high"],

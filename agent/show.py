@@ -15,7 +15,6 @@ from rich.text import Text
 
 from premortem.agent.diff import excerpt, visible
 from premortem.agent.summary import (
-    UNTESTED,
     Document,
     FindingView,
     by_unit,
@@ -29,6 +28,7 @@ from premortem.agent.summary import (
     lens_name,
     newly_broken,
     points,
+    told_title,
     uncovered,
 )
 from premortem.interp.records import ROWS_TOLD
@@ -233,10 +233,9 @@ def _effects(concepts: Sequence[Document], unit: str) -> Table:
         numeric = name in ("effect", "90% interval", "rows")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name != first)
     for concept in concepts:
-        title = concept_title(concept)
         verdict = concept["verdict"]
         table.add_row(
-            safe(title, 54).append("" if concept["name_tested"] else UNTESTED),
+            Text(told_title(concept, 54)),
             Text(points(concept["effect"], unit), style="bold"),
             f"{points(concept['low'], unit)} {points(concept['high'], unit)}",
             f"{len(concept['rows'])}{'+' * (len(concept['rows']) >= ROWS_TOLD)}",

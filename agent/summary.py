@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from premortem.agent.diff import excerpt
+
 Document = Mapping[str, Any]
 """The JSON document of one run."""
 
@@ -275,6 +277,11 @@ UNTESTED = " ?"
 def concept_title(concept: Document) -> str:
     """Return a concept's name, with the topic that its effect is confined to."""
     return _in_topic(str(concept["name"]), concept.get("topic"))
+
+
+def told_title(concept: Document, limit: int) -> str:
+    """Return a concept's title, cut to `limit` characters, with a mark where its name failed its test."""
+    return excerpt(concept_title(concept), limit) + ("" if concept["name_tested"] else UNTESTED)
 
 
 def _in_topic(name: str, topic: str | None) -> str:
