@@ -18,7 +18,7 @@ may be too rare, or too common on its side, for a blind search.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from premortem.interp.featured import featured
 from premortem.interp.growth import (
     AGREED,
-    ENOUGH,
     LEAST_PURITY,
     MAX_OVERLAP,
     MIN_ROWS,
@@ -38,18 +37,11 @@ from premortem.interp.growth import (
     widened,
 )
 from premortem.interp.learner import Learner
-from premortem.interp.one_sided import CONFIDENCE, purity_bound
+from premortem.interp.neighbours import CORE, Neighbourhoods, by_chance, neighbourhoods, one_sidedness
+from premortem.interp.one_sided import CONFIDENCE
 from premortem.interp.readout import Bag, Bools, Floats, Readout, sign_z, signed_rows
 from premortem.interp.sides import Responses
 
-NEIGHBOURS = 40
-"""Nearest passages asked for, each under a prompt of its own."""
-CORE = 12
-"""Nearest neighbours that a concept begins with."""
-ASKING = 12_000
-"""Passages that ask for their neighbours, at most; more are drawn at random."""
-BLOCK = 2**24
-"""Similarities held at a time."""
 SEEDS = 300
 """Beginnings tried, the most one-sided first."""
 SAME_CORE = 0.75
@@ -73,24 +65,14 @@ class Discovery:
     """McNemar's statistic of `signs`."""
     precision: float
     """Estimated precision of the rows in the effect's direction: 1 - minority / majority of the discordant pairs."""
+    by_chance: float = 0.0
+    """How many such concepts chance brings up in the search that found it (see `neighbours.by_chance`); 0 where nobody
+    searched blind."""
 
     @property
     def purity(self) -> float:
         """Lower bound of the share of discordant pairs on the majority's side; see `purity_bound`."""
         return purity_of(self.signs, float(np.sign(self.z)))
-
-
-@dataclass(frozen=True)
-class Neighbourhoods:
-    """Whose passages lie nearest to some passages, under other prompts."""
-
-    passages: NDArray[np.int64]
-    """`(n,)` the passages that ask."""
-    responses: NDArray[np.int64]
-    """`(n, k)` the responses of the nearest passages, nearest first."""
-    closeness: Floats
-    """`(n,)`: how much nearer the first CORE of them are than the last, as a difference of cosines. Words that are said
-    everywhere have as near a fortieth neighbour as a first."""
 
 
 def discover(learner: Learner) -> tuple[Discovery, ...]:
@@ -107,55 +89,8 @@ def discover(learner: Learner) -> tuple[Discovery, ...]:
     sound = [candidate for candidate in grown if candidate.agreement >= AGREED]
     wider = [one for one in featured(learner) if not any(_same_rows(one, other) for other in sound)]
     kept = _kept([*wider, *_worthiest_first(sound)])
-    described = (describe(candidate.readout, responses, candidate.direction) for candidate in kept)
-    return tuple(item for item in described if item is not None)
-
-
-def neighbourhoods(learner: Learner) -> Neighbourhoods:
-    """Return the nearest passage under each of the NEIGHBOURS nearest other prompts, for ASKING passages at most."""
-    passages, layout, _ = learner.points
-    norms = np.linalg.norm(passages, axis=1) + 1e-9
-    groups = np.concatenate([learner.responses.groups, learner.responses.groups])
-    owner, spoken = layout.owner, layout.spoken
-    asking = np.sort(np.random.default_rng(0).permutation(len(passages))[:ASKING])
-    by_group = np.argsort(groups[spoken], kind="stable")
-    sorted_groups = groups[spoken][by_group]
-    begins = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
-    k = min(NEIGHBOURS, len(begins) - 1)
-    nearest, closeness = np.zeros((len(asking), k), dtype=np.int64), np.zeros(len(asking))
-    step = max(1, BLOCK // len(passages))
-    for start in range(0, len(asking), step):
-        rows = asking[start : start + step]
-        likeness = passages[rows] / norms[rows, None] @ passages.T
-        likeness /= norms
-        per_response = np.maximum.reduceat(likeness, layout.starts[:-1][spoken], axis=1)[:, by_group]
-        per_prompt = np.maximum.reduceat(per_response, begins, axis=1)
-        per_prompt[groups[owner[rows]][:, None] == sorted_groups[begins][None]] = -2.0
-        top = np.argpartition(-per_prompt, k - 1, axis=1)[:, :k]
-        top = np.take_along_axis(top, np.argsort(-np.take_along_axis(per_prompt, top, 1), axis=1, kind="stable"), 1)
-        likest = np.take_along_axis(per_prompt, top, 1)
-        closeness[start : start + len(rows)] = likest[:, :CORE].mean(1) - likest[:, -1]
-        for row, (values, prompts) in enumerate(zip(per_response, top, strict=True)):
-            nearest[start + row] = spoken[by_group[_argmaxes(values, begins, prompts)]]
-    return Neighbourhoods(asking, nearest, closeness)
-
-
-def _argmaxes(values: Floats, begins: NDArray[np.int64], wanted: NDArray[np.int64]) -> list[int]:
-    """Return where each `wanted` segment of `values` is largest; segments begin at `begins`."""
-    ends = np.append(begins[1:], len(values))
-    return [int(a) + int(np.argmax(values[a:b])) for a, b in zip(begins[wanted], ends[wanted], strict=True)]
-
-
-def one_sidedness(near: Neighbourhoods, sides: NDArray) -> tuple[Floats, Floats]:
-    """Return how one-sided each neighbourhood is and on which side; `sides` (2 * n_pairs,) is +1 or -1.
-
-    It is the best lower bound of the majority's share over all sizes from MIN_ROWS on (see `purity_bound`).
-    """
-    positive = np.cumsum(sides[near.responses[:, :ENOUGH]] > 0, axis=1)
-    sizes = np.arange(1, positive.shape[1] + 1)
-    chosen = purity_bound(positive, sizes)[:, MIN_ROWS - 1 :].max(1)
-    rejected = purity_bound(sizes - positive, sizes)[:, MIN_ROWS - 1 :].max(1)
-    return np.maximum(chosen, rejected), np.where(chosen >= rejected, 1.0, -1.0)
+    described = ((candidate, describe(candidate.readout, responses, candidate.direction)) for candidate in kept)
+    return tuple(replace(item, by_chance=by_chance(learner, near, one)) for one, item in described if item is not None)
 
 
 def _seeds(learner: Learner, near: Neighbourhoods) -> Iterator[tuple[Bools, float, Floats]]:

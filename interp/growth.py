@@ -141,13 +141,7 @@ def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
     """
     passages, layout, _ = learner.points
     members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
-    scores = learner.along(candidate.heading)
-    best = np.asarray(
-        [
-            a + int(np.argmax(scores[a:b]))
-            for a, b in zip(layout.starts[members], layout.starts[members + 1], strict=True)
-        ]
-    )
+    best = layout.best_of(members, learner.along(candidate.heading))
     vectors = normalize(passages[best])
     part = KMeans(2, n_init=4, random_state=0).fit_predict(vectors)
     halves: list[Candidate] = []

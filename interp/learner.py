@@ -186,13 +186,13 @@ class Learner:
         else:
             rounds = 1
         for _ in range(rounds):
-            best = np.asarray([a + int(np.argmax(first[a:b])) for a, b in _spans(layout, members)])
-            chosen = points.passages[best].astype(np.float64)
+            chosen = points.passages[layout.best_of(members, first)].astype(np.float64)
             direction = plane.inverse @ (chosen.mean(0) - usual)
             first = points.passages @ direction.astype(np.float32)
         without = (chosen.sum(0) - chosen) / max(len(members) - 1, 1) - usual
         directions = without @ plane.inverse
-        for member, own, (a, b) in zip(members, directions, _spans(layout, members), strict=True):
+        for member, own in zip(members, directions, strict=True):
+            a, b = layout.starts[member], layout.starts[member + 1]
             left_out[member] = float((points.passages[a:b] @ own).max())
         return first, direction, left_out
 
@@ -203,7 +203,3 @@ class Learner:
         without = (chosen.sum(0) - chosen) / max(len(chosen) - 1, 1) - usual
         out[y] = ((without @ self.whole_plane.inverse) * chosen).sum(1)
         return out
-
-
-def _spans(layout: Passages, members: NDArray[np.int64]) -> list[tuple[int, int]]:
-    return list(zip(layout.starts[members].tolist(), layout.starts[members + 1].tolist(), strict=True))

@@ -72,6 +72,11 @@ class Passages(NamedTuple):
         best[self.spoken] = np.maximum.reduceat(values, self.starts[:-1][self.spoken])
         return best
 
+    def best_of(self, responses: NDArray[np.int64], values: Floats) -> NDArray[np.int64]:
+        """Return the passage with the largest of `values` (n_passages,) in each of `responses` (n,) that have some."""
+        spans = zip(self.starts[responses].tolist(), self.starts[responses + 1].tolist(), strict=True)
+        return np.asarray([a + int(np.argmax(values[a:b])) for a, b in spans], dtype=np.int64)
+
     def means(self) -> sparse.csr_matrix:
         """Return the averages over the tokens of each passage as a matrix, `(n_passages, n_tokens)`."""
         lengths = self.end - self.begin

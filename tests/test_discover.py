@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
-from premortem.interp.discover import discover, grow, led, neighbourhoods, one_sidedness
+from premortem.interp.discover import discover, grow, led
 from premortem.interp.growth import _worthiest, candidates, parted, widened
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import chance_level, column_z, one_sided_threshold, purity_bound
@@ -23,7 +23,6 @@ from premortem.interp.readout import (
     sign_z,
     signed_rows,
 )
-from premortem.interp.sides import Responses
 from synthetic import D_SAE, TOKENS, responses
 
 ROWS = list(range(0, 90, 3))
@@ -147,26 +146,6 @@ def test_minimal_pairs_teach_a_ranking_of_the_dataset() -> None:
     pairs = responses(12, dict.fromkeys(range(12), PLANT), seed=9)
     scores = Learner(data).fit_pairs(pairs.bag).score(data.bag)
     assert roc_auc_score(np.isin(np.arange(300), ROWS), scores) > 0.95
-
-
-def test_neighbours_lie_under_other_prompts_and_each_under_its_own() -> None:
-    data = responses(60, dict.fromkeys(range(20), PLANT))
-    shared = Responses(data.bag, np.arange(60) // 2)
-    near = neighbourhoods(Learner(shared))
-    owner = shared.bag.passages.owner[near.passages]
-    groups = np.concatenate([shared.groups, shared.groups])
-    assert near.responses.shape[1] == 29
-    for own, found in zip(groups[owner], groups[near.responses], strict=True):
-        assert own not in found
-        assert len(set(found)) == len(found)
-
-
-def test_one_sidedness_turns_with_the_sides() -> None:
-    data = responses(120, dict.fromkeys(range(30), PLANT))
-    near, sides = neighbourhoods(Learner(data)), np.repeat([1.0, -1.0], 120)
-    (strength, way), (swapped, other) = one_sidedness(near, sides), one_sidedness(near, -sides)
-    np.testing.assert_allclose(strength, swapped)
-    assert way[strength.argmax()] == -other[strength.argmax()] == 1.0
 
 
 def marked(scores: np.ndarray, direction: float = 1.0) -> set[int]:

@@ -12,6 +12,7 @@ from premortem.interp.forecast import NamedReadout, Reading, forecast, name_read
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause
+from premortem.interp.one_sided import CONFIDENCE
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
@@ -27,6 +28,8 @@ FRESH_SHARE = 0.5
 """Share of a surprise's rows that findings before it may not hold, beyond what they would hold of any rows."""
 FRESH_ROWS = 4
 """Rows of a surprise that the findings before it do not hold, at least."""
+MOST_BY_CHANCE = 1 - CONFIDENCE
+"""How many concepts as near and as one-sided as a surprise chance may bring up in a search, as for its beginnings."""
 MOST_EXPLAINED = 0.5
 """Share of the pairs up to which findings together explain what lies in their rows; wider ones do so one by one."""
 SAME_ROWS = 0.5
@@ -107,7 +110,8 @@ def _prepare(bench: Workbench, forecaster: str) -> None:
     surprises = [
         name_readout(bench.reading, item.readout, "discovered")
         for item in bench.discoveries
-        if not any(_jaccard(item.signs, match.signs) > SAME_ROWS for match in claimed)
+        if item.by_chance <= MOST_BY_CHANCE
+        and not any(_jaccard(item.signs, match.signs) > SAME_ROWS for match in claimed)
     ]
     for named in surprises:
         bench.concepts[named.concept.concept_id] = named
