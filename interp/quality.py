@@ -89,7 +89,7 @@ def kept_share(old: str, new: str, spans: Sequence[Span]) -> float:
         word
         for piece in split(old)
         if not any(span.start < piece.stop and span.end > piece.body for span in spans)
-        for word in words(old[piece.start : piece.end])
+        for word in words(old[piece.body : piece.stop])
     ]
     return LCSseq.similarity(outside, words(new)) / len(outside) if outside else 1.0
 

@@ -20,7 +20,7 @@ from rapidfuzz import fuzz
 
 from premortem.interp.clauses import capitalise, cut_clause, open_marks
 from premortem.interp.records import EditKind, Pair, Side, Span
-from premortem.interp.sentences import Sentence, split, whole_sentences
+from premortem.interp.sentences import Sentence, split
 from premortem.interp.words import runs_on, words
 
 KEEP_SHARE = 0.3
@@ -40,6 +40,9 @@ _OPENERS = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"^([ \t]*\(?)(\d{1,3})([.)][ \t]+.*)$", re.DOTALL)
+_BOLD = re.compile(r"(\*\*|__)[^*_\n]+\1:?")
+LOWEST = 7
+"""Level of a line in bold that stands for a heading; Markdown's own have 1 to 6."""
 _Bodies = list[str | None]
 
 
@@ -56,15 +59,17 @@ class Candidate(NamedTuple):
     """What was done, for the edit's rationale."""
 
 
-def excise(text: str, spans: Sequence[Span], *, keep_share: float = KEEP_SHARE, clauses: bool = True) -> str | None:
-    """Return `text` without the sentences where `spans` fire, or only their clause where `clauses` and grammar allow.
+def excise(text: str, spans: Sequence[Span], *, keep_share: float = KEEP_SHARE, whole: bool = False) -> str | None:
+    """Return `text` without the clauses that `spans` touch where grammar allows that, else without their sentences.
+
+    `whole`: always without their sentences.
 
     None where nothing fires, or where less than `keep_share` of the letters would stay.
     """
     pieces = split(text)
     bodies = _bodies(text, pieces)
     for i in _firing(pieces, spans):
-        bodies[i] = cut_clause(text[pieces[i].body : pieces[i].stop], _local(pieces[i], spans)) if clauses else None
+        bodies[i] = None if whole else cut_clause(text[pieces[i].body : pieces[i].stop], _local(pieces[i], spans))
     return _checked(text, pieces, bodies, keep_share)
 
 
@@ -105,18 +110,21 @@ def transplant(text_from: str, spans: Sequence[Span], text_to: str) -> str | Non
     return result if result != text_to else None
 
 
-def candidates(pair: Pair, side: Side, spans: Sequence[Span], samples: Sequence[str] = ()) -> list[Candidate]:
-    """Return what could be done about `spans` firing in `side`, least change first, without repeats.
+def candidates(
+    pair: Pair, side: Side, spans: Sequence[Span], clauses: Sequence[Span], samples: Sequence[str] = ()
+) -> list[Candidate]:
+    """Return what could be done about the sentences `spans` of `side` firing, least change first, without repeats.
 
-    `samples` are texts to draw on, as the start model's with the concept switched off.
+    `clauses` are the parts of those sentences that fire, where a sentence may keep the others.
+    `samples` are whole texts to draw on, as the start model's with the concept switched off.
     """
     other: Side = "rejected" if side == "chosen" else "chosen"
     text, other_text = pair.text(side), pair.text(other)
-    fresh = [whole_sentences(sample) for sample in samples]
+    fresh = [framed(sample.strip(), text) for sample in samples]
     swaps = [replace_sentences(text, spans, sample) for sample in fresh]
     made: list[tuple[EditKind, Side | None, str | None, str]] = [
-        ("rewrite", side, excise(text, spans), "the part where the concept fires is taken out"),
-        ("rewrite", side, excise(text, spans, clauses=False), "the sentences where the concept fires are taken out"),
+        ("rewrite", side, excise(text, clauses), "the part where the concept fires is taken out"),
+        ("rewrite", side, excise(text, spans, whole=True), "the sentences where the concept fires are taken out"),
         ("rewrite", side, replace_sentences(text, spans, other_text), "sentences of the other response stand instead"),
         *[("rewrite", side, swap, "sentences of a fresh sample stand instead") for swap in swaps],
         *[("rewrite", side, sample, "answered anew by the start model") for sample in fresh],
@@ -187,30 +195,45 @@ def _checked(text: str, pieces: Sequence[Sentence], bodies: _Bodies, keep_share:
 
 def _drop_introductions(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> None:
     """Drop a heading, and a line that ends in a colon, when all that it introduced is gone."""
+    levels = [_level(text, piece) for piece in pieces]
     for i in range(len(pieces) - 2, -1, -1):
-        body = bodies[i]
+        body, piece = bodies[i], pieces[i]
         if body is None or bodies[i + 1] is not None:
             continue
         following = next((j for j in range(i + 1, len(pieces)) if bodies[j] is not None), None)
-        gone = following is None or pieces[following].kind == "heading"
-        listed = pieces[i + 1].kind not in ("prose", "heading")
-        deeper = following is not None and _level(text, pieces[following]) > _level(text, pieces[i])
-        orphan = listed and following is not None and pieces[following].kind == "prose"
-        if (pieces[i].kind == "heading" and gone and not deeper) or (body.endswith((":", "：")) and (gone or orphan)):
+        gone = following is None or levels[following] > 0
+        deeper = following is not None and levels[following] > levels[i]
+        orphan = False
+        if following is not None and not levels[i + 1] and pieces[i + 1].kind != "prose":
+            after = pieces[following]
+            sibling = after.kind == piece.kind == "item" and _indent(text, after) <= _indent(text, piece)
+            orphan = after.kind == "prose" or sibling
+        if (levels[i] and gone and not deeper) or (body.endswith((":", "：")) and (gone or orphan)):
             bodies[i] = None
 
 
 def _level(text: str, piece: Sentence) -> int:
-    return text[piece.start : piece.body].count("#")
+    """Return the level of a heading, 1 the highest, a line in bold below all others; 0 for what is none."""
+    if piece.kind == "heading":
+        return text[piece.start : piece.body].count("#")
+    alone = "\n" in text[piece.stop : piece.end] or piece.end == len(text)
+    return LOWEST if piece.kind == "prose" and alone and _BOLD.fullmatch(text[piece.body : piece.stop]) else 0
+
+
+def _indent(text: str, item: Sentence) -> int:
+    """Return how far a list item is set in, in columns."""
+    mark = text[item.start : item.body].rsplit("\n", 1)[-1].expandtabs(4)
+    return len(mark) - len(mark.lstrip())
 
 
 def _assemble(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> str:
     """Put the bodies together; what a dropped one held together (marker, line break, quotes) stays."""
     out: list[str] = []
+    marks = _renumbered(text, pieces, bodies)
     trail, lead, opener = "", "", ""
     fresh_paragraph = False
     for i, piece in enumerate(pieces):
-        mark, body, after = text[piece.start : piece.body], bodies[i], text[piece.stop : piece.end]
+        mark, body, after = marks.get(i, text[piece.start : piece.body]), bodies[i], text[piece.stop : piece.end]
         if body is None:
             closer, mine = _halves(text, pieces, bodies, i)
             if closer and out:
@@ -224,8 +247,13 @@ def _assemble(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> str:
             body = _unconnected(body)
         out += [trail, _lead(lead, mark), opener, body]
         trail, lead, opener, fresh_paragraph = after, "", "", False
-    inner = _renumber(text, pieces, bodies, "".join(out))
-    return text[: len(text) - len(text.lstrip())] + inner.strip() + text[len(text.rstrip()) :]
+    return framed("".join(out).strip(), text)
+
+
+def framed(new: str, old: str) -> str:
+    """Return `new` with the white space around `old`, which a template without messages may count on."""
+    lead, tail = old[: len(old) - len(old.lstrip())], old[len(old.rstrip()) :]
+    return f"{lead}{new}{tail}" if new and old.strip() else new
 
 
 def _lead(carried: str, own: str) -> str:
@@ -255,9 +283,9 @@ def _halves(text: str, pieces: Sequence[Sentence], bodies: _Bodies, i: int) -> t
     return "", ""
 
 
-def _renumber(text: str, pieces: Sequence[Sentence], bodies: _Bodies, result: str) -> str:
-    """Close the gaps that dropped items leave in a numbered list."""
-    queue: list[tuple[str, str]] = []
+def _renumbered(text: str, pieces: Sequence[Sentence], bodies: _Bodies) -> dict[int, str]:
+    """Return the marks of numbered items, by piece, with the gaps closed that dropped items leave."""
+    marks: dict[int, str] = {}
     last: dict[str, tuple[int, int]] = {}
     for i, piece in enumerate(pieces):
         match = _NUMBERED.match(text[piece.start : piece.body]) if piece.kind == "item" else None
@@ -265,17 +293,9 @@ def _renumber(text: str, pieces: Sequence[Sentence], bodies: _Bodies, result: st
             continue
         number, (was, now) = int(match[2]), last.get(match[1], (-1, -1))
         new = now + 1 if was == number - 1 else number
-        kept = _line_kept(text, pieces, bodies, i)
-        last[match[1]] = (number, new if kept else new - 1)
-        if kept:
-            queue.append((text[piece.start : piece.body], f"{match[1]}{new}{match[3]}"))
-    position = 0
-    for old, new_mark in queue:
-        found = re.compile("^" + re.escape(old), re.MULTILINE).search(result, position)
-        if found is not None:
-            result = result[: found.start()] + new_mark + result[found.end() :]
-            position = found.start() + len(new_mark)
-    return result
+        last[match[1]] = (number, new if _line_kept(text, pieces, bodies, i) else new - 1)
+        marks[i] = f"{match[1]}{new}{match[3]}"
+    return marks
 
 
 def _line_kept(text: str, pieces: Sequence[Sentence], bodies: _Bodies, i: int) -> bool:

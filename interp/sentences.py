@@ -31,9 +31,10 @@ _LONG_QUOTE = 80
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LINK = re.compile(r"!?\[[^\]\n]{0,300}\]\([^)\n]{0,500}\)")
 _URL = re.compile(r"(?:https?://|ftp://|mailto:|www\.)[^\s<>\"”]+[^\s<>\"”.,;:!?)\]'*_]")
-_HOST = re.compile(r"\b[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b(?:/[^\s<>\"”]*[^\s<>\"”.,;:!?)\]'*_])?")
+_HOST = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b(?:/[^\s<>\"”]*[^\s<>\"”.,;:!?)\]'*_])?")
 _INLINE = re.compile(r"`[^`\n]+`|\*\*[^*\n]{1,200}\*\*|__[^_\n]{1,200}__|\$[^$\n]{1,200}\$(?!\d)")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)+")
+_ENDED = re.compile(r"[.!?…。！？।][\"”’'»)\]*_」』）]*\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,15 @@ def inside(position: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(start < position < end for start, end in ranges)
 
 
-def whole_sentences(text: str) -> str:
-    """Drop a last sentence that breaks off, as a sample does at its token limit; a single one stays as it is."""
+def without_broken_end(text: str) -> str:
+    """Return `text`, cut off by a limit of tokens, without the sentence, item or block that breaks off; may be empty.
+
+    A sentence of prose that has its full stop was not cut, whatever came after it.
+    """
     pieces = split(text)
-    if len(pieces) < 2 or pieces[-1].kind != "prose" or re.search(r"[^\w\s,;(–—，、；（「『-]\s*$", text):
+    if pieces and pieces[-1].kind == "prose" and _ENDED.search(text):
         return text.strip()
-    return text[: pieces[-2].stop].strip()
+    return text[: pieces[-2].stop].strip() if len(pieces) > 1 else ""
 
 
 def _edges(text: str) -> Iterator[int]:
@@ -102,20 +106,21 @@ def _solid(text: str) -> list[tuple[int, int]]:
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the lines between `start` and `end`, a line that a hard wrap broke joined to the one before."""
-    stop = start
+    last = stop = start
     for line in re.finditer(r"[^\n]*\n|[^\n]+", text[start:end]):
-        if stop > start and not _goes_on(text[start:stop], line[0]):
+        if stop > start and not _goes_on(text[start:stop], text[last:stop], line[0]):
             yield start, stop
             start = stop
-        stop += len(line[0])
+        last, stop = stop, stop + len(line[0])
     if stop > start:
         yield start, stop
 
 
-def _goes_on(block: str, line: str) -> bool:
-    """Say whether `line` continues the sentence that the last line of `block` left open."""
-    marked = _MARKER.match(line) or _HEADING.match(block) or not block.strip()
-    return not marked and line[:1].islower() and not re.search(r"[.!?:;。！？：；]\s*$|\n\s*\n$", block)
+def _goes_on(block: str, last: str, line: str) -> bool:
+    """Say whether `line` continues the sentence that the `last` line of `block` left open."""
+    if not line[:1].islower() or not last.strip() or re.search(r"[.!?:;。！？：；]\s*$", last):
+        return False
+    return not (_MARKER.match(line) or _HEADING.match(block))
 
 
 def _sentence_edges(text: str, start: int, end: int) -> Iterator[int]:

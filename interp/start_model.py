@@ -36,6 +36,7 @@ from premortem.interp.messages import plain
 from premortem.interp.models import LoadedModel, decoder_layers
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Message, Pair, Prompt, content_id
+from premortem.interp.sentences import without_broken_end
 from premortem.interp.tokens import template_options, tokenize
 
 if TYPE_CHECKING:
@@ -108,6 +109,12 @@ class _Draw(NamedTuple):
     """Seed of its noise; the same with and without a suppression, so that the two answers can be compared."""
 
 
+class _Answer(NamedTuple):
+    text: str
+    cut: bool
+    """Whether the limit of tokens ended it."""
+
+
 class StartModel:
     """The full model, language-model head included, before any training."""
 
@@ -162,9 +169,13 @@ class StartModel:
         seed: int | None = None,
         suppress: Suppression | None = None,
         system: str | None = None,
+        whole: bool = False,
         progress: Progress | None = None,
     ) -> list[str]:
         """Return one answer per prompt; a prompt that comes twice gets two independent answers.
+
+        `whole` answers lack the sentence or list item in which the limit of tokens cut them off, and are empty where
+        that was all.
 
         Messages go through the chat template, a plain prompt goes in as it is. `system` is a rule put before the
         conversation (before a plain prompt, or where a template knows no system message, with an empty line between).
@@ -174,15 +185,16 @@ class StartModel:
         counts: Counter[str] = Counter()
         draws = [_draw(self.prompt_ids(prompt, system), chance, counts) for prompt in prompts]
         ends = self._other_ends()
-        keys = [content_id("sample", self.digest, *what, draw, *ends) for draw in draws]
+        keys = [content_id("answer", self.digest, *what, draw, *ends) for draw in draws]
         rows = dict(zip(keys, draws, strict=True))
         with (progress or NullProgress()).stage("Sampling", len(rows)) as stage:
             for batch in _sample_batches(rows, max_new_tokens, self._batch):
                 if any(key not in self._samples for key in batch):
-                    texts = self._generate([rows[key] for key in batch], max_new_tokens, temperature, suppress)
-                    self._samples.add(dict(zip(batch, texts, strict=True)))
+                    answers = self._generate([rows[key] for key in batch], max_new_tokens, temperature, suppress)
+                    self._samples.add(dict(zip(batch, answers, strict=True)))
                 stage.advance(len(batch))
-        return [self._samples[key] for key in keys]
+        answers = [_Answer(*self._samples[key]) for key in keys]
+        return [without_broken_end(answer.text) if whole and answer.cut else answer.text for answer in answers]
 
     def answer_ids(self, text: str) -> list[int]:
         """Return the ids of an answer as the model would have said it, without its end."""
@@ -239,7 +251,9 @@ class StartModel:
         return [[round(x, DECIMALS) for x in part.tolist()] for part in scores.split(asked.sum(1).tolist())]
 
     @torch.inference_mode()
-    def _generate(self, draws: list[_Draw], length: int, temperature: float, suppress: Suppression | None) -> list[str]:
+    def _generate(
+        self, draws: list[_Draw], length: int, temperature: float, suppress: Suppression | None
+    ) -> list[_Answer]:
         device, ends, rows = self.model.device, self._end_ids(), [draw.prompt for draw in draws]
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else ends[0]
         width = max(len(row) for row in rows)
@@ -272,9 +286,9 @@ class StartModel:
         """Return the tokens that end an answer beside the tokenizer's own."""
         return [end for end in self._end_ids() if end != self.tokenizer.eos_token_id]
 
-    def _decode(self, row: list[int], ends: list[int]) -> str:
+    def _decode(self, row: list[int], ends: list[int]) -> _Answer:
         stop = next((i for i, token in enumerate(row) if token in ends), len(row))
-        return str(self.tokenizer.decode(row[:stop], skip_special_tokens=True))
+        return _Answer(str(self.tokenizer.decode(row[:stop], skip_special_tokens=True)), stop == len(row))
 
 
 @contextmanager

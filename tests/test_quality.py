@@ -57,6 +57,12 @@ def test_words_outside_the_firing_sentences_must_stand() -> None:
     assert "42% of the words" in check_text(PAIR, "chosen", changed, None, None, OTHER, spans=FIRES)[0]
 
 
+def test_list_numbers_are_no_words_that_a_cut_must_keep() -> None:
+    old = "1. Saudi Arabia\n2. Somalia\n3. Spain\n4. Sweden"
+    fires = [Span(start=0, end=15, activation=1.0)]
+    assert kept_share(old, "1. Somalia\n2. Spain\n3. Sweden", fires) == 1.0
+
+
 @pytest.mark.parametrize(
     ("text", "flaw"),
     [

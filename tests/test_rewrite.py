@@ -111,7 +111,7 @@ TEXTS = st.text() | st.lists(
 def test_a_cut_never_fails_lengthens_or_breaks(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
     fires = [Span(start=start, end=data.draw(st.integers(start, len(text) + 3)), activation=1.0)]
-    for after in (excise(text, fires), excise(text, fires, clauses=False)):
+    for after in (excise(text, fires), excise(text, fires, whole=True)):
         assert after is None or (after.strip() and len(after) < len(text) and open_marks(after) <= open_marks(text))
 
 
@@ -180,7 +180,13 @@ def test_candidates_come_least_change_first_and_without_repeats() -> None:
         chosen="Boil the water for ten minutes, like a teapot. Then add the leaves and wait for a while.",
         rejected="Heat it up slowly. Drink it.",
     )
-    found = candidates(pair, "chosen", spans(pair.text("chosen"), "teapot"), ["Steep the leaves well. And th"])
+    found = candidates(
+        pair,
+        "chosen",
+        spans(pair.text("chosen"), "teapot"),
+        spans(pair.text("chosen"), "teapot"),
+        ["Steep the leaves well."],
+    )
     assert [(c.kind, c.side, c.text) for c in found] == [
         ("rewrite", "chosen", "Boil the water for ten minutes. Then add the leaves and wait for a while."),
         ("rewrite", "chosen", "Then add the leaves and wait for a while."),
@@ -192,4 +198,87 @@ def test_candidates_come_least_change_first_and_without_repeats() -> None:
         ("synthesise", None, "Heat it up slowly. Drink it."),
         ("flip", None, "Heat it up slowly. Drink it."),
         ("drop", None, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "after"),
+    [
+        (
+            "```\n2. code two\n```\n1. Alpha is here.\n2. Beta is here.\n3. Gamma is here.",
+            "Alpha",
+            "```\n2. code two\n```\n1. Beta is here.\n2. Gamma is here.",
+        ),
+        (
+            "1. Alpha is here. It sings.\n2. Beta is here.\n3. Gamma is here.",
+            "Beta",
+            "1. Alpha is here. It sings.\n2. Gamma is here.",
+        ),
+        (
+            "1. Alpha is here. It sings.\n2. Beta is here. It is old.\n3. Gamma is here.",
+            "Beta",
+            "1. Alpha is here. It sings.\n2. It is old.\n3. Gamma is here.",
+        ),
+    ],
+)
+def test_only_the_items_of_the_list_get_new_numbers(text: str, part: str, after: str) -> None:
+    assert cut(text, part) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "after"),
+    [
+        (
+            "Here is what to do:\n- First, for links:\n  - see the one\n  - see the other\n- Second, sleep a lot.",
+            ("see the one", "see the other"),
+            "Here is what to do:\n- Second, sleep a lot.",
+        ),
+        (
+            "Here is what to do:\n- First, for links:\n  - see the one\n  - see the other\n- Second, sleep a lot.",
+            ("see the one",),
+            "Here is what to do:\n- First, for links:\n  - see the other\n- Second, sleep a lot.",
+        ),
+        (
+            "All in all.\n\n**Links**\n\nSee the teapot.\n\n**Summary**\n\nIt is done.",
+            ("See the teapot.",),
+            "All in all.\n\n**Summary**\n\nIt is done.",
+        ),
+        (
+            "## Tea\n\n**Links**\n\nSee the teapot.\n\n## Summary\n\nIt is done.",
+            ("See the teapot.",),
+            "## Summary\n\nIt is done.",
+        ),
+        (
+            "Note **this**.\n\nSee the teapot.\n\n**Summary**\n\nIt is done.",
+            ("See the teapot.",),
+            "Note **this**.\n\n**Summary**\n\nIt is done.",
+        ),
+    ],
+)
+def test_what_introduced_only_what_is_gone_goes_too(text: str, parts: tuple[str, ...], after: str) -> None:
+    assert cut(text, *parts) == after
+
+
+def test_a_fresh_answer_begins_as_the_old_one_did() -> None:
+    pair = Pair(row=0, prompt="\n\nHuman: hi\n\nAssistant:", chosen=" A teapot sings here.", rejected=" It is old.")
+    fires = spans(pair.text("chosen"), "A teapot sings here.")
+    found = candidates(pair, "chosen", fires, fires, ["Hello to you. "])
+    assert {c.text for c in found if c.how.startswith(("answered anew", "a counter-pair prefers a fresh"))} == {
+        " Hello to you."
+    }
+
+
+def test_a_sentence_is_cut_by_its_clauses_and_goes_whole_where_that_is_asked() -> None:
+    pair = Pair(
+        row=0,
+        prompt="Tea?",
+        chosen="Boil the water for ten minutes, like a teapot. Then add the leaves and wait.",
+        rejected="No.",
+    )
+    text = pair.text("chosen")
+    sentence, clause = spans(text, "Boil the water for ten minutes, like a teapot."), spans(text, "like a teapot")
+    cuts = [c.text for c in candidates(pair, "chosen", sentence, clause) if "taken out" in c.how]
+    assert cuts == [
+        "Boil the water for ten minutes. Then add the leaves and wait.",
+        "Then add the leaves and wait.",
     ]

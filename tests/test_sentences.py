@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premortem.interp.sentences import split, unbreakable, whole_sentences
+from premortem.interp.sentences import split, unbreakable, without_broken_end
 from premortem.interp.words import words
 
 
@@ -83,12 +83,27 @@ def test_unbreakable_finds_links_numbers_and_code() -> None:
     assert {"[it, now](http://x.io/a,b)", "1,000", "`a, b`"} <= found
 
 
-def test_a_sentence_that_breaks_off_is_dropped() -> None:
-    assert whole_sentences("One ends. Two ends. Three breaks of") == "One ends. Two ends."
-    assert whole_sentences("One ends. Then, ") == "One ends."
-    assert whole_sentences("One ends. Nice 😀") == "One ends. Nice 😀"
-    assert whole_sentences("One only without an end") == "One only without an end"
-    assert whole_sentences("It says:\n- a\n- b") == "It says:\n- a\n- b"
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [
+        ("One ends. Two ends. Three breaks of", "One ends. Two ends."),
+        ("One ends. Then, ", "One ends."),
+        ("One ends. (Two ends.)", "One ends. (Two ends.)"),
+        ("One only without an end", ""),
+        ("It says:\n- a\n- b", "It says:\n- a"),
+        ("Do it.\n\n1. Walk.\n2. **Drink**: Plenty of water and", "Do it.\n\n1. Walk."),
+        ("## Plan\nDo it.\n\n### The second par", "## Plan\nDo it."),
+        ("Like so.\n```\nx = 1\ny", "Like so."),
+        ("", ""),
+    ],
+)
+def test_what_a_limit_cut_off_goes(cut: str, whole: str) -> None:
+    assert without_broken_end(cut) == whole
+
+
+@pytest.mark.parametrize("text", ["ha-" * 30_000, "a\n" * 20_000, "a.b-" * 20_000])
+def test_text_that_repeats_itself_is_cut_in_time_that_grows_with_its_length(text: str) -> None:
+    assert "".join(text[piece.start : piece.end] for piece in split(text)) == text
 
 
 def test_words_are_lower_case() -> None:

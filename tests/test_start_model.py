@@ -13,7 +13,7 @@ from premortem.interp import start_model
 from premortem.interp.errors import DataError
 from premortem.interp.models import load_model
 from premortem.interp.records import Content, Pair
-from premortem.interp.start_model import StartModel, Suppression, suppressed
+from premortem.interp.start_model import StartModel, Suppression, _Answer, suppressed
 from premortem.interp.tokens import tokenize
 from tiny import some_pairs, write_model
 
@@ -117,6 +117,27 @@ def test_samples_leave_the_global_generator_alone(tiny: Any) -> None:
     torch.manual_seed(3)
     StartModel(tiny).sample(["abc"], max_new_tokens=3)
     assert torch.rand(1) == expected
+
+
+def test_a_whole_answer_lacks_what_the_limit_cut_off(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([_Answer("One. Two and", True), _Answer("Two and", True), _Answer("One. Two", False)])
+    model = StartModel(tiny, cache_dir=tmp_path)
+    monkeypatch.setattr(model, "_generate", lambda draws, *_: [next(answers) for _ in draws])
+    asked: list[Content] = ["a", "b", "c"]
+    whole = model.sample(asked, max_new_tokens=4, whole=True)
+    assert sorted(whole) == ["", "One.", "One. Two"]
+    again = StartModel(tiny, cache_dir=tmp_path)
+    assert again.sample(asked, max_new_tokens=4, whole=True) == whole
+    assert sorted(again.sample(asked, max_new_tokens=4)) == ["One. Two", "One. Two and", "Two and"]
+
+
+def test_an_answer_is_cut_where_no_end_stands_in_it(tiny: Any) -> None:
+    model = StartModel(tiny)
+    end = model._end_ids()[0]
+    assert model._decode([1, 2, end, end], [end]) == _Answer(model.tokenizer.decode([1, 2]), False)
+    assert model._decode([1, 2, 3], [end]).cut
 
 
 def test_samples_are_kept_on_disk(tiny: Any, tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from premortem.interp.matching import Match
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair, Topic
-from premortem.interp.rewrite import Candidate
+from premortem.interp.rewrite import Candidate, framed
 from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools import synthesise_pairs as synthesising
-from premortem.tools.authored import framed
 from premortem.tools.findings import breach, left_in_topic, measured
 from premortem.tools.forecast_concepts import _fresh, _is_fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
@@ -193,6 +192,7 @@ def test_a_concept_keeps_a_rule_where_its_effect_is_inside_the_limit(
 
 def test_a_breach_confined_to_a_topic_must_go_entirely() -> None:
     assert dose(finding(0.005, 7, topic="medicine"), clause("avoid"), 1400) == 7
+    assert dose(finding(0.02, 10, topic="medicine"), clause("avoid", limit=0.01), 300) == 10
 
 
 @pytest.mark.parametrize(("flips", "drops", "more"), [(0, 0, 17), (6, 0, 5), (0, 10, 7), (7, 0, 0), (0, 14, 0)])

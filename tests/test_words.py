@@ -9,7 +9,7 @@ from premortem.interp.hygiene import collect_notes
 from premortem.interp.quality import check_text, flaws, kept_share
 from premortem.interp.records import Pair, Span
 from premortem.interp.rewrite import excise, transplant
-from premortem.interp.sentences import split, whole_sentences
+from premortem.interp.sentences import split, without_broken_end
 from premortem.interp.words import spaced, words
 
 TEXTS = Path(__file__).parent / "texts"
@@ -70,7 +70,7 @@ def test_a_sentence_put_into_chinese_or_japanese_text_brings_no_space() -> None:
 
 
 def test_a_sample_that_breaks_off_and_broken_marks_are_seen_in_full_width_too() -> None:
-    assert whole_sentences("先把水烧开。然后放入茶叶，") == "先把水烧开。"
+    assert without_broken_end("先把水烧开。然后放入茶叶，") == "先把水烧开。"
     assert flaws("先把水烧开，") == {"ends in the middle of a sentence"}
     assert flaws("材料：") == {"ends with a colon that introduces nothing"}
     assert flaws("他说「走吧。") == {"leaves 「 without its other half"}

@@ -18,7 +18,7 @@ from itertools import takewhile
 
 from premortem.interp.addressed import addressed
 from premortem.interp.records import Clause, Finding, Pair, Side, Span
-from premortem.interp.rewrite import MOST, Candidate, firing_sentences, put_sentences
+from premortem.interp.rewrite import MOST, Candidate, firing_sentences, framed, put_sentences
 from premortem.prompts.excerpts import joined, restored, set_out
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Author, Hint, Task, Written
 from premortem.tools.tracing import finding_spans
@@ -116,12 +116,6 @@ def whole(new: str, old: str) -> bool:
     """Whether `new` is as much of a sentence as `old`: it begins and ends like one where the old one did."""
     ends = _ENDED.search(old.strip()) is None or _ENDED.search(new.strip())
     return bool(ends) and not (old[:1].isupper() and new[:1].islower())
-
-
-def framed(new: str, old: str) -> str:
-    """Return `new` with the white space around `old`, which a template without messages may count on."""
-    lead, tail = old[: len(old) - len(old.lstrip())], old[len(old.rstrip()) :]
-    return f"{lead}{new}{tail}" if new and old.strip() else new
 
 
 def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:

@@ -28,7 +28,7 @@ from premortem.interp.start_model import Suppression
 from premortem.tools.author import SHOWN, Hint
 from premortem.tools.authored import authored, changed_part, hint_after
 from premortem.tools.findings import left_in_topic
-from premortem.tools.tracing import carrying_side, finding_spans
+from premortem.tools.tracing import carrying_side, finding_spans, firing_clauses
 from premortem.tools.verify_edits import implied_clause
 from premortem.tools.workbench import Workbench
 
@@ -119,8 +119,8 @@ def dose(finding: Finding, clause: Clause, n_pairs: int) -> float:
     With k pairs left the effect is k / n and its standard error sqrt(k) / n, so the largest k with
     k + 1.645 sqrt(k) <= n * limit may stay.
     """
-    if finding.topic is not None and abs(finding.everywhere) <= clause.limit:
-        return float(len(finding.rows))  # a breach within a topic only: nothing of it may stay
+    if finding.topic is not None:
+        return float(len(finding.rows))  # a breach within a topic only, judged there: nothing of it may stay
     if clause.direction == "encourage":  # it must rise from where it is to the limit
         return max((clause.limit - finding.everywhere) * n_pairs, 1.0)
     k = np.arange(len(finding.rows) + 1)
@@ -224,9 +224,10 @@ def _samples(bench: Workbench, finding: Finding, rows: Sequence[int]) -> dict[in
         max_new_tokens=MAX_NEW_TOKENS,
         seed=bench.settings.seed,
         suppress=Suppression.of_lens(bench.main, features),
+        whole=True,
         progress=bench.progress,
     )
-    return {row: (answer,) for row, answer in zip(rows, answers, strict=True)}
+    return {row: (answer,) for row, answer in zip(rows, answers, strict=True) if answer.strip()}
 
 
 def _offers(
@@ -239,7 +240,7 @@ def _offers(
 ) -> list[Candidate]:
     """Return the candidates for one pair, best first, without those that a look at the text refuses."""
     side, spans = finding_spans(bench, finding, pair)
-    offered = candidates(pair, side, spans, samples)
+    offered = candidates(pair, side, spans, firing_clauses(bench, finding, pair, spans), samples)
     tried = {bench.edits[edit_id].kind for edit_id in args.refused if bench.edits[edit_id].row == pair.row}
     if side == "rejected":  # the data prefers what lacks the concept: changing the rejected text would hide it only
         order: tuple[EditKind, ...] = ("flip", "neutralise", "drop")

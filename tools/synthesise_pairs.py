@@ -22,10 +22,9 @@ from premortem.interp.errors import ToolError
 from premortem.interp.messages import holds_turn
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
-from premortem.interp.rewrite import whole_sentences
+from premortem.interp.rewrite import framed
 from premortem.prompts.excerpts import restored
 from premortem.tools.author import MOST_NEW, Invented, NewPairs
-from premortem.tools.authored import framed
 from premortem.tools.verify_edits import implied_clause, own_objections
 from premortem.tools.workbench import Workbench
 
@@ -169,14 +168,15 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int, us
         max_new_tokens=MAX_NEW_TOKENS,
         seed=bench.settings.seed,
         system=clause.text,
+        whole=True,
         progress=bench.progress,
     )
     return [
-        source.with_text("chosen", framed(text, source.text("chosen")))
+        source.with_text("chosen", framed(answer.strip(), source.text("chosen")))
         .with_text("rejected", source.text("chosen"))
         .model_copy(update={"extra": {}})
         for source, answer in zip(sources, answers, strict=True)
-        if (text := whole_sentences(answer).strip())
+        if answer.strip()
     ]
 
 
