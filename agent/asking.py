@@ -19,7 +19,8 @@ from pydantic import BaseModel, Field, ValidationError
 from premortem.agent.cells import clean
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, Role, ToolSchema, find_json, is_thinking
 from premortem.agent.ledger import PROBE, Inquiry, Ledger
-from premortem.agent.llm import BOUNDS, strict_schema
+from premortem.agent.llm import strict_schema
+from premortem.agent.llm_request import BOUNDS
 from premortem.interp.errors import LlmError, LlmStopped, LlmUnusable
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -100,13 +101,18 @@ class Reply(Record):
     thinks: bool = False
     """Whether the model shows that it thought before it answered."""
     prompt_tokens: int = 0
-    """Tokens of the request, as the endpoint counts them; 0 where it does not say."""
+    """Tokens of the request, as the endpoint counts them; where it does not say, a third of the characters."""
     completion_tokens: int = 0
     """Tokens of the answer."""
     seconds: float = 0.0
     """Wall-clock time until the answer was complete, retries included."""
     usd: float | None = None
     """Its price in US dollars; null where nobody knows the model's price."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a word or a call in it."""
+        return bool(self.text.strip() or self.tool_uses)
 
 
 class Carrier(Protocol):
@@ -122,34 +128,68 @@ class Carrier(Protocol):
         ...
 
 
+_DECODER = json.JSONDecoder(strict=False)
+"""Takes line breaks inside a string, which models write where no schema is enforced."""
+_OPENS = re.compile(r"<(?:think|thinking|reasoning)>")
+_CLOSES = re.compile(r"</(?:think|thinking|reasoning)>")
+_BRACKET = re.compile(r"[{\[]")
+MOST_STARTS = 200
+"""Places at which a JSON value is looked for."""
+
+
 def find_json(text: str) -> Any:
     """Return the JSON value that an answer holds, alone, in a code fence or behind some thinking aloud.
 
-    Raises ValueError where there is none; what stands in a block of thinking that never ends is none. A value with
-    which the answer begins may speak of thinking, tags and all.
+    An object is preferred to what else may stand before it. Raises ValueError where there is none; what stands in a
+    block of thinking that never ends is none. A value with which the answer begins may speak of thinking, tags and all.
     """
     whole = _unfenced(text)
     if whole[:1] in ("{", "["):
         with suppress(ValueError):
-            value, end = json.JSONDecoder().raw_decode(whole)
-            if "</think>" not in whole[end:]:
+            value, end = _DECODER.raw_decode(whole)
+            if not _CLOSES.search(whole[end:]) and (whole[0] == "{" or "{" not in whole[end:]):
                 return value
     if is_thinking(text):
         raise ValueError("there is no answer behind the thinking")
-    body = _answered(text)
-    starts = [at for at in (0, body.find("{"), body.find("[")) if 0 <= at < len(body)]
-    for start in sorted(set(starts)):
+    values = list(_values(_answered(text)))
+    found = next((value for value in values if _holds_object(value)), values[0] if values else None)
+    if found is None:
+        raise ValueError("there is no JSON value in it")
+    return found
+
+
+def _values(body: str) -> Iterator[Any]:
+    """Yield the objects and lists in `body`, in order, then the bare value that it begins with; one cut off ends it."""
+    at = 0
+    for _ in range(MOST_STARTS):
+        bracket = _BRACKET.search(body, at)
+        if bracket is None:
+            break
         try:
-            return json.JSONDecoder().raw_decode(body, start)[0]
-        except ValueError:
-            continue
-    raise ValueError("there is no JSON value in it")
+            value, at = _DECODER.raw_decode(body, bracket.start())
+            yield value
+        except json.JSONDecodeError as error:
+            if error.msg.startswith("Unterminated") or error.pos >= len(body):
+                break
+            at = bracket.end()
+    with suppress(ValueError):
+        yield _DECODER.raw_decode(body)[0]
+
+
+def _holds_object(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
+
+
+def shows_thinking(text: str) -> bool:
+    """Whether an answer holds a tag that opens or ends thinking."""
+    return bool(_OPENS.search(text) or _CLOSES.search(text))
 
 
 def is_thinking(text: str) -> bool:
     """Whether an answer ends before its thinking does, so that there is nothing else in it."""
-    before, opened, _ = _answered(text).partition("<think>")
-    return bool(opened) and not any(bracket in before for bracket in "{[")
+    body = _answered(text)
+    opened = _OPENS.search(body)
+    return opened is not None and not any(bracket in body[: opened.start()] for bracket in "{[")
 
 
 def _unfenced(text: str) -> str:
@@ -161,4 +201,4 @@ def _unfenced(text: str) -> str:
 
 def _answered(text: str) -> str:
     """Return what stands behind the thinking; some endpoints leave out the tag that opens it."""
-    return text.rsplit("</think>", 1)[-1].strip()
+    return _CLOSES.split(text)[-1].strip()

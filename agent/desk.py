@@ -41,7 +41,15 @@ def _told(item: Any) -> str:
     return "\n".join(
         (
             f"Row {item.row}, prompt: {ends(item.prompt, EXCERPT)}",
-            f"chosen: {item.chosen[:EXCERPT]}",
-            f"rejected: {item.rejected[:EXCERPT]}",
+            f"chosen: {_around(item.chosen, item, 'chosen')}",
+            f"rejected: {_around(item.rejected, item, 'rejected')}",
         )
     )
+
+
+def _around(text: str, item: Any, side: str) -> str:
+    """Return the stretch of a text in which the finding's concept fires first, else its beginning."""
+    fires = item.spans if item.side == side else ()
+    first = min((span.start for span in fires), default=0)
+    start = max(0, min(first, len(text) - EXCERPT))
+    return ("… " if start else "") + text[start : start + EXCERPT]

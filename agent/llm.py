@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -23,8 +24,9 @@ import tenacity
 from pydantic import BaseModel, ValidationError
 
 from premortem.agent.cells import clean
-from premortem.agent.chat import Reply, Request, ToolUse
+from premortem.agent.chat import Reply, Request, ToolUse, shows_thinking
 from premortem.agent.completion import Completion, Usage
+from premortem.agent.llm_request import arguments
 from premortem.agent.redact import Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
 
@@ -42,6 +44,14 @@ MOST_BYTES = 8 * 2**20
 """Bytes of an answer, at most."""
 MOST_ERROR_BYTES = 2**16
 """Bytes that are read of what comes with an error status."""
+LINE = 160
+"""Characters that are kept of what an endpoint says."""
+MOST_SAID = 300
+"""Characters that are kept of what a refused request is told: it may name what the endpoint does not take."""
+OUT_OF_ROOM = "output limit was reached"
+"""What OpenAI's own endpoint says with status 400 where the model thought until the answer had no room left."""
+_BARE = re.compile(r"\(?Error code: \d+\)?")
+"""An error of the client library that found no message in the body."""
 
 
 class Endpoint:
@@ -67,9 +77,9 @@ class Endpoint:
             raise LlmMisconfigured("OPENAI_API_KEY is not set; a local server takes any word, as OPENAI_API_KEY=none")
         if not all("!" <= letter <= "~" for letter in secret):
             raise LlmMisconfigured("OPENAI_API_KEY holds a space or a letter that no key has; copy it again")
-        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         more = (secret, parts.username or "", parts.password or "")
         self._redact = redact or Redactor.of_environment(os.environ, *more)
+        self.address = self._redact(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
         self._timeout = timeout
         limits = openai.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
         try:
@@ -111,9 +121,11 @@ class Endpoint:
 
     def _once(self, request: Request) -> Reply:
         try:
-            with self._client.chat.completions.with_streaming_response.create(**_arguments(request)) as response:
+            with self._client.chat.completions.with_streaming_response.create(**arguments(request)) as response:
                 body = self._body(response)
         except openai.APIStatusError as error:
+            if error.status_code == 400 and OUT_OF_ROOM in str(error):
+                return _thought_too_long(request, self.address)
             raise self._status(error) from None
         except openai.APITimeoutError:
             raise LlmUnavailable(f"no answer within {self._timeout:g} seconds", cause="silence") from None
@@ -144,7 +156,9 @@ class Endpoint:
     def _reply(self, request: Request, body: bytes) -> Reply:
         text = body.decode("utf-8", "replace")
         try:
-            said = Completion.model_validate(clean(json.loads(text)))
+            value = clean(json.loads(text))
+            self._late_error(value)
+            said = Completion.model_validate(value)
         except (ValueError, RecursionError) as error:
             what = "is no completion" if isinstance(error, ValidationError) else "is no JSON"
             raise _NoCompletion(f"answered with something that {what}: {self._line(text)!r}") from None
@@ -152,26 +166,45 @@ class Endpoint:
             raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
         choice, used = said.choices[0], said.usage or Usage()
         message = choice.message
+        if choice.finish_reason == "error":
+            raise _NoCompletion(f"broke off an answer: {self._line(text)!r}")
+        if not (used.prompt_tokens or used.completion_tokens):
+            asked = "".join(each.content for each in request.messages)
+            answer = message.text() + "".join(call.model_dump_json() for call in message.tool_calls or ())
+            used = Usage(prompt_tokens=_guessed(asked), completion_tokens=_guessed(answer))
         cost: dict[str, Any] = {
             "prompt_tokens": used.prompt_tokens,
             "completion_tokens": used.completion_tokens,
             "usd": price(request.model, used.prompt_tokens, used.completion_tokens, self.address),
         }
         if message.refusal:  # it is paid for like any answer
-            told = f"the LLM at {self._redact(self.address)}: the LLM declined: {self._line(message.refusal)}"
+            told = f"the LLM at {self.address}: the LLM declined: {self._line(message.refusal)}"
             return Reply(text=told, refused="declined", **cost)
         calls = [call.function for call in message.tool_calls or () if call.function is not None]
         text = message.text()
         return Reply(
             text=self._redact(text),
-            thinks=message.thought() or used.thought() or "<think>" in text or "</think>" in text,
+            thinks=message.thought() or used.thought() or shows_thinking(text),
             tool_uses=tuple(ToolUse(name=self._redact(f.name), arguments=self._redact(f.arguments)) for f in calls),
             finish=self._redact(choice.finish_reason or "stop"),
             **cost,
         )
 
+    def _late_error(self, value: Any) -> None:
+        """Raise what an error in the place of a completion means where waiting or paying is all that helps.
+
+        Routers send one with status 200 when the model had begun.
+        """
+        error = value.get("error") if isinstance(value, dict) and not value.get("choices") else None
+        if isinstance(error, dict) and error.get("code") in (402, 429):
+            said = self._line(str(error.get("message", "")))
+            if error["code"] == 402:
+                raise LlmMisconfigured(f"it wants to be paid first ({said})", cause="everywhere")
+            raise _Busy(f"it cannot answer now ({said})", None)
+
     def _status(self, error: openai.APIStatusError) -> LlmError | _Busy:
-        status, said = error.status_code, self._told(error)
+        status, in_full = error.status_code, self._said(error)
+        said = _start(in_full, LINE)
         if 300 <= status < 400:
             there = self._line(error.response.headers.get("location", "another address"))
             return LlmMisconfigured(
@@ -187,20 +220,27 @@ class Endpoint:
         if status in (404, 405):
             return LlmMisconfigured(f"it does not know the path or the model ({said}); check OPENAI_BASE_URL and --llm")
         if status == 429 and "too large" in str(error).lower():  # waiting does not make it smaller
-            return LlmStopped(f"it refuses the request ({said})")
+            return LlmStopped(f"it refuses the request ({in_full})")
         if status in (408, 409, 429) or status >= 500:
             wait = error.response.headers.get("retry-after", "")
             later = f"; try again after {self._line(wait)}{' seconds' if wait.isdigit() else ''}" if wait else ""
             told = f"it cannot answer now ({said}){later}"
             return _Busy(told, _seconds(wait)) if status == 429 else LlmUnavailable(told)
-        return LlmStopped(f"it refuses the request ({said})")
+        return LlmStopped(f"it refuses the request ({in_full})")
+
+    def _said(self, error: openai.APIStatusError) -> str:
+        """Return what an error's message says, and its body where that says more: only one form of body is known."""
+        told, body = str(error), error.response.text
+        if body and body not in told and (_BARE.fullmatch(told) or '"metadata"' in body):
+            told = f"{told}: {body}"
+        return self._line(told, MOST_SAID) or type(error).__name__
 
     def _told(self, error: BaseException) -> str:
         """Return what an error says in one short line without secrets."""
         return self._line(str(error)) or type(error).__name__
 
-    def _line(self, text: str) -> str:
-        return _start(" ".join(self._redact(text).split()))
+    def _line(self, text: str, length: int = LINE) -> str:
+        return _start(" ".join(self._redact(text).split()), length)
 
 
 class _Client(openai.DefaultHttpxClient):
@@ -274,62 +314,6 @@ def _split(base: str) -> SplitResult:
     raise LlmMisconfigured("OPENAI_BASE_URL is not a web address; it should read http://HOST:PORT/v1")
 
 
-BOUNDS = frozenset(
-    "minLength maxLength pattern format minItems maxItems uniqueItems minimum maximum exclusiveMinimum "
-    "exclusiveMaximum multipleOf minProperties maxProperties default".split()
-)
-"""Keywords that strict modes of some endpoints refuse; `asking` holds every answer against the full schema."""
-_NAMED_PARTS = frozenset({"properties", "$defs", "definitions"})
-"""Keywords that hold schemas under names of ours, which may be called like a keyword."""
-_VALUES = frozenset({"enum", "const", "required"})
-"""Keywords that hold values, no schema."""
-
-
-def _unbounded(schema: Any) -> Any:
-    """Return a JSON schema without BOUNDS, as every endpoint takes it."""
-    if isinstance(schema, list):
-        return [_unbounded(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    sent: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _NAMED_PARTS:
-            sent[key] = {name: _unbounded(part) for name, part in value.items()}
-        elif key not in BOUNDS:
-            sent[key] = value if key in _VALUES else _unbounded(value)
-    return sent
-
-
-def _arguments(request: Request) -> dict[str, Any]:
-    dialect = request.dialect
-
-    def sent(schema: Any) -> Any:
-        return schema if dialect.bounds else _unbounded(schema)
-
-    arguments: dict[str, Any] = {
-        "model": request.model,
-        "messages": [message.model_dump() for message in request.messages],
-        dialect.limit_name: request.max_tokens,
-        "extra_headers": {"Idempotency-Key": request.request_id},
-    }
-    if dialect.temperature:
-        arguments["temperature"] = 0
-    if request.tools:
-        arguments["tools"] = [
-            {
-                "type": "function",
-                "function": {**tool.model_dump(), "parameters": sent(tool.parameters), "strict": True},
-            }
-            for tool in request.tools
-        ]
-    if request.answer_schema is not None and dialect.schema_mode == "json_schema":
-        named = {"name": "answer", "schema": sent(request.answer_schema), "strict": True}
-        arguments["response_format"] = {"type": "json_schema", "json_schema": named}
-    elif request.answer_schema is not None and dialect.schema_mode == "json_object":
-        arguments["response_format"] = {"type": "json_object"}
-    return arguments
-
-
 def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of `model` in the strict form that endpoints enforce: no optional keys, none added."""
     tool: Any = openai.pydantic_function_tool(model)
@@ -351,5 +335,22 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, address: str |
     return None
 
 
-def _start(text: str, length: int = 160) -> str:
-    return text if len(text) <= length else text[:length] + " …"
+def _thought_too_long(request: Request, address: str) -> Reply:
+    """Return the empty answer that an endpoint refuses to give whose model thought until there was no room left."""
+    spent = request.max_tokens
+    return Reply(
+        text="",
+        finish="length",
+        thinks=True,
+        completion_tokens=spent,
+        usd=price(request.model, 0, spent, address),
+    )
+
+
+def _guessed(text: str) -> int:
+    """Return how many tokens a text may have where the endpoint does not say; rather too many, for bounds to hold."""
+    return len(text) // 3 + 1
+
+
+def _start(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length].rstrip()} …"

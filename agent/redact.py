@@ -15,6 +15,11 @@ REDACTED = "[redacted]"
 SHORTEST = 8
 """Values shorter than this are no secrets: local servers are given `none` or `test` as a key."""
 
+_PLACEHOLDERS = frozenset(
+    "anything changeme localhost lm-studio no-key-required none-needed not-needed not-required nothing notneeded "
+    "password placeholder required undefined whatever whatever-you-like".split()
+)
+"""What people give as a key where none is asked for. As secrets they would be taken out of ordinary text."""
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SHAPES = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[A-Z0-9]{16}\b"
@@ -27,7 +32,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Hide `secrets` beside what has the shape of a key; the longest first, since one may contain another."""
-        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
+        hidden = {secret for secret in secrets if len(secret) >= SHORTEST and secret.lower() not in _PLACEHOLDERS}
+        known = sorted(hidden, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     @classmethod

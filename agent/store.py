@@ -334,14 +334,15 @@ class Store:
                 self.spend(run_id, used)
 
     def find_reply(self, request_id: str, run_id: str, *, only_own: bool = False) -> Reply | None:
-        """Return the answer that any run got to a request, or the refusal that this one got; None: nothing.
+        """Return the answer that any run got to a request, or what this one got in its place; None: nothing.
 
-        `only_own`: other runs' answers do not count.
+        Refusals and answers without a word may have been the endpoint's trouble of that day. `only_own`: other runs'
+        answers do not count.
         """
         asked = "SELECT * FROM llm_calls WHERE request_id = ?"
         own = self._load(LlmCall, f"{asked} AND run_id = ?", [request_id, run_id])
         others = () if own or only_own else self._load(LlmCall, asked, [request_id])
-        calls = own or [call for call in others if not call.reply.refused]
+        calls = own or [call for call in others if not call.reply.refused and call.reply.says_something]
         return calls[0].reply if calls else None
 
     def load_llm_calls(self, run_id: str) -> tuple[LlmCall, ...]:

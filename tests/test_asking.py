@@ -413,6 +413,32 @@ def test_the_schema_of_actions_is_told_in_words_only_where_no_tools_are_called(n
         assert ("this schema" in body["messages"][0]["content"]) != native_tools
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"text": "line one\nline\ttwo"}', {"text": "line one\nline\ttwo"}),
+        ('I looked at rows [4, 17]. {"name": "red"}', {"name": "red"}),
+        ('2 replacements: {"name": "red"}', {"name": "red"}),
+        ('Note {x}: {"name": "red"} and {"name": "blue"}', {"name": "red"}),
+        ('<thinking>maybe {"name": "red"} no</thinking>{"name": "blue"}', {"name": "blue"}),
+        ('<reasoning>maybe {"name": "red"}</reasoning>\n{"name": "blue"}', {"name": "blue"}),
+        ('Here: [{"name": "red"}, {"name": "blue"}]', [{"name": "red"}, {"name": "blue"}]),
+        ("[4, 17]", [4, 17]),
+        ("7", 7),
+    ],
+)
+def test_find_json_takes_what_models_write(text: str, value: Any) -> None:
+    assert find_json(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ['{"edits": [{"row": 1}, {"row": 2, "text": "and th', '{"edits": [{"row": 1}, ', "{" * 5000]
+)
+def test_find_json_takes_no_part_of_what_was_cut_off(text: str) -> None:
+    with pytest.raises(ValueError, match="no JSON value"):
+        find_json(text)
+
+
 TOLD = '{"action": "paint", "colour": "blue", "hot": true}'
 
 

@@ -128,3 +128,9 @@ def test_a_recording_answers_what_it_holds_whatever_bound_its_answers_reach(stor
         assert [isinstance(each, LlmStopped) for each in ledger.answers(inquiries)] == [False] * 3 + [True] * 4
         with pytest.raises(LlmMisconfigured, match="holds no answer"):
             Ledger(other, "none", recording).answers(inquiries)
+
+
+def test_an_answer_without_a_word_is_an_answer_for_its_own_run_alone(store: Store) -> None:
+    Ledger(store, "one", says("")).answer(asked(1))
+    assert Ledger(store, "one", says("later")).answer(asked(1)).text == ""
+    assert Ledger(store, "two", says("well again")).answer(asked(1)).text == "well again"

@@ -367,8 +367,70 @@ def test_a_senseless_token_count_spoils_no_answer(count: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("usage", [None, [], "none", {}])
-def test_a_missing_token_count_spoils_no_answer(usage: Any) -> None:
-    assert ask(said({"content": "hello"}, usage=usage)).prompt_tokens == 0
+def test_where_tokens_are_not_counted_they_are_guessed_so_that_bounds_hold(usage: Any) -> None:
+    priced = REQUEST.model_copy(update={"model": "gpt-4o-mini"})
+    short, long = (ask(said({"content": text}, usage=usage), request=priced) for text in ("hello", "hello " * 500))
+    assert short.prompt_tokens == long.prompt_tokens == len("Say hello.") // 3 + 1
+    assert 0 < short.completion_tokens < long.completion_tokens == 1001
+    assert 0 < (short.usd or 0) < (long.usd or 0)
+
+
+# Errors in places of their own
+
+
+def test_an_answer_that_broke_off_with_an_error_is_asked_for_again() -> None:
+    broken = whole([{"finish_reason": "error", "error": {"code": 502}, "message": {"content": ""}}])
+    with ScriptedLlm(misbehave=lambda n, body: broken if n == 0 else None) as server:
+        assert Endpoint(server.address, timeout=1.0, retries=0).send(REQUEST).finish != "error"
+        assert len(server.requests) == 2
+    assert "broke off an answer" in fails(LlmUnavailable, lambda: ask(broken))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "told"),
+    [(429, LlmUnavailable, "cannot answer now (slow down"), (402, LlmMisconfigured, "paid first")],
+)
+def test_an_error_that_comes_late_is_as_good_as_its_status(
+    code: int, kind: type[LlmError], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm, "BUSY_SECONDS", 0.0)
+    late = Response(json.dumps({"error": {"code": code, "message": f"slow down {CANARY}"}}).encode())
+    with ScriptedLlm(misbehave=lambda n, body: late) as server:
+        endpoint = Endpoint(server.address, timeout=1.0, retries=0)
+        assert told in fails(kind, lambda: endpoint.send(REQUEST))
+        assert len(server.requests) == 1
+
+
+def test_a_model_that_thought_until_its_room_was_gone_has_been_cut_off() -> None:
+    told = "Could not finish the message because max_tokens or model output limit was reached. Please try again."
+    reply = ask(refused(400, told))
+    assert (reply.text, reply.finish, reply.thinks) == ("", "length", True)
+    assert reply.completion_tokens == REQUEST.max_tokens
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "Unsupported parameter temperature"},
+        [{"error": {"message": "Unsupported parameter temperature"}}],
+        {"error": "Unsupported parameter temperature"},
+        {"error": {"message": "Provider returned error", "metadata": {"raw": "Unsupported parameter temperature"}}},
+    ],
+)
+def test_an_error_says_what_its_body_says(body: Any) -> None:
+    response = Response(json.dumps(body).encode(), status=400, headers=JSON_TYPE)
+    assert "Unsupported parameter temperature" in fails(LlmStopped, lambda: ask(response))
+
+
+def test_a_key_in_the_path_of_an_address_is_hidden() -> None:
+    endpoint = Endpoint("http://127.0.0.1:9/proxy/sk-abcdefghijklmnopqrstuvwx/v1", "none", timeout=0.2, retries=0)
+    assert "sk-abc" not in endpoint.address
+    assert "sk-abc" not in fails(LlmUnavailable, lambda: endpoint.send(REQUEST))
+
+
+@pytest.mark.parametrize("key", ["anything", "Password", "not-needed"])
+def test_a_word_given_in_the_place_of_a_key_stays_a_word(key: str) -> None:
+    assert Redactor([key])(f"Ask me {key} about it.") == f"Ask me {key} about it."
 
 
 def test_lone_surrogates_come_back_as_they_are_remembered(tmp_path: Path) -> None:
