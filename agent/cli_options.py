@@ -69,7 +69,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 Map = Annotated[
     list[str] | None, typer.Option("--map", metavar="NAME=COL", help="A column's name, as chosen=better. Repeatable.")
 ]
-Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset. Default: train.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset or of its folder. Default: train.")]
 Config = Annotated[str | None, typer.Option("--config", help="Configuration of a hub dataset.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub dataset.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines.")]

@@ -294,6 +294,7 @@ def export(
         output,
         run_id,
         mapping=asked.get("mapping"),
+        split=asked.get("split", "train"),
         layout="explicit" if explicit else "same",
     )
     if as_json:

@@ -28,9 +28,9 @@ from premortem.agent.export_rows import Row, RowEditor
 from premortem.agent.export_table import write_table
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest
 from premortem.agent.outfile import NewFile
+from premortem.interp.columns import Mapped
 from premortem.interp.edits import with_final_text
 from premortem.interp.errors import DataError, ExportError
-from premortem.interp.forms import Mapped
 from premortem.interp.lines import LineReader
 from premortem.interp.records import Dataset, Edit, Review
 from premortem.interp.tables import Unreadable, hash_files, parquet_files, read_parquet
@@ -77,15 +77,16 @@ def export_dataset(
     run_id: str,
     *,
     mapping: Mapped | None = None,
+    split: str = "train",
     layout: Layout = "same",
 ) -> Manifest:
     """Write the edited dataset to `target` and its manifest to `target` + `.manifest.json`; return the manifest.
 
     `source` is the file or folder that `dataset` was read from (None: a hub dataset, which leaves as explicit JSON
-    Lines), `mapping` the one it was read with. Edits of one row apply in the order given. Raises ExportError where the
-    target exists, its name does not fit the format, the source is not what the run read, or the disk refuses.
+    Lines), `mapping` and `split` those it was read with. Edits of one row apply in the order given. Raises ExportError
+    where the target exists, its name does not fit the format, the source is not what the run read, or the disk refuses.
     """
-    tables = parquet_files(source) if source is not None else []
+    tables = parquet_files(source, split) if source is not None else []
     _check_name(target, bool(tables), layout)
     try:
         editor = RowEditor(dataset, edits, run_id, mapping, layout)

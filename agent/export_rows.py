@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from premortem.agent.manifest import AppliedEdit, Layout, Manifest, ManifestEdit, Provenance
+from premortem.interp.columns import Mapped, find_columns
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.errors import ExportError, RowError
-from premortem.interp.forms import Mapped, explicit_row, find_columns, new_row, read_row, trl_form, write_row
+from premortem.interp.forms import explicit_row, new_row, read_row, trl_form, write_row
 from premortem.interp.messages import is_transcript, plain
 from premortem.interp.records import Dataset, Edit, Pair
 

@@ -38,6 +38,10 @@ class RowError(DataError):
     """One row cannot be read as a pair; the text gives the reason without the row number."""
 
 
+class PromptlessRow(RowError):
+    """A row without a prompt column whose responses share no beginning that could be one."""
+
+
 class NoPairs(DataError):
     """A dataset holds no usable pair."""
 

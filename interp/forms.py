@@ -20,9 +20,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from premortem.interp.errors import DataError, RowError
+from premortem.interp.columns import (
+    PLAIN,
+    Columns,
+    Mapped,
+    advice,
+    find_columns,
+    prompts_elsewhere,
+    shared_start,
+)
+from premortem.interp.errors import PromptlessRow, RowError
 from premortem.interp.messages import (
     are_turns,
     check_response,
@@ -34,63 +43,12 @@ from premortem.interp.messages import (
     read_content,
     read_transcript,
     with_last_text,
+    without_lead,
     write_transcript,
 )
 from premortem.interp.records import Content, Message, Pair
 
-Mapped = Mapping[str, str]
-"""Our column name -> the dataset's."""
-
-COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", "system")
-"""The names that a mapping may give another column for."""
-
-
 _IMAGES = ("image", "images")
-_PROMPT_NAMES = ("instruction", "question", "query", "input")
-"""What other datasets call the column of the prompt; which of them is meant, only a person knows."""
-
-
-class Columns(NamedTuple):
-    """Where a row keeps what a pair needs; None: nowhere."""
-
-    prompt: str | None
-    chosen: str
-    rejected: str
-    tools: str
-    template_kwargs: str
-    system: str | None
-
-    def all(self) -> set[str]:
-        """Return the names of all columns that the pair takes."""
-        return {name for name in self if name is not None}
-
-
-_PLAIN = Columns("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", None)
-
-
-def check_mapping(mapping: Mapped | None) -> None:
-    """Raise DataError where a mapping names something that a pair does not have."""
-    for name in mapping or {}:
-        if name not in COLUMNS:
-            raise DataError(f"cannot map {name!r}: a pair has {', '.join(COLUMNS)}.")
-
-
-def find_columns(raw: Mapping[str, Any], mapping: Mapped | None = None) -> Columns:
-    """Return where this row keeps its parts; raise RowError naming the column that is missing."""
-    given = dict(mapping or {})
-    for name, column in given.items():
-        if column not in raw and name in ("prompt", "chosen", "rejected"):
-            raise RowError(f"the column '{column}' (for {name}) is missing; the row has {_names(raw)}")
-    chosen, rejected = given.get("chosen", "chosen"), given.get("rejected", "rejected")
-    for column in (chosen, rejected):
-        if column not in raw:
-            raise RowError(f"the column '{column}' is missing; the row has {_names(raw)}")
-    prompt = given.get("prompt") or next((name for name in ("prompt", "conversations") if name in raw), None)
-    if prompt is None and "question" in raw and "system" in raw:
-        prompt = "question"
-    system = given.get("system", "system" if prompt in ("conversations", "question") else None)
-    tools, kwargs = given.get("tools", "tools"), given.get("chat_template_kwargs", "chat_template_kwargs")
-    return Columns(prompt, chosen, rejected, tools, kwargs, system if system in raw else None)
 
 
 def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) -> Pair:
@@ -101,8 +59,8 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
     chosen = read_content(raw[columns.chosen], columns.chosen)
     rejected = read_content(raw[columns.rejected], columns.rejected)
     if columns.prompt is None:
-        if name := prompt_elsewhere(raw, mapping):
-            raise RowError(f"the row has no 'prompt' but has '{name}'; give --map prompt={name}")
+        if names := prompts_elsewhere(raw, mapping):
+            raise RowError(f"the row has no 'prompt' but has {advice(raw, names)}")
         prompt, chosen, rejected = _split_implicit(chosen, rejected, columns)
     else:
         prompt, chosen, rejected = _join_explicit(raw, chosen, rejected, columns)
@@ -118,23 +76,6 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
         template_kwargs=_read_kwargs(raw.get(columns.template_kwargs), columns.template_kwargs),
         extra={name: value for name, value in raw.items() if name not in columns.all()},
     )
-
-
-def prompt_elsewhere(raw: Mapping[str, Any], mapping: Mapped | None = None) -> str:
-    """Return the column in which a row of two text responses seems to keep its prompt under a name of its own.
-
-    Empty: it has a prompt, no such column, or responses that begin with what stands there. Raises RowError where a
-    response is missing.
-    """
-    columns = find_columns(raw, mapping)
-    texts = (raw[columns.chosen], raw[columns.rejected])
-    if columns.prompt is not None or not all(isinstance(text, str) for text in texts):
-        return ""
-    if all(is_transcript(text) for text in texts):
-        return ""
-    named = [name for name in _PROMPT_NAMES if name not in columns.all() and isinstance(raw.get(name), str)]
-    lead = texts[0][: _shared(*texts)]
-    return next((name for name in named if raw[name].strip() and raw[name].strip() not in lead), "")
 
 
 def write_row(pair: Pair, raw: Mapping[str, Any], mapping: Mapped | None = None) -> dict[str, Any]:
@@ -180,9 +121,9 @@ def explicit_row(
     says that rows of the file have template options, so that each must have some, be they none. Other columns that
     would make TRL take the row otherwise are left out: empty images, and messages beside text or text beside messages.
     """
-    columns = find_columns(raw, mapping) if raw is not None else _PLAIN
+    columns = find_columns(raw, mapping) if raw is not None else PLAIN
     body = {"prompt": _listed(pair.prompt), "chosen": _listed(pair.chosen), "rejected": _listed(pair.rejected)}
-    options = _options(pair, _PLAIN)
+    options = _options(pair, PLAIN)
     for name, column in (("tools", columns.tools), ("chat_template_kwargs", columns.template_kwargs)):
         if raw is not None and column in raw:
             options[name] = raw[column]
@@ -245,7 +186,7 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     for text, column in ((chosen, columns.chosen), (rejected, columns.rejected)):
         if not text:
             raise RowError(f"'{column}' is empty, and the row has no 'prompt'")
-    shared = min(_shared(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
+    shared = min(shared_start(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     cut = shared
     while cut and not chosen[cut - 1].isspace():
         cut -= 1
@@ -256,16 +197,8 @@ def _split_text(chosen: str, rejected: str, columns: Columns) -> tuple[str, str,
     return chosen[:cut], chosen[cut:], rejected[cut:]
 
 
-def _shared(first: str, second: str) -> int:
-    """Return how many characters two texts have in common from their start."""
-    length, shortest = 0, min(len(first), len(second))
-    while length < shortest and first[length] == second[length]:
-        length += 1
-    return length
-
-
 def _no_prompt(columns: Columns) -> RowError:
-    return RowError(
+    return PromptlessRow(
         f"the row has no 'prompt', and '{columns.chosen}' and '{columns.rejected}' share no beginning; "
         "map the column that holds the prompt"
     )
@@ -281,6 +214,12 @@ def _join_explicit(
         return prompt, chosen, rejected
     if isinstance(prompt, str) and not isinstance(chosen, str) and not isinstance(rejected, str):
         prompt, chosen, rejected = _split_mixed(prompt, chosen, rejected, columns)
+    elif isinstance(prompt, str):
+        for side, column in ((chosen, columns.chosen), (rejected, columns.rejected)):
+            if not isinstance(side, str) and side[0]["role"] != "assistant":
+                raise RowError(f"'{column}' begins with a {side[0]['role']} message, and the other side with an answer")
+    elif not isinstance(chosen, str) and not isinstance(rejected, str):
+        chosen, rejected = without_lead(prompt, chosen), without_lead(prompt, rejected)
     system = raw[columns.system] if columns.system is not None else None
     if system is not None and not isinstance(system, str):
         raise RowError(f"'{columns.system}' is {kind_of(system)}, not text")
@@ -298,6 +237,8 @@ def _split_mixed(
         return lead, chosen, rejected
     if lead and lead[0]["role"] != "assistant":
         raise RowError(f"'{columns.prompt}' differs from the messages that both responses begin with")
+    if not lead and any(side[0]["role"] != "assistant" for side in (chosen, rejected)):
+        raise RowError(f"'{columns.chosen}' and '{columns.rejected}' begin with different prompts")
     return ({"role": "user", "content": prompt}, *lead), chosen, rejected
 
 
@@ -382,8 +323,3 @@ def _listed(content: Content) -> Any:
 
 def _last(content: Content) -> str:
     return content if isinstance(content, str) else plain(content[-1])
-
-
-def _names(raw: Mapping[str, Any]) -> str:
-    names = [repr(name)[:40] for name in list(raw)[:12]]
-    return ", ".join(names) + (", ..." if len(raw) > 12 else "") if names else "no columns"

@@ -71,11 +71,26 @@ def check_response(messages: tuple[Message, ...], column: str) -> None:
 
 
 def common_lead(first: tuple[Message, ...], second: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the leading messages that both share, leaving at least one message on each side."""
+    """Return the leading messages that say the same in both, leaving at least one message on each side."""
     length = 0
-    while length < min(len(first), len(second)) - 1 and first[length] == second[length]:
+    while length < min(len(first), len(second)) - 1 and _says(first[length]) == _says(second[length]):
         length += 1
     return first[:length]
+
+
+def without_lead(lead: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return `messages` without the ones of `lead` where they begin by repeating all of it."""
+    repeated = len(messages) > len(lead) and all(map(_same, lead, messages))
+    return messages[len(lead) :] if repeated else messages
+
+
+def _same(one: Message, other: Message) -> bool:
+    return _says(one) == _says(other)
+
+
+def _says(message: Message) -> tuple[Any, ...]:
+    """Return what a message says; ids and dates beside it are nobody's words."""
+    return message["role"], plain(message), message.get("tool_calls"), message.get("name")
 
 
 def is_transcript(text: str) -> bool:

@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from premortem.interp.errors import DataError, NoPairs, RowError
-from premortem.interp.forms import Mapped, check_mapping, prompt_elsewhere, read_row
+from premortem.interp.columns import Mapped, check_mapping, implied_prompt, listed, prompts_elsewhere
+from premortem.interp.errors import DataError, NoPairs, PromptlessRow, RowError
+from premortem.interp.forms import read_row
 from premortem.interp.hygiene import collect_notes
 from premortem.interp.lines import LineReader, shown
 from premortem.interp.records import Dataset, Pair, Quarantined
@@ -28,6 +29,10 @@ from premortem.interp.tables import Unreadable, canonical, hash_files, parquet_f
 LINE_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz")
 """File names that the line reader takes."""
 
+MOST_PROMPTLESS = 0.2
+"""Share of rows without a prompt column whose responses may share no beginning where the others have one."""
+FEW_PROMPTLESS = 2
+"""As many of them are always taken for single bad rows."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -43,8 +48,10 @@ def read_dataset(
     """Return the dataset with its readable pairs, quarantined lines and notes.
 
     `mapping` gives other column names (see `forms`); `limit` reads only that many first lines; `split`, `config` and
-    `revision` concern hub ids. Raises DataError when the input cannot be read at all or its first row keeps the prompt
-    in a column that only a mapping can tell, NoPairs when no line of it is a pair.
+    `revision` concern hub ids, `split` also a folder that holds several. Raises DataError when the input cannot be read
+    at all, when a mapping names a column that no row has, and when the prompt stands in a column that only a mapping
+    can tell: the first row says so, or too many rows have no prompt where others share their first words. NoPairs when
+    no line of it is a pair.
     """
     check_mapping(mapping)
     if limit is not None and limit < 1:
@@ -52,14 +59,24 @@ def read_dataset(
     source = _open(str(path_or_hub_id), split, config, revision, limit)
     pairs: list[Pair] = []
     refused: list[Quarantined] = []
+    promptless, implied, columns = list[str](), 0, set[str]()
     for row, raw, value in source:
+        columns |= value.keys()
         try:
             pairs.append(read_row(value, row, mapping))
+            implied += implied_prompt(value, mapping)
         except RowError as error:
+            promptless += [f"row {row}: {error}"] if isinstance(error, PromptlessRow) else []
             if not pairs and not refused and _lacks_mapping(value, mapping):
                 raise DataError(f"{path_or_hub_id}: row {row}: {error}") from error
             line = shown(raw if raw is not None else canonical(value))
             refused.append(Quarantined(row=row, reason=str(error), line=line))
+    _check_columns(str(path_or_hub_id), mapping, columns)
+    if implied and len(promptless) > max(FEW_PROMPTLESS, MOST_PROMPTLESS * (implied + len(promptless))):
+        raise DataError(
+            f"{path_or_hub_id}: {len(promptless)} rows have no prompt, and {implied} only seem to, by words that both "
+            f"of their responses begin with; {promptless[0]}"
+        )
     quarantined = tuple(sorted([*source.quarantined, *refused], key=lambda bad: bad.row))
     if not pairs:
         raise _no_pairs(str(path_or_hub_id), quarantined)
@@ -73,10 +90,19 @@ def read_dataset(
     )
 
 
+def _check_columns(name: str, mapping: Mapped | None, columns: set[str]) -> None:
+    """Raise DataError where `mapping` names a column that stands in none of the rows, which have `columns`."""
+    for ours, theirs in (mapping or {}).items():
+        if ours not in ("prompt", "chosen", "rejected") and columns and theirs not in columns:
+            raise DataError(
+                f"{name}: no row has the column '{theirs}' (for {ours}); there are {listed(sorted(columns))}"
+            )
+
+
 def _lacks_mapping(value: Mapping[str, Any], mapping: Mapped | None) -> bool:
     """Whether a row is no pair only because its prompt stands in a column of another name."""
     try:
-        return bool(prompt_elsewhere(value, mapping))
+        return bool(prompts_elsewhere(value, mapping))
     except RowError:
         return False
 
@@ -106,7 +132,7 @@ def _open(name: str, split: str, config: str | None, revision: str | None, limit
         return _Table(read_hub(name, split, config, revision), limit, ())
     if path.is_file() and path.suffix in LINE_SUFFIXES:
         return LineReader(path, stop=limit)
-    files = parquet_files(path)
+    files = parquet_files(path, split)
     if files:
         return _Table(read_parquet(files), limit, files)
     if path.is_dir():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,11 +45,25 @@ class Codec(NamedTuple):
     """And back."""
 
 
-def parquet_files(path: Path) -> list[Path]:
-    """Return the Parquet files that `path` names: itself, or those in the folder, by name."""
+_OF_SPLIT = re.compile(r"(.+?)-\d{5}-of-\d{5}")
+"""How the hub names the files of a split."""
+
+
+def parquet_files(path: Path, split: str = "train") -> list[Path]:
+    """Return the Parquet files that `path` names: itself, or those in the folder, by name.
+
+    Of a folder that holds several splits, as the hub has them, those of one; raises DataError where it is not there.
+    """
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
-    return sorted(file for file in path.rglob("*.parquet") if file.is_file())
+    files = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+    splits = {file: named[1] for file in files if (named := _OF_SPLIT.match(file.name))}
+    if len(set(splits.values())) < 2:
+        return files
+    if split not in splits.values():
+        there = ", ".join(sorted(set(splits.values())))
+        raise DataError(f"{path}: there is no split {split!r}; --split takes one of {there}.")
+    return [file for file in files if splits.get(file, split) == split]
 
 
 def hash_files(files: list[Path]) -> str:

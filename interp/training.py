@@ -129,8 +129,11 @@ def train_dpo(
 
 
 def _name(digest: str, pairs: Sequence[Pair], settings: TrainingSettings, versions: dict[str, str]) -> str:
-    """Return the name of the folder of a training: a hash of all that determines its result."""
-    rows = [pair.model_dump(mode="json", exclude={"row"}) for pair in pairs]
+    """Return the name of the folder of a training: a hash of all that determines its result.
+
+    Other columns of the data are no part of that, and may hold what JSON does not.
+    """
+    rows = [{**pair.model_dump(mode="json", exclude={"row", "extra"}), "extra": {}} for pair in pairs]
     how = [*([ON_GPU] if torch.cuda.is_available() else []), *([] if all(map(_plain, pairs)) else [RENDERED])]
     return content_id(digest, settings.model_dump(), versions, rows, *how)
 

@@ -532,3 +532,15 @@ def test_whatever_the_edits_the_rest_is_untouched(tmp_path: Path, chosen: list[t
     kept = [line for row, line in enumerate(lines(source)) if row not in edited]
     assert [line for line in target.read_bytes().splitlines(keepends=True) if b"premortem_edit" not in line] == kept
     assert len(read_dataset(target).pairs) == len(apply_edits(data.pairs, edits))
+
+
+def test_of_a_folder_of_splits_the_one_that_was_read_is_exported(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        table = pa.Table.from_pylist([{**standard(0), "prompt": split}])
+        pq.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    data = read_dataset(tmp_path, split="test")
+    out = tmp_path.parent / f"{tmp_path.name}-out.parquet"
+    export_dataset(data, [], tmp_path, out, "run", split="test")
+    assert pq.read_table(out)["prompt"].to_pylist() == ["test"]
+    with pytest.raises(ExportError, match="has changed"):
+        export_dataset(data, [], tmp_path, out.with_name("other.parquet"), "run")

@@ -1,13 +1,15 @@
 """Facts about rows: which pair each public form holds, and that an edited pair goes back into the form it came in."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from premortem.interp.columns import check_mapping
 from premortem.interp.errors import DataError, RowError
-from premortem.interp.forms import check_mapping, explicit_row, new_row, read_row, trl_form, write_row
+from premortem.interp.forms import explicit_row, new_row, read_row, trl_form, write_row
 from premortem.interp.records import Pair
 
 HI, YES, NO = (
@@ -346,3 +348,54 @@ def test_any_row_is_a_pair_or_a_row_error(raw: dict) -> None:
     assert isinstance(pair, Pair)
     assert pair.text("chosen") is not None and pair.prompt_text() is not None
     assert write_row(pair, raw) == raw
+
+
+def message(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected"),
+    [
+        ("x", [message("user", "x", id="a1"), message("assistant", "1")], [message("user", "x", id="b7"), NO]),
+        ([message("user", "x")], [message("user", "x"), YES], [message("user", "x"), NO]),
+    ],
+)
+def test_a_prompt_that_the_responses_repeat_is_read_once(prompt: Any, chosen: Any, rejected: Any) -> None:
+    pair = read_row({"prompt": prompt, "chosen": chosen, "rejected": rejected}, 0)
+    assert [one["content"] for one in pair.prompt if isinstance(one, dict)] == ["x"]
+    assert (len(pair.chosen), len(pair.rejected)) == (1, 1)
+
+
+def test_messages_that_differ_in_their_ids_alone_are_the_same_prompt() -> None:
+    pair = read_row({"chosen": [message("user", "x", id=1), YES], "rejected": [message("user", "x", id=2), NO]}, 0)
+    assert (len(pair.prompt), pair.chosen, pair.rejected) == (1, (YES,), (NO,))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "told"),
+    [
+        ([message("user", "x"), YES], [message("user", "x "), NO], "different prompts"),
+        ([message("system", "s"), message("user", "x"), YES], [message("user", "x"), NO], "different prompts"),
+        ("yes", [message("user", "x"), NO], "'rejected' begins with a user message"),
+    ],
+)
+def test_sides_that_repeat_another_prompt_are_refused(chosen: Any, rejected: Any, told: str) -> None:
+    with pytest.raises(RowError, match=told):
+        read_row({"prompt": "x", "chosen": chosen, "rejected": rejected}, 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"problem": "What is 2+2?"}, "has 'problem'; give --map prompt=problem$"),
+        ({"messages": [message("user", "What is 2+2?")]}, "has 'messages'; give --map prompt=messages"),
+        ({"trajectory": [{"from": "human", "value": "What is 2+2?"}]}, "--map prompt=trajectory"),
+        ({"input": "What is 2+2?", "system": "Be kind."}, "--map prompt=input --map system=system"),
+        ({"instruction": "Translate", "input": "hello"}, "'instruction' and 'input'; join them"),
+        ({"instruction": "Translate", "input": ""}, "--map prompt=instruction$"),
+    ],
+)
+def test_a_prompt_under_another_name_is_asked_for(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(RowError, match=told):
+        read_row({**more, "chosen": "The answer is 4", "rejected": "The answer is 5"}, 0)

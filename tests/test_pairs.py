@@ -257,3 +257,49 @@ def test_any_bytes_end_in_pairs_or_our_own_error(tmp_path: Path, name: str, body
         assert read_dataset(path).pairs
     except PremortemError as error:
         assert "\n" not in str(error)
+
+
+ANSWERS = [
+    ("Paris it is.", "Rome it was."),
+    ("You can boil it.", "You can fry it."),
+    ("Blue, I think.", "Green, I think."),
+    ("1. Walk far.", "1. Sleep long."),
+    ("Never mind.", "Ask again."),
+]
+
+
+def test_prompts_are_not_made_up_from_the_first_words_of_answers(tmp_path: Path) -> None:
+    rows = [{"wish": f"Say {i}.", "chosen": one, "rejected": other} for i, (one, other) in enumerate(ANSWERS)]
+    with pytest.raises(DataError, match=r"3 rows have no prompt, and 2 only seem to.*row 0: .*map the column"):
+        read_dataset(write_lines(tmp_path, *rows))
+    assert len(read_dataset(write_lines(tmp_path, *rows), mapping={"prompt": "wish"}).pairs) == 5
+
+
+def test_a_few_rows_without_a_prompt_cost_only_themselves(tmp_path: Path) -> None:
+    shared = [{"chosen": f"Question {i}? Yes.", "rejected": f"Question {i}? No."} for i in range(20)]
+    found = read_dataset(write_lines(tmp_path, *shared, *({"chosen": a, "rejected": b} for a, b in ANSWERS[::2])))
+    assert (len(found.pairs), len(found.quarantined)) == (20, 3)
+
+
+@pytest.mark.parametrize("name", ["tools", "system", "chat_template_kwargs"])
+def test_a_mapping_to_a_column_that_no_row_has_is_refused(name: str, tmp_path: Path) -> None:
+    path = write_lines(tmp_path, ROW, {**ROW, "sys_prompt": None})
+    with pytest.raises(DataError, match=f"no row has the column 'sysprompt' .for {name}.; there are .*'sys_prompt'"):
+        read_dataset(path, mapping={name: "sysprompt"})
+    assert len(read_dataset(path, mapping={name: "sys_prompt"}).pairs) == 2
+
+
+def test_a_folder_of_the_hub_is_read_by_its_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "test"):
+        for part in (0, 1):
+            table = pa.Table.from_pylist([{**ROW, "prompt": f"{split} {part}"}])
+            pq.write_table(table, folder / f"{split}-0000{part}-of-00002.parquet")
+    assert [pair.prompt for pair in read_dataset(tmp_path).pairs] == ["train 0", "train 1"]
+    assert [pair.prompt for pair in read_dataset(tmp_path, split="test").pairs] == ["test 0", "test 1"]
+    with pytest.raises(DataError, match="no split 'dev'; --split takes one of test, train"):
+        read_dataset(tmp_path, split="dev")
+    for file in folder.glob("train-*"):
+        file.unlink()
+    assert len(read_dataset(tmp_path).pairs) == 2, "one split is the whole folder, whatever it is called"
