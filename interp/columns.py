@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from premortem.interp.errors import DataError, RowError
 from premortem.interp.messages import is_transcript, plain, read_content
+from premortem.interp.records import Message
 
 Mapped = Mapping[str, str]
 """Our column name -> the dataset's."""
@@ -91,16 +92,20 @@ def implied_prompt(raw: Mapping[str, Any], mapping: Mapped | None = None) -> boo
 
 
 def _words_of(value: Any) -> str:
-    """Return the text of a cell that may be a prompt: a text, or what the last of some messages says."""
+    """Return the text of a cell that may be a prompt: a text, or what the last message of a user says."""
     if isinstance(value, str):
         return value.strip()
+    return next((plain(one).strip() for one in reversed(_messages(value)) if one["role"] == "user"), "")
+
+
+def _messages(value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
-        return ""
+        return ()
     try:
-        messages = read_content(value, "")
+        content = read_content(value, "")
     except RowError:
-        return ""
-    return messages.strip() if isinstance(messages, str) else plain(messages[-1]).strip()
+        return ()
+    return () if isinstance(content, str) else content
 
 
 def advice(raw: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -108,6 +113,9 @@ def advice(raw: Mapping[str, Any], names: Sequence[str]) -> str:
     texts = [name for name in names if isinstance(raw[name], str)]
     if len(texts) > 1:
         return f"'{texts[0]}' and '{texts[1]}'; join them into one column 'prompt' first"
+    messages = _messages(raw[names[0]])
+    if messages and messages[-1]["role"] == "assistant":
+        return f"'{names[0]}', which ends with an answer; put what stands before it into a column 'prompt' first"
     also = " --map system=system" if isinstance(raw.get("system"), str) and raw["system"] else ""
     return f"'{names[0]}'; give --map prompt={names[0]}{also}"
 

@@ -390,6 +390,7 @@ def test_sides_that_repeat_another_prompt_are_refused(chosen: Any, rejected: Any
     [
         ({"problem": "What is 2+2?"}, "has 'problem'; give --map prompt=problem$"),
         ({"messages": [message("user", "What is 2+2?")]}, "has 'messages'; give --map prompt=messages"),
+        ({"messages": [message("user", "2+2?"), message("assistant", "4")]}, "'messages', which ends with an answer"),
         ({"trajectory": [{"from": "human", "value": "What is 2+2?"}]}, "--map prompt=trajectory"),
         ({"input": "What is 2+2?", "system": "Be kind."}, "--map prompt=input --map system=system"),
         ({"instruction": "Translate", "input": "hello"}, "'instruction' and 'input'; join them"),
