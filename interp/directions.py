@@ -46,9 +46,9 @@ class Directions:
         assert self._head is not None
         weight, norm = self._head
         unit = directions / (np.linalg.norm(directions, axis=1, keepdims=True) + 1e-9)
-        scaled = torch.from_numpy(unit).to(norm.device, norm.dtype) * norm
         with torch.inference_mode():
-            return np.asarray((weight @ scaled.T.to(weight.dtype)).float().cpu().numpy())
+            scaled = norm(torch.from_numpy(unit).to(weight.device, weight.dtype))
+            return np.asarray((weight @ scaled.T).float().cpu().numpy())
 
     def promotes(self, readout: Readout) -> tuple[str, ...]:
         """Return the words that the direction of `readout` makes likelier than other directions do, strongest first."""
@@ -66,13 +66,14 @@ class Directions:
         return tuple(found.values())
 
 
-def unembedding(model: LoadedModel) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the output weights `(n_vocabulary, hidden_size)` and the final norm's `(hidden_size,)`; None if unknown.
+def unembedding(model: LoadedModel) -> tuple[torch.Tensor, torch.nn.Module] | None:
+    """Return the output weights `(n_vocabulary, hidden_size)` and the final norm; None if unknown.
 
-    A model loaded for reading has no LM head, so only tied weights are at hand.
+    A model loaded for reading has no LM head, so only tied weights are at hand. The norm is asked itself: some multiply
+    by their weights, Gemma's by one plus them.
     """
     base: Any = model.model
     norm = getattr(base, "norm", None) or getattr(getattr(base, "model", None), "norm", None)
     if norm is None or not getattr(base.config.get_text_config(), "tie_word_embeddings", False):
         return None
-    return base.get_input_embeddings().weight, norm.weight
+    return base.get_input_embeddings().weight, norm

@@ -132,12 +132,21 @@ def prompt_sums(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArr
     return np.asarray(member @ values)
 
 
+def first_half(groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows belong to the first half of the data, by their prompt's number in `groups` (n,), `(n,)`.
+
+    Of every two prompts in a row one is drawn: data that alternates between sources has all of them in both halves.
+    """
+    drawn = np.random.default_rng(0).integers(0, 2, size=int(groups.max(initial=0)) // 2 + 1)
+    return np.asarray(groups % 2 == drawn[groups // 2])
+
+
 def _split_half(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """The smaller of the two halves' means by magnitude, halves by prompt; 0 where their signs differ."""
-    even = groups % 2 == 0
-    if even.all() or not even.any():
+    first = first_half(groups)
+    if first.all() or not first.any():
         return np.zeros(values.shape[1])
-    a, b = values[even].mean(0), values[~even].mean(0)
+    a, b = values[first].mean(0), values[~first].mean(0)
     smaller = np.where(np.abs(a) < np.abs(b), a, b)
     return np.where(a * b > 0, smaller, 0.0)
 

@@ -24,7 +24,7 @@ from premortem.interp.learner import Learner
 from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, sign_z, signed_rows
 from premortem.interp.records import Clause
 from premortem.interp.sides import Responses
-from premortem.interp.words import SPACELESS
+from premortem.interp.words import SPACELESS, spaced
 
 RECOGNISED = 0.8
 """AUROC by which a readout must recognise evidence on responses that it was not fitted on."""
@@ -48,7 +48,9 @@ HEARD = 1.5
 """Deviations above the data's usual text at which a concept answers to a clause's own words."""
 SAME = 0.5
 """Share of the smaller one's rows from which two discoveries are about the same pairs."""
-OWN_WORDS = ("detector", "quoted", "words")
+EXACT = ("detector", "quoted")
+"""Sources that say exactly what is meant."""
+OWN_WORDS = (*EXACT, "words")
 """Sources that are the clause's own."""
 HELD = 0.8
 """Share of a discovery's rows that a wider one must hold."""
@@ -109,7 +111,8 @@ def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     """Mark the responses in which a word of `words` stands that its own prompt does not hold, by stem."""
     marks = np.zeros(len(texts.responses), dtype=bool)
     for word in words:
-        pattern = re.compile(rf"\b{re.escape(stem(word))}\w{{0,4}}\b", re.IGNORECASE)
+        inflected = rf"\b{re.escape(stem(word))}\w{{0,4}}\b"
+        pattern = re.compile(_phrase(word) if spaced(word) != word else inflected, re.IGNORECASE)
         hits = np.asarray([bool(pattern.search(text)) for text in texts.responses])
         if hits.mean() > COMMONPLACE:
             continue
@@ -244,15 +247,16 @@ def shared(one: Discovery | Match, other: Discovery | Match) -> float:
 def assign(matches: Mapping[str, Sequence[Match]], heard_for: Mapping[str, Discovery]) -> dict[str, list[Match]]:
     """Return the matches of each clause (by clause_id) after the lens has heard `heard_for` some of them.
 
-    What was heard comes first and takes the place of a readout that evidence has grown. Where everyday behaviours have
-    given the same rows to another clause, they go: a behaviour as wide as "some unrelated subject" fits many concepts.
+    What was heard comes first and takes the place of a readout that evidence has grown, unless that is exact. Where
+    everyday behaviours have given the same rows to another clause, they go: a behaviour as wide as "some unrelated
+    subject" fits many concepts.
     """
     assigned: dict[str, list[Match]] = {}
     for clause_id, own in matches.items():
         elsewhere = [discovery for other, discovery in heard_for.items() if other != clause_id]
         kept = [m for m in own if m.source in OWN_WORDS or not any(shared(m, d) > SAME for d in elsewhere)]
         if (found := heard_for.get(clause_id)) is not None:
-            kept = [m for m in kept if m.discovered and shared(m, found) <= SAME]
+            kept = [m for m in kept if (m.discovered or m.source in EXACT) and shared(m, found) <= SAME]
             kept.insert(0, Match(found.readout, found.signs, "lens", True))
         assigned[clause_id] = kept
     return assigned

@@ -12,6 +12,7 @@ confirms.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.metrics import roc_auc_score
+
+from premortem.interp.effects import first_half
+from premortem.interp.words import SPACELESS, spaced
 
 TOKEN = r"(?u)https?://|www\.|[^\W_][\w'’]*[^\W_]|[^\w\s.,]{2,}|[!?]|[^\x00-\x7f]"
 """Words, the beginnings of web addresses, runs of signs, marks of tone, and single characters beyond ASCII."""
@@ -32,6 +36,8 @@ SURE = 1.5
 """z-score from which a word goes with a concept."""
 PROMOTED = 1.25
 """How much more a word counts that the concept's direction makes likelier."""
+CHARACTER_ALONE = 0.8
+"""How much less a single character counts in a script without spaces: two of them say more."""
 PRIOR = 0.05
 """Weight of the prior, as pseudo-counts per occurrence in all responses."""
 
@@ -63,11 +69,11 @@ class Vocabulary:
             stop_words=sorted(PLAIN_WORDS),
         )
         try:
-            self.counts = vectorizer.fit_transform(texts).astype(np.float64).tocsr()
+            self.counts = vectorizer.fit_transform([spaced(text) for text in texts]).astype(np.float64).tocsr()
             self.words = vectorizer.get_feature_names_out()
         except ValueError:  # no word occurs twice
             self.counts, self.words = sparse.csr_matrix((len(texts), 0)), np.zeros(0, dtype=object)
-        self.first_half = groups % 2 == 0
+        self.first_half = first_half(groups)
 
     def name(self, fires: NDArray[np.bool_], promoted: Sequence[str] = ()) -> Name:
         """Name a concept that fires in the responses `fires` (n,) and whose direction makes `promoted` likelier."""
@@ -75,15 +81,20 @@ class Vocabulary:
         heard = [self._place[word.lower()] for word in promoted if word.lower() in self._place]
         confirmed = [i for i in dict.fromkeys(heard) if z[i] > SURE]
         z[confirmed] *= PROMOTED
+        z[self._characters] *= CHARACTER_ALONE
         best: list[int] = []
         for i in np.argsort(-z, kind="stable")[:40]:
             if z[i] > SURE and not any(self._contained(i, j) for j in best):
                 best.append(int(i))
             if len(best) == WORDS:
                 break
-        name = ", ".join(str(self.words[i]) for i in best) or "unnamed"
+        name = ", ".join(_written(str(self.words[i])) for i in best) or "unnamed"
         score = self._auroc(best, fires)
         return Name(name, score >= PASS, score, tuple(str(self.words[i]) for i in confirmed[:WORDS]))
+
+    @cached_property
+    def _characters(self) -> NDArray[np.bool_]:
+        return np.asarray([re.fullmatch(f"[{SPACELESS}]", str(word)) is not None for word in self.words], dtype=bool)
 
     @cached_property
     def _place(self) -> dict[str, int]:
@@ -111,3 +122,8 @@ class Vocabulary:
             return 0.5
         hits = np.asarray(self.counts[held_out][:, words].sum(1)).ravel()
         return float(roc_auc_score(y, hits))
+
+
+def _written(words: str) -> str:
+    """Return a pair of words as a text has it: without the space where the script has none."""
+    return re.sub(rf"(?<=[{SPACELESS}]) (?=[{SPACELESS}])", "", words)

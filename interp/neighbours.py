@@ -23,6 +23,8 @@ CORE = 12
 """Nearest neighbours that a concept begins with."""
 ASKING = 12_000
 """Passages that ask for their neighbours, at most; more are drawn at random."""
+SOME = 400
+"""Passages of a concept that say how near they lie, at most."""
 BLOCK = 2**24
 """Similarities held at a time."""
 
@@ -108,5 +110,6 @@ def by_chance(learner: Learner, near: Neighbourhoods, candidate: Candidate) -> f
     share = chosen if candidate.direction > 0 else 1 - chosen
     members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
     best = layout.best_of(members, learner.along(candidate.heading))
-    as_near = (near.closeness >= np.median(neighbourhoods(learner, best).closeness)).mean() * len(passages)
+    some = np.sort(np.random.default_rng(0).permutation(best)[:SOME])
+    as_near = (near.closeness >= np.median(neighbourhoods(learner, some).closeness)).mean() * len(passages)
     return float(as_near / max(own + other, 1) * stats.binom.sf(own - 1, own + other, share))

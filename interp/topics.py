@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from premortem.interp.records import Topic, content_id
+from premortem.interp.words import CHARACTER, spaced
 
 MIN_PAIRS = 12
 """Pairs that a topic needs; smaller ones are not reported."""
@@ -28,9 +29,18 @@ def group_prompts(prompts: Sequence[str], rows: Sequence[int], seed: int = 0) ->
     distinct = len(set(prompts))
     if distinct < 2 * MIN_PAIRS:
         return ()
-    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2, max_features=20_000, max_df=0.3)
+    apart = [spaced(prompt) for prompt in prompts]
+    vectorizer = TfidfVectorizer(
+        stop_words="english",
+        sublinear_tf=True,
+        min_df=2,
+        max_features=20_000,
+        max_df=0.3,
+        token_pattern=rf"(?u)\b\w\w+\b|{CHARACTER}",
+        ngram_range=(1, 2 if apart != list(prompts) else 1),  # a single character says little
+    )
     try:
-        counts = vectorizer.fit_transform(prompts)
+        counts = vectorizer.fit_transform(apart)
     except ValueError:  # no word occurs twice
         return ()
     points = _reduced(counts, seed)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from premortem.interp.directions import Directions, unembedding
 from premortem.interp.lens import load_lens
@@ -24,7 +25,7 @@ def test_a_direction_promotes_the_words_it_points_at(tmp_path: Path) -> None:
     head = unembedding(model)
     assert head is not None
     wanted = model.tokenizer.convert_tokens_to_ids("Q")
-    lens.sae.W_dec.data[FEATURE] = head[0][wanted] * head[1]
+    lens.sae.W_dec.data[FEATURE] = head[0][wanted] * head[1].weight
     shown: list[str] = []
     words = model.tokenizer.decode
     model.tokenizer.decode = lambda ids: shown.append(words(ids)) or f"{words(ids)}{words(ids)}"
@@ -47,3 +48,20 @@ def test_a_promoted_word_is_heard_only_where_the_data_confirms_it() -> None:
     assert named.promoted == ("otter",)
     assert "otter" in named.text
     assert vocabulary.name(fires).promoted == ()
+
+
+def test_a_norm_that_multiplies_by_one_plus_its_weights_is_asked_itself(tmp_path: Path) -> None:
+    class OnePlus(torch.nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(weight - 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+
+    model = tied(tmp_path / "model")
+    lens = load_lens(model, str(write_sae(tmp_path / "sae", layer=1)))
+    readout = Readout(Part((FEATURE,), (1.0,)), Part(), 0.0)
+    usual = Directions(model, lens).promotes(readout)
+    model.model.norm = OnePlus(model.model.norm.weight.detach())
+    assert Directions(model, lens).promotes(readout) == usual

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premortem.interp.effects import INSIDE, Z90, adjusted, measure, measure_inside, verdict
+from premortem.interp.effects import INSIDE, Z90, adjusted, first_half, measure, measure_inside, verdict
 
 SIGNS = st.lists(st.sampled_from([-1, 0, 1]), min_size=4, max_size=60)
 
@@ -40,6 +40,22 @@ def test_pairs_that_share_a_prompt_count_less_than_independent_ones() -> None:
     together = [i // 4 for i in range(32)]
     alone, shared = table(signs), table(signs, groups=together)
     assert shared.high[0] - shared.low[0] > 1.5 * (alone.high[0] - alone.low[0])
+
+
+@pytest.mark.parametrize("sources", [2, 3, 4, 5, 8])
+def test_each_of_some_sources_that_take_turns_stands_in_both_halves(sources: int) -> None:
+    numbers = np.arange(1000)
+    half = first_half(numbers)
+    assert half.sum() == 500
+    shares = [half[numbers % sources == source].mean() for source in range(sources)]
+    assert min(shares) > 0.3 and max(shares) < 0.7
+    signs = [int(number % sources == 1 and number < 400) for number in numbers]
+    assert table(signs).split_half[0] > 0
+
+
+def test_the_halves_of_the_first_prompts_do_not_depend_on_those_that_follow() -> None:
+    assert (first_half(np.arange(100)) == first_half(np.arange(1000))[:100]).all()
+    assert (first_half(np.asarray([0, 0, 1, 1])) == first_half(np.asarray([0, 1])).repeat(2)).all()
 
 
 def test_split_half_is_zero_where_the_halves_disagree() -> None:

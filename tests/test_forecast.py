@@ -74,3 +74,18 @@ def test_prompts_that_share_no_word_with_others_belong_to_no_topic() -> None:
     topics = group_prompts([*told, *alone], range(90))
     assert topics
     assert max(row for topic in topics for row in topic.rows) < 60
+
+
+def test_prompts_in_chinese_have_topics_and_concepts_names() -> None:
+    kinds = ("写一首关于{}的诗", "请计算{}的平方根", "推荐{}附近的餐厅", "怎样学会弹{}", "翻译{}这个词语")
+    things = "春夏秋冬山水花鸟鱼虫风雨雪月星云"
+    prompts = [kind.format(thing) for thing in things for kind in kinds]
+    topics = group_prompts(prompts, range(len(prompts)))
+    assert len(topics) >= 3
+    for topic in topics:
+        about = [row % len(kinds) for row in topic.rows]
+        assert max(about.count(kind) for kind in range(len(kinds))) >= 0.9 * len(about)
+    texts = ["请关注公众号" if i % 3 == 0 else "今天天气很好" for i in range(120)]
+    name = Vocabulary(texts, np.arange(120)).name(np.arange(120) % 3 == 0)
+    assert name.tested
+    assert "公众" in name.text or "关注" in name.text

@@ -182,6 +182,19 @@ def test_a_clause_keeps_what_its_own_detector_found() -> None:
     assert [m.source for m in assigned["links"]] == ["detector"]
 
 
+def test_what_a_rule_says_exactly_stays_beside_what_the_lens_hears_in_it() -> None:
+    marked, heard_too, same = made(range(40)), made(range(100, 115)), made(range(38))
+    told = {"a": [match(marked, "detector", False), match(same, "words", False)]}
+    assigned = assign(told, {"a": heard_too})
+    assert [m.source for m in assigned["a"]] == ["lens", "detector"]
+    assert [m.source for m in assign(told, {"a": same})["a"]] == ["lens"]
+
+
+def test_words_are_found_in_scripts_without_spaces() -> None:
+    texts = Texts(["请关注我们的公众号吧", "没有", "公众", "公众号"] + ["x"] * 4, ["好吗", "好", "好", "公众号是什么"])
+    assert word_marks(["公众号"], texts).tolist() == [True] + [False] * 7
+
+
 def test_a_concept_answers_to_the_clause_that_says_what_it_says() -> None:
     data = responses(200, dict.fromkeys(range(25), FIRST) | dict.fromkeys(range(60, 85), SECOND))
     found = discover(Learner(data))

@@ -162,6 +162,24 @@ def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch:
     assert [one.concept_id for one in forecasting._new_breaches(bench, after, [], "x")] == ["same rows", "broken"]
 
 
+def test_of_two_rules_about_the_same_rows_the_stricter_one_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = tuple(
+        clause("avoid", limit).model_copy(update={"clause_id": name, "concept_ids": (name,)})
+        for name, limit in (("lax", 0.05), ("strict", 0.01), ("other", 0.1))
+    )
+
+    def measure(_: Any, __: Any, concept_id: str, ___: str, of: Clause) -> Finding:
+        rows = tuple(range(20, 30)) if concept_id == "other" else tuple(range(10))
+        return finding(0.12, 0).model_copy(update={"concept_id": concept_id, "clause_id": of.clause_id, "rows": rows})
+
+    monkeypatch.setattr(forecasting, "measured", measure)
+    monkeypatch.setattr(forecasting, "with_start_rate", lambda _, found: found)
+    for given in (rules, rules[::-1]):
+        bench: Any = SimpleNamespace(clauses=given, reading=None)
+        wanted = [rule.clause_id for rule in given if rule.clause_id != "lax"]
+        assert [one.clause_id for one in forecasting._clause_findings(bench, "x")] == wanted
+
+
 @pytest.mark.parametrize("kept_by_it", [True, False])
 def test_a_discovery_that_keeps_its_rule_and_what_breaks_one_leave_no_surprise(
     kept_by_it: bool, monkeypatch: pytest.MonkeyPatch

@@ -192,13 +192,18 @@ def _heard(bench: Workbench) -> dict[str, Discovery]:
 
 
 def _clause_findings(bench: Workbench, forecaster: str) -> list[Finding]:
-    """Return what breaks each clause; rows that an earlier or stronger finding holds are not reported again."""
+    """Return what breaks each clause; rows that another clause's or a stronger finding holds are not reported again.
+
+    Of two rules about the same rows the stricter one has them: what mends it mends both.
+    """
     kept: list[Finding] = []
-    for clause in bench.clauses:
+    for clause in sorted(bench.clauses, key=lambda clause: clause.limit if clause.direction == "avoid" else 0.0):
         own = [measured(bench, bench.reading, concept_id, forecaster, clause) for concept_id in clause.concept_ids]
         for finding in sorted((f for f in own if f is not None), key=lambda f: -abs(f.everywhere)):
             if not any(_shared(finding, other) > SAME_ROWS for other in kept):
                 kept.append(finding)
+    place = {clause.clause_id: i for i, clause in enumerate(bench.clauses)}
+    kept.sort(key=lambda finding: place[finding.clause_id or ""])
     return [with_start_rate(bench, finding) for finding in kept]
 
 
