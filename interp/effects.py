@@ -21,6 +21,8 @@ from premortem.interp.records import EffectVerdict
 Z90 = 1.6448536269514722
 """Half-width of a 90% normal interval in standard errors."""
 FALSE_DISCOVERY_RATE = 0.05
+CLEAR = 2.0
+"""Standard errors from which an effect's slope on length counts."""
 INSIDE = 0.1
 """Weight of a topic's own pairs in what training is expected to do inside it; the rest has the effect of all pairs.
 What a model learns from some prompts it does on others too: see `tests/bench/skill.md`, from whose runs this is."""
@@ -69,7 +71,7 @@ def measure(
         high=np.minimum(effect + np.where(effect > 0, away, towards), 1.0),
         p=p,
         split_half=_split_half(values, groups),
-        length_controlled=_at_equal_length(values, length_difference),
+        length_controlled=_at_equal_length(values, length_difference, groups),
     )
 
 
@@ -151,15 +153,23 @@ def _split_half(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArr
     return np.where(a * b > 0, smaller, 0.0)
 
 
-def _at_equal_length(values: NDArray[np.float64], length_difference: NDArray) -> NDArray[np.float64]:
-    """Intercept of each column's least-squares line on the signed log length difference."""
+def _at_equal_length(
+    values: NDArray[np.float64], length_difference: NDArray, groups: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Intercept of each column's least-squares line on the signed log length difference.
+
+    Where the line's slope cannot be told from none (CLEAR standard errors, prompts as clusters) it is the mean: where
+    one side is always the longer one, the intercept lies far from the data, and a slope of chance would decide it.
+    """
     x = np.sign(length_difference) * np.log1p(np.abs(length_difference))
     centred = x - x.mean()
-    variance = float((centred**2).mean())
+    variance, mean = float((centred**2).mean()), values.mean(0)
     if variance == 0:
-        return values.mean(0)
+        return mean
     slope = (centred[:, None] * values).mean(0) / variance
-    return values.mean(0) - slope * x.mean()
+    left = values - mean - centred[:, None] * slope
+    error = prompt_error(centred[:, None] * left, groups) / variance
+    return np.asarray(np.where(np.abs(slope) < CLEAR * error, mean, mean - slope * x.mean()))
 
 
 def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:

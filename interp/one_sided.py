@@ -13,7 +13,7 @@ from scipy import sparse
 from premortem.interp.readout import Bools, Floats, signed_rows
 from premortem.interp.sides import Responses
 
-LARGEST = 0.25
+LARGEST = 0.45
 """Share of the responses that a concept may mark."""
 PURE = 0.98
 """Share of a concept's discordant pairs on its own side, where it is marked well."""
@@ -58,7 +58,7 @@ def one_sided_threshold(scores: Floats, n_pairs: int, direction: float, density:
     usual = float(np.clip((for_it[-1] + 1) / (for_it[-1] + against[-1] + 2), *BACKGROUND))
     told = for_it * np.log(PURE / usual) + against * np.log((1 - PURE) / (1 - usual))
     told -= density * (_above(ordered, cuts - VALLEY * scores.std()) - _above(ordered, cuts))
-    at = int(np.argmax(told[: int(LARGEST * len(scores)) + 1]))
+    at = int(np.argmax(told[: int(LARGEST * len(scores))]))
     below = ordered[ordered < cuts[at]]
     return float((cuts[at] + below[-1]) / 2) if len(below) else float(cuts[at] - 1.0)
 

@@ -32,6 +32,7 @@ from premortem.interp.records import (
 from premortem.tools.author import Author, Hint, Task
 from premortem.tools.find_passages import Passages
 from premortem.tools.link_surprises import Link
+from premortem.tools.read_pairs import PairExcerpt
 from premortem.tools.score_rule import RuleScore
 
 ROWS_PER_BUG = 4
@@ -208,9 +209,13 @@ def fetch_clusters(bench: FakeBench, args: ClusterArgs) -> tuple[Cluster, ...]:
     )  # fmt: skip
 
 
-def read_pairs(bench: FakeBench, args: ReadArgs) -> tuple[Pair, ...]:
+def read_pairs(bench: FakeBench, args: ReadArgs) -> tuple[PairExcerpt, ...]:
     bench.work()
-    return tuple(bench.dataset.pairs[row] for row in args.rows)
+    asked = (bench.dataset.pairs[row] for row in args.rows)
+    return tuple(
+        PairExcerpt(row=one.row, prompt=one.prompt_text(), chosen=one.text("chosen"), rejected=one.text("rejected"))
+        for one in asked
+    )
 
 
 def find_passages(bench: FakeBench, args: FindingArgs) -> Passages:

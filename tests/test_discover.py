@@ -68,6 +68,13 @@ def test_a_concept_spread_over_the_rows_of_others_is_kept_beside_them() -> None:
     assert max(len(set(np.flatnonzero(d.signs > 0)) & spread) / (d.signs > 0).sum() for d in found) >= 0.8
 
 
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
+def test_what_most_pairs_show_is_found(share: float) -> None:
+    rows = set(range(int(share * 100)))
+    found = discover(Learner(responses(100, dict.fromkeys(rows, PLANT))))
+    assert max(len(rows & set(np.flatnonzero(d.signs > 0))) for d in found) >= 0.95 * len(rows)
+
+
 def test_what_a_concept_widens_into_still_holds_it() -> None:
     data = responses(220, dict.fromkeys(range(30), FIRST) | dict.fromkeys(range(60, 90), SECOND))
     learner = Learner(data)

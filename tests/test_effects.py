@@ -58,6 +58,25 @@ def test_the_halves_of_the_first_prompts_do_not_depend_on_those_that_follow() ->
     assert (first_half(np.asarray([0, 0, 1, 1])) == first_half(np.asarray([0, 1])).repeat(2)).all()
 
 
+def test_what_has_nothing_to_do_with_length_is_not_explained_by_it_where_one_side_is_always_longer() -> None:
+    doubted = 0
+    for seed in range(100):
+        chance = np.random.default_rng(seed)
+        longer = np.round(chance.lognormal(4.6, 0.5, 300)) + 5
+        one = measure((chance.random(300) < 0.1)[:, None].astype(int), np.arange(300), longer)
+        doubted += abs(one.length_controlled[0]) < 0.25 * one.effect[0]
+    assert doubted <= 3  # 14 where every slope counts
+
+
+def test_what_the_longer_answer_shows_is_explained_by_length_though_it_varies() -> None:
+    chance = np.random.default_rng(0)
+    lengths = chance.normal(120, 200, 2000).round()
+    signs = np.sign(lengths) * (chance.random(2000) < 0.2)
+    one = measure(signs[:, None], np.arange(2000), lengths)
+    assert one.effect[0] > 0.05
+    assert abs(one.length_controlled[0]) < 0.25 * one.effect[0]
+
+
 def test_split_half_is_zero_where_the_halves_disagree() -> None:
     assert table([1, -1, 1, -1]).split_half[0] == 0
     assert table([1, 1, 1, 0]).split_half[0] == 0.5

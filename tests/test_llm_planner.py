@@ -13,7 +13,7 @@ from premortem.agent.ledger import Budget
 from premortem.agent.llm_planner import MOST_LOOKS, LlmPlanner
 from premortem.agent.planner import BuiltinPlanner, Case, Propose, Stop, Synthesise
 from premortem.interp.errors import ToolError
-from premortem.interp.records import EditKind, Verdict
+from premortem.interp.records import EditKind, Span, Verdict
 from premortem.prompts.excerpts import excerpt
 from premortem.prompts.rendering import load_prompt
 from premortem.tools.read_pairs import PairExcerpt
@@ -147,6 +147,19 @@ def test_a_long_prompt_is_told_with_what_it_ends_in() -> None:
 
     told = Desk(Rows(), 0, "f").look("read_pairs", rows=[3])  # type: ignore[arg-type]
     assert "How tall is it?\nchosen: A" in told
+
+
+def test_a_pair_is_shown_where_the_concept_fires() -> None:
+    class Rows:
+        def call(self, *_: Any, **__: Any) -> list[PairExcerpt]:
+            text = "Filler. " * 80 + "A teapot sings here."
+            fires = Span(start=640, end=660, activation=1.0)
+            return [PairExcerpt(row=3, prompt="Hi?", chosen=text, rejected=text, side="chosen", spans=(fires,))]
+
+    told = Desk(Rows(), 0, "f").look("read_pairs", rows=[3])  # type: ignore[arg-type]
+    chosen, rejected = told.splitlines()[1:]
+    assert chosen.startswith("chosen: … ") and chosen.endswith("A teapot sings here.")
+    assert rejected == f"rejected: {('Filler. ' * 80)[:280]}"
 
 
 def test_a_reason_that_quotes_the_data_stands_in_a_fence(tmp_path: Path) -> None:
