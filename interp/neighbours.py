@@ -94,8 +94,9 @@ def one_sidedness(near: Neighbourhoods, sides: NDArray) -> tuple[Floats, Floats]
 
 
 def by_chance(learner: Learner, near: Neighbourhoods, candidate: Candidate) -> float:
-    """Return how many concepts as near and as one-sided as `candidate` chance alone would bring up; `near` is any lot.
+    """Return how many concepts as near and as one-sided as `candidate` chance alone would bring up.
 
+    `near` are the neighbourhoods of passages drawn at random.
     Say there are N passages that lie as near to their neighbours as the candidate's, and its n prompts hold one each:
     that makes N / n places where as many lie together. How near says nothing of the side. Where sides mean nothing
     either, a passage is on the candidate's side as often as any passage of the data is, which is more than half where

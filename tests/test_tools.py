@@ -1,5 +1,6 @@
 """The tools' own decisions: what breaks a clause, how many pairs must change."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,13 @@ from premortem.interp.forecast import Reading, name_readout, without_rows
 from premortem.interp.matching import Match
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair, Topic
+from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair, Span, Topic
 from premortem.interp.rewrite import Candidate, framed
 from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools import synthesise_pairs as synthesising
+from premortem.tools import tracing
 from premortem.tools.findings import breach, left_in_topic, measured
 from premortem.tools.forecast_concepts import _fresh, _is_fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
@@ -413,3 +415,34 @@ def test_rows_left_together_in_one_topic_are_mended_too_where_they_break_the_rul
     assert sorted(more) == sorted(left.rows)
     assert proposing._still_in_topics(bench, everywhere, list(everywhere.rows), {*scattered, *more}) == []
     assert left_in_topic(bench, without_rows(reading, scattered), left) is None  # that is what the finding is about
+
+
+def test_clauses_are_traced_within_the_sentences_that_fire(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Boil it well, like a teapot. Then serve it, with milk. Good night."
+    offsets = [(m.start(), m.end()) for m in re.finditer(r"\s?\S+", text)]
+    asked: list[tuple[Any, Any]] = []
+
+    def fire(_: Any, __: Any, ___: Any, tokens: Any, pieces: Any) -> tuple[Span, ...]:
+        asked.append((tokens, pieces))
+        return tuple(Span(start=a, end=b, activation=1.0) for a, b in pieces[1:2])
+
+    monkeypatch.setattr(tracing, "spans", fire)
+    monkeypatch.setattr(tracing, "tokenize", lambda *_: object())
+    monkeypatch.setattr(tracing, "response_offsets", lambda *_: offsets)
+    sides = SimpleNamespace(chosen=SimpleNamespace(tokens=None), rejected=None)
+    bench: Any = SimpleNamespace(
+        reader=SimpleNamespace(model=SimpleNamespace(tokenizer=None), encode=lambda _: {"main": sides}),
+        main=SimpleNamespace(lens_id="main", d_sae=4),
+        concept=lambda _: SimpleNamespace(readout=None),
+    )
+    pair, one = Pair(row=0, prompt="?", chosen=text, rejected="No."), finding(0.1, 1)
+    first = Span(start=0, end=29, activation=1.0)
+    (clause_span,) = tracing.firing_clauses(bench, one, pair, [first])
+    tokens, pieces = asked[-1]
+    assert [text[a:b].strip(" ,.") for a, b in pieces] == ["Boil it well", "like a teapot"]
+    assert tokens == [(a, b) if b <= 28 else (0, 0) for a, b in offsets]
+    assert (clause_span.start, clause_span.end) == pieces[1]
+    last = Span(start=55, end=len(text), activation=1.0)
+    assert tracing.firing_clauses(bench, one, pair, [last]) == (last,), "a sentence of one clause is its own"
+    assert tracing.finding_spans(bench, one, pair)[0] == "chosen"
+    assert asked[-1][0] == offsets, "sentences hold every token"

@@ -21,7 +21,7 @@ def finding_spans(bench: Workbench, finding: Finding, pair: Pair) -> tuple[Side,
     """Return the side that carries the finding's concept in `pair`, and the sentences that make it fire."""
     side = carrying_side(finding)
     pieces = [(piece.start, piece.end) for piece in split(pair.text(side))]
-    return side, _traced(bench, finding, pair, pieces, everywhere=True)
+    return side, _traced(bench, finding, pair, pieces)
 
 
 def firing_clauses(bench: Workbench, finding: Finding, pair: Pair, sentences: Sequence[Span]) -> tuple[Span, ...]:
@@ -30,20 +30,19 @@ def firing_clauses(bench: Workbench, finding: Finding, pair: Pair, sentences: Se
     pieces = [clause for clause in found if any(span.start <= clause[0] < span.end for span in sentences)]
     if len(pieces) == len(sentences):
         return tuple(sentences)
-    return _traced(bench, finding, pair, pieces, everywhere=False)
+    return _traced(bench, finding, pair, pieces)
 
 
-def _traced(
-    bench: Workbench, finding: Finding, pair: Pair, pieces: Sequence[tuple[int, int]], *, everywhere: bool
-) -> tuple[Span, ...]:
-    """Return those of `pieces` that make the concept fire; unless they are `everywhere`, other text stays as it is."""
+def _traced(bench: Workbench, finding: Finding, pair: Pair, pieces: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
+    """Return those of `pieces` that make the concept fire; text outside them stays as it is."""
     side, tokenizer = carrying_side(finding), bench.reader.model.tokenizer
     tokens = tokenize(pair, tokenizer)
     if tokens is None:
         return ()
     encoded = bench.reader.encode([pair])[bench.main.lens_id]
     read = encoded.chosen if side == "chosen" else encoded.rejected
-    offsets = response_offsets(pair, side, tokens, tokenizer)
-    if not everywhere:
-        offsets = [(a, b) if any(start < b <= end for start, end in pieces) else (0, 0) for a, b in offsets]
-    return spans(bench.concept(finding.concept_id).readout, read.tokens, bench.main.d_sae, offsets, pieces)
+    inside = [
+        (a, b) if any(start < b <= end for start, end in pieces) else (0, 0)
+        for a, b in response_offsets(pair, side, tokens, tokenizer)
+    ]
+    return spans(bench.concept(finding.concept_id).readout, read.tokens, bench.main.d_sae, inside, pieces)
