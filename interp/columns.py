@@ -69,26 +69,25 @@ def find_columns(raw: Mapping[str, Any], mapping: Mapped | None = None) -> Colum
     return Columns(prompt, chosen, rejected, tools, kwargs, system if system in raw else None)
 
 
-def prompts_elsewhere(raw: Mapping[str, Any], mapping: Mapped | None = None) -> list[str]:
+def prompts_elsewhere(raw: Mapping[str, Any], columns: Columns) -> list[str]:
     """Return the columns in which a row without a prompt of its own seems to keep it under another name.
 
-    None where the responses begin with what stands there. Raises RowError where a response is missing.
+    None where the responses begin with what stands there.
     """
-    if not implied_prompt(raw, mapping):
+    if not implied_prompt(raw, columns):
         return []
-    columns = find_columns(raw, mapping)
     sides = (raw[columns.chosen], raw[columns.rejected])
     lead = sides[0][: shared_start(*sides)]
     named = {name: _words_of(raw.get(name)) for name in _PROMPT_NAMES if name not in columns.all()}
     return [name for name, text in named.items() if text and text not in lead]
 
 
-def implied_prompt(raw: Mapping[str, Any], mapping: Mapped | None = None) -> bool:
+def implied_prompt(raw: Mapping[str, Any], columns: Columns) -> bool:
     """Whether a row's prompt, if it has any, is what its two text responses begin with."""
-    columns = find_columns(raw, mapping)
     sides = (raw[columns.chosen], raw[columns.rejected])
-    texts = all(isinstance(side, str) for side in sides)
-    return columns.prompt is None and texts and not all(is_transcript(side) for side in sides)
+    if columns.prompt is not None or not all(isinstance(side, str) for side in sides):
+        return False
+    return not all(is_transcript(side) for side in sides)
 
 
 def _words_of(value: Any) -> str:

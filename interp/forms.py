@@ -59,7 +59,7 @@ def read_row(raw: Mapping[str, Any], row: int, mapping: Mapped | None = None) ->
     chosen = read_content(raw[columns.chosen], columns.chosen)
     rejected = read_content(raw[columns.rejected], columns.rejected)
     if columns.prompt is None:
-        if names := prompts_elsewhere(raw, mapping):
+        if names := prompts_elsewhere(raw, columns):
             raise RowError(f"the row has no 'prompt' but has {advice(raw, names)}")
         prompt, chosen, rejected = _split_implicit(chosen, rejected, columns)
     else:

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from premortem.interp.columns import Mapped, check_mapping, implied_prompt, listed, prompts_elsewhere
+from premortem.interp.columns import Mapped, check_mapping, find_columns, implied_prompt, listed, prompts_elsewhere
 from premortem.interp.errors import DataError, NoPairs, PromptlessRow, RowError
 from premortem.interp.forms import read_row
 from premortem.interp.hygiene import collect_notes
@@ -64,7 +64,7 @@ def read_dataset(
         columns |= value.keys()
         try:
             pairs.append(read_row(value, row, mapping))
-            implied += implied_prompt(value, mapping)
+            implied += implied_prompt(value, find_columns(value, mapping))
         except RowError as error:
             promptless += [f"row {row}: {error}"] if isinstance(error, PromptlessRow) else []
             if not pairs and not refused and _lacks_mapping(value, mapping):
@@ -102,7 +102,7 @@ def _check_columns(name: str, mapping: Mapped | None, columns: set[str]) -> None
 def _lacks_mapping(value: Mapping[str, Any], mapping: Mapped | None) -> bool:
     """Whether a row is no pair only because its prompt stands in a column of another name."""
     try:
-        return bool(prompts_elsewhere(value, mapping))
+        return bool(prompts_elsewhere(value, find_columns(value, mapping)))
     except RowError:
         return False
 
