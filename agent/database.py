@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tenacity
 from sqlite_utils import Database
 
 from premortem.agent.migrations import MIGRATIONS
@@ -67,7 +68,7 @@ class RunDatabase:
             with clear_errors(path):
                 self.db = Database(connection)
                 self._check()
-                self._migrate()
+                self._migrate(busy_seconds)
         except BaseException:
             connection.close()
             raise
@@ -117,8 +118,15 @@ class RunDatabase:
         if not applied and self.db.table_names():
             raise StoreError(f"database {self.path}: it belongs to another program; name another file")
 
-    def _migrate(self) -> None:
-        self.db.enable_wal()
+    def _migrate(self, busy_seconds: float) -> None:
+        """Bring the tables up to date; SQLite itself does not wait where two processes turn to the log at once."""
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_message(match=".*locked"),
+            stop=tenacity.stop_after_delay(busy_seconds),
+            wait=tenacity.wait_random(0.01, 0.05),
+            reraise=True,
+        )
+        patient(self.db.enable_wal)
         if MIGRATIONS.pending(self.db):
             with self.write():
                 MIGRATIONS.apply(self.db)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from fake_bench import FakeBench, ForecastArgs, forecast_concepts, make_clause, make_edit, make_verdict
 from premortem.agent import migrations
 from premortem.agent.cells import clean, from_cells, to_cells
+from premortem.agent.database import RunDatabase
 from premortem.agent.journal import Outcome, ToolCall
 from premortem.agent.store import Store
 from premortem.interp.errors import StoreError
@@ -389,3 +391,26 @@ def test_a_forecast_keeps_its_reliability(store: Store) -> None:
     assert store.load_forecast(RUN).reliability == 0.25
     assert store.load_forecast(RUN).told_apart == 0.97
     assert store.document(RUN)["forecast"]["reliability"] == 0.25
+
+
+def test_two_processes_may_open_a_new_database_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite refuses one of them the write-ahead log at once, however long it is told to wait."""
+    turns, real = iter(range(100)), Database.enable_wal
+
+    def refused_twice(database: Database) -> None:
+        if next(turns) < 2:
+            raise sqlite3.OperationalError("database is locked")
+        real(database)
+
+    monkeypatch.setattr(Database, "enable_wal", refused_twice)
+    RunDatabase(tmp_path / "premortem.db").close()
+    assert next(turns) == 3
+
+
+def test_a_database_that_stays_locked_is_told_after_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(_: Database) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Database, "enable_wal", locked)
+    with pytest.raises(StoreError, match="another process is writing"):
+        RunDatabase(tmp_path / "premortem.db", busy_seconds=0.1)
