@@ -139,9 +139,8 @@ def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
     The passages that its marks rest on are parted in two, and each part is grown by itself. Parts of one concept grow
     back into the whole; two concepts stay apart, and each stands out more clearly than both together.
     """
-    passages, layout, _ = learner.points
-    members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
-    best = layout.best_of(members, learner.along(candidate.heading))
+    passages = learner.points.passages
+    members, best = shown_in(learner, candidate)
     vectors = normalize(passages[best])
     part = KMeans(2, n_init=4, random_state=0).fit_predict(vectors)
     halves: list[Candidate] = []
@@ -154,6 +153,13 @@ def parted(learner: Learner, candidate: Candidate) -> list[Candidate]:
         return [candidate]
     one, other = (half.marks for half in halves)
     return halves if (one & other).sum() <= MAX_OVERLAP * (one | other).sum() else [candidate]
+
+
+def shown_in(learner: Learner, candidate: Candidate) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the responses that `candidate` marks, those without passages left out, and the best passage of each."""
+    layout = learner.points.layout
+    members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
+    return members, layout.best_of(members, learner.along(candidate.heading))
 
 
 def purity_of(signs: NDArray[np.int64], direction: float) -> float:

@@ -73,7 +73,7 @@ def check_response(messages: tuple[Message, ...], column: str) -> None:
 def common_lead(first: tuple[Message, ...], second: tuple[Message, ...]) -> tuple[Message, ...]:
     """Return the leading messages that say the same in both, leaving at least one message on each side."""
     length = 0
-    while length < min(len(first), len(second)) - 1 and _says(first[length]) == _says(second[length]):
+    while length < min(len(first), len(second)) - 1 and _same(first[length], second[length]):
         length += 1
     return first[:length]
 

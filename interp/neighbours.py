@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from premortem.interp.growth import ENOUGH, MIN_ROWS, Candidate
+from premortem.interp.growth import ENOUGH, MIN_ROWS, Candidate, shown_in
 from premortem.interp.learner import Learner
 from premortem.interp.one_sided import purity_bound
 from premortem.interp.readout import Floats
@@ -109,8 +109,7 @@ def by_chance(learner: Learner, near: Neighbourhoods, candidate: Candidate) -> f
     own, other = int((excess > 0).sum()), int((excess < 0).sum())
     chosen = float((layout.owner < responses.n_pairs).mean())
     share = chosen if candidate.direction > 0 else 1 - chosen
-    members = np.flatnonzero(candidate.marks & (np.diff(layout.starts) > 0))
-    best = layout.best_of(members, learner.along(candidate.heading))
+    _, best = shown_in(learner, candidate)
     some = np.sort(np.random.default_rng(0).permutation(best)[:SOME])
     as_near = (near.closeness >= np.median(neighbourhoods(learner, some).closeness)).mean() * len(passages)
     return float(as_near / max(own + other, 1) * stats.binom.sf(own - 1, own + other, share))
