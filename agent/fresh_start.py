@@ -13,10 +13,17 @@ from premortem.agent.store import Store
 
 
 def clear_work(store: Store, run_id: str) -> None:
-    """Remove the run's tool calls, verdicts, outcomes, and edits without a review; raises StoreError."""
+    """Remove the run's tool calls, verdicts, clusters, outcomes, edits without a review and findings without an edit.
+
+    Raises StoreError.
+    """
     with store.database.write():
-        for table in ("tool_calls", "verdicts"):
+        for table in ("tool_calls", "verdicts", "clusters"):
             store.database.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
         reviewed = "SELECT edit_id FROM reviews WHERE run_id = ?"
         store.database.execute(f"DELETE FROM edits WHERE run_id = ? AND edit_id NOT IN ({reviewed})", [run_id, run_id])
+        answered = "SELECT finding_id FROM edits WHERE run_id = ?"
+        store.database.execute(
+            f"DELETE FROM findings WHERE run_id = ? AND finding_id NOT IN ({answered})", [run_id, run_id]
+        )
         store.database.execute("UPDATE findings SET outcome = NULL, outcome_reason = '' WHERE run_id = ?", [run_id])

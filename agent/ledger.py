@@ -29,9 +29,11 @@ from typing import NamedTuple
 from pydantic import Field
 
 from premortem.agent.chat import Carrier, Reply, Request
+from premortem.agent.cli_options import say
 from premortem.agent.journal import LlmCall
 from premortem.agent.outfile import NewFile
 from premortem.agent.pulse import Pulse
+from premortem.agent.signals import mortal
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnusable
 from premortem.interp.records import Cost, Record
@@ -314,13 +316,19 @@ def _said(reply: Reply) -> Reply | LlmError:
 
 
 def _next_done(on_their_way: dict[Future[Reply], str]) -> Sequence[Future[Reply]]:
-    """Wait for the next answers; an interruption waits for all, because what is on its way is paid for."""
+    """Wait for the next answers; an interruption waits for all, because what is on its way is paid for.
+
+    A second one does not: it ends the process.
+    """
     if not on_their_way:
         return ()
     try:
         return sorted(wait(on_their_way, return_when=FIRST_COMPLETED).done, key=on_their_way.__getitem__)
     except KeyboardInterrupt as interruption:
-        wait(on_their_way)
+        with mortal():
+            say(f"interrupted; waiting for answers that are on their way and will be paid for: {len(on_their_way)}")
+            say("a second interruption leaves without them; the same command goes on in either case", "dim")
+            wait(on_their_way)
         stop: Future[Reply] = Future()
         stop.set_exception(interruption)
         on_their_way[stop] = ""

@@ -27,6 +27,7 @@ from premortem.agent.proposals import Proposals, Proposed
 from premortem.agent.state import FRESH, RunState, Update
 from premortem.agent.store import Store
 from premortem.agent.toolbox import Toolbox, Workbench
+from premortem.interp.errors import PremortemError
 from premortem.interp.progress import Progress
 from premortem.interp.records import Edit, Finding, Verdict
 
@@ -34,6 +35,10 @@ KIND_ORDER = ("forbidden", "missing", "surprise")
 EXCERPTS = 3
 MAX_SETTLES = 3
 """How often the rest of a set is verified alone before all of it is refused."""
+
+
+class ReadOtherwise(PremortemError):
+    """A run's findings are not those of the data as it is read now: by another device, say."""
 
 
 def recursion_limit(max_findings: int, max_attempts: int) -> int:
@@ -99,11 +104,11 @@ class Nodes:
         self.store.save_forecast(self.run_id, report.forecast)
         self.store.save_findings(self.run_id, report.findings)
         self._awake = True
-        return {"step": state["step"] + 2}
+        return {"step": state["step"] + 2, "findings": [finding.finding_id for finding in report.findings]}
 
     def judge(self, state: RunState) -> Update:
         """Put what breaks the spec in order: forbidden before missing before surprising."""
-        found = self.store.load_findings(self.run_id)
+        found = [one for one in self.store.load_findings(self.run_id) if one.finding_id in state["findings"]]
         for finding in found:
             if finding.kind == "injection":
                 reason = "its text is shown to no LLM; read the rows yourself"
@@ -215,7 +220,9 @@ class Nodes:
         with self.progress.stage("Picking up where the run stopped"):
             report = self.toolbox.ask("forecast_concepts", forecaster=self.forecaster)
             if self.engineer is not None and report.findings:
-                self._recognised(self.engineer, report, self.toolbox.ask)
+                report = self._recognised(self.engineer, report, self.toolbox.ask)
+            if not {*state["turn"]} <= {finding.finding_id for finding in report.findings}:
+                raise ReadOtherwise(f"run {self.run_id} was left with findings that the data does not show as read now")
             closed = {*state["findings"]} - {*state["turn"]}
             lists = [state, *(reached for own, reached in state["parked"].items() if own in state["turn"])]
             current = {edit_id for one in lists for name in ("testing", "kept", "refused") for edit_id in one[name]}

@@ -1,10 +1,13 @@
 """Starts a run, or goes on with it: the same command is always the way forward.
 
-A run's id is a hash of all that decides its outcome: the spec's text, the dataset's bytes, the model, the lenses and
-the settings. So the same command finds the same run. One that is done is simply shown, one that was interrupted or
-failed goes on from its last checkpoint, and one that another process works on is left alone (`RunBusy`).
+A run's id is a hash of all that decides its outcome: the spec's text, the dataset's bytes, the model, the lenses, the
+settings and this program's version. So the same command finds the same run. One that is done is simply shown, one that
+was interrupted or failed goes on from its last checkpoint, and one that another process works on is left alone
+(`RunBusy`). Where the data turns out to be read otherwise than when the run was left (another device rounds otherwise),
+it starts again.
 
-Each run has a folder `runs/<run_id>/` with LangGraph's checkpoints and a lock file; its records are in the `Store`.
+Each run has a folder `runs/<run_id>/` with LangGraph's checkpoints and a lock file; its records are in the `Store`,
+which knows where the folder is: the same command in another place goes on there.
 SIGINT and SIGTERM leave the run `interrupted`; after SIGKILL its row still says `running`, which `recover_runs`
 corrects.
 """
@@ -12,26 +15,26 @@ corrects.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import Field
 
 from premortem.agent.asking import Asker
 from premortem.agent.chat import Carrier
+from premortem.agent.cli_options import say
 from premortem.agent.engineer import Engineer
 from premortem.agent.fresh_start import clear_work
 from premortem.agent.graph import run_graph
 from premortem.agent.ledger import Budget, Ledger
-from premortem.agent.nodes import Nodes, recursion_limit
+from premortem.agent.nodes import Nodes, ReadOtherwise, recursion_limit
 from premortem.agent.planner import BuiltinPlanner, Planner
+from premortem.agent.signals import interruptible
 from premortem.agent.spec import parse_spec
 from premortem.agent.store import Store
 from premortem.agent.toolbox import LazyTools, Meter, Tool, Toolbox, Workbench
@@ -40,6 +43,8 @@ from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Record, content_id
 
 CHECKPOINTS = "checkpoints.db"
+LOOK = 1.0
+"""Seconds to wait for a run's lock: whoever only looks whether a process holds it does so for a moment."""
 
 
 class RunSettings(Record):
@@ -103,14 +108,40 @@ class RunInputs(Record):
 
 
 def identify(settings: RunSettings, inputs: RunInputs) -> str:
-    """Return the run_id: the same for the same work, wherever its files lie."""
+    """Return the run_id: the same for the same work of this version, wherever its files lie."""
     return content_id(
+        version("premortem"),
         settings.spec_text,
         inputs.dataset_sha256,
         inputs.model_digest,
         inputs.lens_ids,
-        settings.model_dump(exclude=_REFERENCES),
+        settings.model_dump(exclude=_REFERENCES if settings.llm else {*_REFERENCES, "budget"}),
     )
+
+
+def is_done(store: Store, settings: RunSettings, inputs: RunInputs) -> bool:
+    """Whether there is nothing left to do."""
+    return _is_done(store, identify(settings, inputs))
+
+
+class Unfinished(NamedTuple):
+    """A run of the same rules and data that was left before its end."""
+
+    run_id: str
+    differs: tuple[str, ...]
+    """Settings that are others now."""
+
+
+def unfinished_like(store: Store, settings: RunSettings, inputs: RunInputs) -> Unfinished | None:
+    """Return the last unfinished run of the same spec and data, where these `settings` begin another one."""
+    run_id, asked = identify(settings, inputs), settings.model_dump(mode="json", exclude=_REFERENCES)
+    if store.has_run(run_id):
+        return None
+    for info in store.runs():
+        same = info.spec == settings.spec_text and info.dataset_sha256 == inputs.dataset_sha256
+        if same and info.status in ("interrupted", "failed"):
+            return Unfinished(info.run_id, tuple(name for name in asked if info.settings.get(name) != asked[name]))
+    return None
 
 
 def start_run(
@@ -131,7 +162,7 @@ def start_run(
     Raises RunBusy when another process holds the run; any other failure is noted in the run's row and raised.
     """
     run_id = identify(settings, inputs)
-    folder = runs_dir / run_id
+    folder = _folder(store, run_id, runs_dir)
     asked = settings.model_dump(exclude={"spec_text"}) | {"cwd": os.getcwd(), "folder": str(folder.absolute())}
     if _is_done(store, run_id):
         store.relocate(run_id, asked, settings.data)
@@ -145,21 +176,30 @@ def start_run(
         heard = progress or NullProgress()
         with _status_kept(store, run_id), _metered(store, run_id) as meter:
             bench = meter.bench = make_workbench(settings)
-            engineer = _engineer(settings, store, run_id, carrier, heard)
-            nodes = Nodes(
-                run_id=run_id,
-                bench=bench,
-                toolbox=Toolbox(bench, tools or LazyTools(), store, run_id, meter),
-                store=store,
-                planner=planner or (engineer.planner if engineer is not None else rules),
-                progress=heard,
-                forecaster=settings.forecaster,
-                max_findings=settings.max_findings,
-                engineer=engineer,
-                max_touched=settings.max_touched,
-            )
-            limit = recursion_limit(settings.max_findings, settings.max_attempts)
-            run_graph(nodes, run_id, folder / CHECKPOINTS, limit)
+
+            def work() -> None:
+                engineer = _engineer(settings, store, run_id, carrier, heard)
+                nodes = Nodes(
+                    run_id=run_id,
+                    bench=bench,
+                    toolbox=Toolbox(bench, tools or LazyTools(), store, run_id, meter),
+                    store=store,
+                    planner=planner or (engineer.planner if engineer is not None else rules),
+                    progress=heard,
+                    forecaster=settings.forecaster,
+                    max_findings=settings.max_findings,
+                    engineer=engineer,
+                    max_touched=settings.max_touched,
+                )
+                limit = recursion_limit(settings.max_findings, settings.max_attempts)
+                run_graph(nodes, run_id, folder / CHECKPOINTS, limit)
+
+            try:
+                work()
+            except ReadOtherwise as error:
+                say(f"note: {error}; it starts again", "yellow")
+                _forget(store, run_id, folder)
+                work()
     return run_id
 
 
@@ -178,12 +218,24 @@ def _begin(run_id: str, settings: RunSettings, asked: Mapping[str, Any], store: 
     """Write the run's row. Where its records or its checkpoints are lost, what is left of the others is useless."""
     known = store.has_run(run_id)
     if not known or not (folder / CHECKPOINTS).exists():
-        for name in (CHECKPOINTS, f"{CHECKPOINTS}-wal", f"{CHECKPOINTS}-shm"):
-            (folder / name).unlink(missing_ok=True)
-        clear_work(store, run_id)
+        _forget(store, run_id, folder)
     if known:
         store.relocate(run_id, asked, settings.data)
     store.begin_run(run_id, spec=settings.spec_text, settings=asked, forecaster=settings.forecaster)
+
+
+def _forget(store: Store, run_id: str, folder: Path) -> None:
+    """Let a run start from its beginning."""
+    for name in (CHECKPOINTS, f"{CHECKPOINTS}-wal", f"{CHECKPOINTS}-shm"):
+        (folder / name).unlink(missing_ok=True)
+    clear_work(store, run_id)
+
+
+def _folder(store: Store, run_id: str, runs_dir: Path) -> Path:
+    """Return where a run's checkpoints are, or will be: in `runs_dir`, unless they lie where the run was left."""
+    own = runs_dir / run_id
+    left = Path(store.run(run_id).settings.get("folder") or own) if store.has_run(run_id) else own
+    return own if (own / CHECKPOINTS).exists() or not left.exists() else left
 
 
 @contextmanager
@@ -218,8 +270,8 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the run's folder, created if needed, for this process alone; raise RunBusy when another one does."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
-        lock.acquire()
+        lock = FileLock(folder / "lock")
+        lock.acquire(timeout=LOOK)
     except Timeout:
         raise RunBusy(f"run {folder.name} is in the hands of {_owner(folder)}; wait for it to finish") from None
     except OSError as error:
@@ -243,27 +295,6 @@ def recover_runs(store: Store, runs_dir: Path) -> None:
                 folder = next((one for one in (Path(info.settings.get("folder") or own), own) if one.exists()), None)
                 with hold(folder) if folder is not None else nullcontext():
                     store.mark_killed(info.run_id)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once: a second one may not break the cleanup."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    former = {each: signal.signal(each, interrupt) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in former.items():
-            signal.signal(each, handler)
 
 
 def _is_done(store: Store, run_id: str) -> bool:

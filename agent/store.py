@@ -84,8 +84,11 @@ class Store:
         self._update_run(run_id, status=status, error=clean(error), updated_at=_now())
 
     def mark_killed(self, run_id: str) -> None:
-        """Note that nobody works on the run any more; when it was last worked on stays."""
-        self._update_run(run_id, status="interrupted")
+        """Note that nobody works on the run any more, unless it has ended since; when it was last worked on stays."""
+        with self.database.write():
+            self.database.execute(
+                "UPDATE runs SET status = 'interrupted' WHERE run_id = ? AND status = 'running'", [run_id]
+            )
 
     def relocate(self, run_id: str, settings: Mapping[str, Any], path: str) -> None:
         """Note where the run's data lies now, if that has changed."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,3 +139,33 @@ def test_an_answer_without_a_word_is_an_answer_for_its_own_run_alone(store: Stor
     Ledger(store, "one", says("")).answer(asked(1))
     assert Ledger(store, "one", says("later")).answer(asked(1)).text == ""
     assert Ledger(store, "two", says("well again")).answer(asked(1)).text == "well again"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interruption_ends_the_wait_for_an_endpoint_that_hangs(number: int, tmp_path: Path) -> None:
+    hanging = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_ledger import Carrier, Store, Ledger, asked
+        from premortem.agent.signals import interruptible
+
+        def hang(request):
+            print("asked", flush=True)
+            time.sleep(60)
+
+        with Store(Path({str(tmp_path / "run.db")!r})) as store, interruptible():
+            store.begin_run("one", spec="", settings={{}}, forecaster="excess")
+            Ledger(store, "one", Carrier(hang)).answer(asked(1))
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(hanging)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "asked\n"
+    os.kill(process.pid, number)
+    assert "on their way and will be paid for: 1" in process.stderr.readline()
+    assert "a second interruption leaves without them" in process.stderr.readline()
+    assert process.poll() is None
+    os.kill(process.pid, number)
+    assert process.wait(timeout=20) == -number

@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from fake_bench import TOOLS, FakeBench, ForecastArgs, make_edit
-from premortem.agent.runs import CHECKPOINTS, RunInputs, RunSettings, hold, recover_runs, start_run
+from premortem.agent.ledger import Budget
+from premortem.agent.runs import (
+    CHECKPOINTS,
+    RunInputs,
+    RunSettings,
+    hold,
+    identify,
+    recover_runs,
+    start_run,
+    unfinished_like,
+)
 from premortem.agent.store import Store
-from premortem.interp.errors import StoreError
+from premortem.interp.errors import RunBusy, StoreError
 from premortem.interp.records import Review
 
 
@@ -52,10 +62,16 @@ def disk_is_full(bench: FakeBench, args: ForecastArgs) -> Any:
     return TOOLS["forecast_concepts"](bench, args)
 
 
-def go(store: Store, share: float, tools: Mapping[str, Any] = TOOLS) -> str:
-    settings = RunSettings(spec_path="spec.md", spec_text="be kind", data="pairs.jsonl", max_touched=share)
-    inputs = RunInputs(dataset_sha256="d1", model_digest="m1", lens_ids=("l1",))
-    return start_run(settings, inputs, store, store.path.parent / "runs", lambda _: FakeBench(bugs=2), tools=tools)
+SETTINGS = RunSettings(spec_path="spec.md", spec_text="be kind", data="pairs.jsonl")
+INPUTS = RunInputs(dataset_sha256="d1", model_digest="m1", lens_ids=("l1",))
+
+
+def go(
+    store: Store, share: float, tools: Mapping[str, Any] = TOOLS, runs_dir: Path | None = None, bugs: int = 2
+) -> str:
+    settings = SETTINGS.model_copy(update={"max_touched": share})
+    folder = runs_dir or store.path.parent / "runs"
+    return start_run(settings, INPUTS, store, folder, lambda _: FakeBench(bugs=bugs), tools=tools)
 
 
 def work(store: Store, run_id: str) -> tuple[Any, ...]:
@@ -92,3 +108,78 @@ def test_a_run_that_starts_again_keeps_what_a_person_decided(store: Store) -> No
     assert store.load_reviews(run_id).keys() == {again.edit_id, never_again.edit_id}
     assert {again.edit_id, never_again.edit_id} <= {edit.edit_id for edit in store.load_edits(run_id)}
     assert again.edit_id in store.load_verdicts(run_id)
+
+
+def power_fails(bench: FakeBench, args: Any) -> Any:
+    """Interrupt the run in its second verification."""
+    bench.verified = getattr(bench, "verified", 0) + 1  # type: ignore[attr-defined]
+    if bench.verified == 2:  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+    return TOOLS["verify_edits"](bench, args)
+
+
+power_fails.__annotations__["args"] = TOOLS["verify_edits"].__globals__["VerifyArgs"]
+
+
+def interrupted(store: Store, runs_dir: Path | None = None) -> str:
+    run_id = go(store, 0.5, {**TOOLS, "verify_edits": power_fails}, runs_dir)
+    assert store.run(run_id).status == "interrupted"
+    return run_id
+
+
+def test_a_run_goes_on_where_it_was_left_though_it_is_called_elsewhere(store: Store, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    run_id = interrupted(store, here)
+    before = [(call.step, call.tool) for call in store.load_tool_calls(run_id)]
+    with hold(here / run_id), pytest.raises(RunBusy):
+        go(store, 0.5, runs_dir=there)
+    assert go(store, 0.5, runs_dir=there) == run_id
+    after = [(call.step, call.tool) for call in store.load_tool_calls(run_id)]
+    assert (store.run(run_id).status, after[: len(before)]) == ("done", before)
+    assert not there.exists()
+
+
+def test_a_run_whose_data_is_read_otherwise_now_starts_again(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As on another device, whose rounding gives concepts, and so findings, other ids."""
+    run_id = interrupted(store)
+    known = {finding.finding_id for finding in store.load_findings(run_id)}
+
+    class OtherBench(FakeBench):
+        def __init__(self) -> None:
+            super().__init__(bugs=2)
+            self.findings = tuple(
+                one.model_copy(update={"finding_id": f"other-{one.finding_id}"}) for one in self.findings
+            )
+
+    settings = SETTINGS.model_copy(update={"max_touched": 0.5})
+    start_run(settings, INPUTS, store, store.path.parent / "runs", lambda _: OtherBench(), tools=TOOLS)
+    found = {finding.finding_id for finding in store.load_findings(run_id)}
+    assert store.run(run_id).status == "done"
+    assert found and not found & known
+    assert "it starts again" in capsys.readouterr().err
+
+
+def test_a_run_that_has_ended_meanwhile_is_not_recovered(store: Store, tmp_path: Path) -> None:
+    begun(store, tmp_path / "runs" / "r")
+    store.set_status("r", "done")
+    store.mark_killed("r")
+    assert store.run("r").status == "done"
+
+
+def test_a_run_without_an_llm_is_the_same_whatever_an_llm_might_use() -> None:
+    more = {"budget": Budget(calls=7)}
+    assert identify(SETTINGS.model_copy(update=more), INPUTS) == identify(SETTINGS, INPUTS)
+    asked = SETTINGS.model_copy(update={"llm": "m"})
+    assert identify(asked.model_copy(update=more), INPUTS) != identify(asked, INPUTS)
+
+
+def test_another_unfinished_run_of_the_same_rules_is_told_with_what_differs(store: Store) -> None:
+    run_id = interrupted(store)
+    other = SETTINGS.model_copy(update={"max_touched": 0.3})
+    found = unfinished_like(store, other, INPUTS)
+    assert found is not None
+    assert (found.run_id, found.differs) == (run_id, ("max_touched",))
+    assert unfinished_like(store, SETTINGS.model_copy(update={"max_touched": 0.5}), INPUTS) is None  # it goes on
+    assert unfinished_like(store, other, INPUTS.model_copy(update={"dataset_sha256": "d2"})) is None
