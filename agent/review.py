@@ -234,7 +234,7 @@ def _forecast_line(edit: Document) -> Text:
     second = verdict.get("second_lens")
     parts = [
         f"{points(verdict['effect_before'])} → {points(verdict['effect_after'])} points with this finding's edits",
-        f"{points(verdict['control_after'])} with random ones",
+        *([f"{points(verdict['control_after'])} with random ones"] if edit["kind"] != "synthesise" else []),
         *([f"{points(second)} through the second lens"] if second is not None else []),
     ]
     mark = ("passed ", "green") if verdict["passed"] else ("failed ", "red")

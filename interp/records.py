@@ -394,7 +394,8 @@ class Verdict(Record):
     effect_after: float
     """Effect with the finding's edits applied."""
     control_after: float
-    """Effect after the same number of random edits of the same kind elsewhere in the data (mean of the draws)."""
+    """Effect after the same number of random edits of the same kinds in any of the pairs that the finding is about (mean
+    of the draws); the effect before where there are only new pairs, which nothing random is like."""
     collateral: tuple[Collateral, ...]
     """What else moved."""
     second_lens: float | None

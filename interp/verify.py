@@ -4,7 +4,7 @@ The edits of a finding are applied in memory and the forecast is made again. Eve
 reason, for the set or for one edit, and an edit passes when none holds against it:
 
 - target: the effect must come inside the clause's limit, in the finding's topic where it is confined to one;
-- control: as many random edits of the same kinds, elsewhere in the data, must not do as well;
+- control: as many random edits of the same kinds, anywhere in the pairs that the finding is about, must not do as well;
 - collateral: no clause may be pushed out of its limit by more than chance explains or, where it is outside already,
   further than the edits' share of the pairs or its limit explain, and no other concept may be driven further from zero
   than a bound;
@@ -38,7 +38,7 @@ class VerifyBounds(Record):
     """How much further from zero another concept's effect may go, as a share of responses; at least twice the share of
     the pairs that are edited."""
     control_margin: float = Field(0.5, ge=0, le=1)
-    """Share of the edits' own improvement by which they must beat random edits."""
+    """Share of the lead that they can have over random edits at all by which edits must beat those."""
     second_lens_share: float = Field(0.6, ge=0, le=1)
     """Share of the effect that must be gone in the second lens, unless it is inside the limit there."""
 
@@ -87,7 +87,8 @@ class SetOutcome:
 
     before: Measured
     after: Measured
-    control: float
+    control: float | None
+    """The effect after random edits, the mean over the draws; None: there were none, as no pair is like a new one."""
     collateral: tuple[Collateral, ...]
     second_before: float | None
     second_after: float | None
@@ -149,13 +150,13 @@ def judge_set(
         raise ValueError("a set of edits is judged against a clause")
     was, now = (effect_of(target.readout, sides, target.where) for sides in (before.responses, after))
     drawn = [effect_of(target.readout, draw, target.where).effect for draw in controls]
-    control = float(np.mean(drawn)) if drawn else was.effect
+    control = float(np.mean(drawn)) if drawn else None
     touched = n_edits / before.responses.n_pairs
     collateral = tuple(_collateral(other, before.responses, after, touched, bounds) for other in others)
     pair = tuple(effect_of(second[0], sides, target.where) for sides in second[1:]) if second else None
     reasons = [
         *_target_reasons(now, clause),
-        *_control_reasons(was, now, control, clause, bounds),
+        *_control_reasons(was, now, control, _carrying(target, before.responses), clause, bounds),
         *(f"pushes '{c.name}' from {c.before:+.3f} to {c.after:+.3f}" for c in collateral if c.breaks),
         *(_second_reasons(pair[0], pair[1], clause, bounds) if pair else ()),
     ]
@@ -179,12 +180,26 @@ def _target_reasons(now: Measured, clause: Clause) -> list[str]:
     return [f"the effect is still {now.effect:+.3f}, outside the limit of {clause.limit:.3f}"]
 
 
-def _control_reasons(was: Measured, now: Measured, control: float, clause: Clause, bounds: VerifyBounds) -> list[str]:
+def _carrying(target: Guarded, responses: Sides) -> float:
+    """Return the share of the pairs that a finding is about which carry the effect that its rule guards against."""
+    way = 1.0 if target.clause is None or target.clause.direction == "avoid" else -1.0
+    signs = signed_rows(responses.fires(target.readout), responses.n_pairs)[target.where.marks(responses)]
+    return float((signs * way > 0).mean()) if len(signs) else 0.0
+
+
+def _control_reasons(
+    was: Measured, now: Measured, control: float | None, carrying: float, clause: Clause, bounds: VerifyBounds
+) -> list[str]:
+    """Say where edits do not clearly better than random ones, of which the share `carrying` meets the effect by luck.
+
+    What all edits of a set take away together, random ones take away in that share; so no set can lead them by more
+    than the rest of its own gain.
+    """
     sign = 1.0 if clause.direction == "avoid" else -1.0
-    gain, by_chance = sign * (was.effect - now.effect), sign * (was.effect - control)
+    gain = sign * (was.effect - now.effect)
     if gain <= 0:
         return [f"the effect comes no nearer its limit ({was.effect:+.3f} before, {now.effect:+.3f} after)"]
-    if gain - by_chance >= bounds.control_margin * gain:
+    if control is None or sign * (control - now.effect) >= bounds.control_margin * (1 - carrying) * gain:
         return []
     return [f"random edits of the same size do nearly as well ({control:+.3f} against {now.effect:+.3f})"]
 
@@ -225,8 +240,7 @@ def _told_outside(measured: Measured, clause: Clause) -> bool:
     return not measured.low <= 0 <= measured.high
 
 
-def random_rows(rows: NDArray[np.int64], avoid: set[int], n: int, seed: int) -> list[int]:
-    """Draw `n` rows at random for a control, none of them in `avoid`."""
-    free = np.asarray([row for row in rows if int(row) not in avoid])
+def random_rows(rows: NDArray[np.int64], n: int, seed: int) -> list[int]:
+    """Draw `n` of `rows` at random for a control, all of them where they are fewer."""
     rng = np.random.default_rng(seed)
-    return sorted(int(row) for row in rng.choice(free, size=min(n, len(free)), replace=False))
+    return sorted(int(row) for row in rng.choice(rows, size=min(n, len(rows)), replace=False))

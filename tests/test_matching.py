@@ -1,6 +1,7 @@
 """Clauses find their concepts, edits are judged, spans are traced: on responses with known planted concepts."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,7 @@ from premortem.interp.verify import (
     _collateral,
     effect_of,
     judge_set,
+    random_rows,
     within,
 )
 from synthetic import TOKENS, responses, token_rows
@@ -284,6 +286,39 @@ def test_edits_of_a_finding_within_a_topic_are_judged_there() -> None:
     assert any("no nearer" in reason for reason in reasons(range(60, 72), topic))
     assert not any("random edits" in reason for reason in reasons(range(60, 72), topic))  # there is no gain to compare
     assert not any("still" in reason for reason in reasons(range(4), None))  # over all pairs nothing was the matter
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_edits_must_do_clearly_better_than_random_ones(share: float) -> None:
+    """However many pairs show the concept: edits of those pairs pass, as many edits of any pairs are no proof."""
+    n = round(100 * share)
+    data = Responses(exact_bag(n), np.arange(100))
+    target = Guarded("c", "n", Readout(Part((0,), (1.0,)), Part((), ()), 0.5), clause(limit=0.0))
+    reading: Any = SimpleNamespace(responses=data)
+
+    def without(dropped: Sequence[int]) -> Edited:
+        return Edited(data, np.setdiff1d(np.arange(100), dropped), None)
+
+    def reasons(edited: Edited, controls: Sequence[Edited]) -> str:
+        return " ".join(
+            judge_set(
+                target, reading, edited, controls=controls, others=[], second=None, n_edits=n, bounds=VerifyBounds()
+            ).reasons
+        )
+
+    drawn = [without(random_rows(np.arange(100), n, seed)) for seed in (0, 1)]
+    aimed = without(range(n))
+    assert "random edits" not in reasons(aimed, drawn)
+    assert reasons(aimed, []) == ""
+    flips = without(range(n // 2))  # half of them gone: what is left shows the concept as often as the random sets do
+    assert "random edits" in reasons(flips, [flips, flips])
+
+
+def test_random_rows_are_any_rows_and_as_many() -> None:
+    rows = np.asarray([3, 5, 8, 13])
+    assert all(set(random_rows(rows, 2, seed)) < {3, 5, 8, 13} for seed in range(5))
+    assert {row for seed in range(20) for row in random_rows(rows, 2, seed)} == {3, 5, 8, 13}
+    assert random_rows(rows, 9, 0) == [3, 5, 8, 13]
 
 
 def exact_bag(n: int) -> Bag:

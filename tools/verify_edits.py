@@ -49,16 +49,17 @@ def verify_edits(bench: Workbench, args: VerifyArgs) -> tuple[Verdict, ...]:
 def _verdict(edit: Edit, outcome: SetOutcome, own: Sequence[str]) -> Verdict:
     objections = (*own, *outcome.reasons)  # whoever writes the next text is told the beginning
     after = None if outcome.second_after is None else round(outcome.second_after, 6)
-    praise = (
-        f"the effect goes from {outcome.before.effect:+.3f} to {outcome.after.effect:+.3f}; "
-        f"random edits: {outcome.control:+.3f}" + ("" if after is None else f"; second lens: {after:+.3f}"),
-    )
+    told = [f"the effect goes from {outcome.before.effect:+.3f} to {outcome.after.effect:+.3f}"]
+    beside = {"random edits": outcome.control, "second lens": after}
+    told += [f"{name}: {value:+.3f}" for name, value in beside.items() if value is not None]
+    praise = ("; ".join(told),)
+    control = outcome.before.effect if outcome.control is None else outcome.control
     return Verdict(
         edit_id=edit.edit_id,
         passed=not objections,
         effect_before=round(outcome.before.effect, 6),
         effect_after=round(outcome.after.effect, 6),
-        control_after=round(outcome.control, 6),
+        control_after=round(control, 6),
         collateral=outcome.collateral,
         second_lens=after,
         reasons=objections or praise,
@@ -79,7 +80,7 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
         target,
         bench.reading,
         after.responses,
-        controls=_controls(bench, finding, edits, where),
+        controls=_controls(bench, edits, where),
         others=_others(bench, finding),
         second=second_view,
         n_edits=len(edits),
@@ -121,19 +122,23 @@ def _others(bench: Workbench, finding: Finding) -> list[Guarded]:
     ]
 
 
-def _controls(bench: Workbench, finding: Finding, edits: Sequence[Edit], where: Where) -> list[Edited]:
-    """Return the data with as many random edits of the same kinds in rows that the finding does not hold."""
+def _controls(bench: Workbench, edits: Sequence[Edit], where: Where) -> list[Edited]:
+    """Return the data with as many random edits of the same kinds in pairs that the finding is about.
+
+    Those are all pairs, those of its topic or those that its rule holds for, whether they carry the effect or not: how
+    much edits do that know nothing is what is asked.
+    """
     draws: list[Edited] = []
     for draw in range(CONTROL_DRAWS):
-        random_edits = _random_edits(bench, finding, edits, where, bench.settings.seed + draw)
+        random_edits = _random_edits(bench, edits, where, bench.settings.seed + draw)
         if random_edits:
             draws.append(bench.edited(random_edits, bench.reading))
     return draws
 
 
-def _random_edits(bench: Workbench, finding: Finding, edits: Sequence[Edit], where: Where, seed: int) -> list[Edit]:
+def _random_edits(bench: Workbench, edits: Sequence[Edit], where: Where, seed: int) -> list[Edit]:
     like = [edit for edit in edits if edit.kind != "synthesise"]
-    rows = random_rows(bench.reading.rows[where.marks(bench.reading.responses)], set(finding.rows), len(like), seed)
+    rows = random_rows(bench.reading.rows[where.marks(bench.reading.responses)], len(like), seed)
     rng = np.random.default_rng(seed)
     return [_random_edit(bench, edit, row, rng) for edit, row in zip(like, rows, strict=False)]
 
