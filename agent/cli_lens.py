@@ -33,9 +33,12 @@ def fetch(
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the default model once; after that everything works without a network."""
+    """Fetch the default model once; after that everything works without a network.
+
+    It is kept in your user's cache folder, or in the folder that the variable PREMORTEM_CACHE names.
+    """
     from premortem.agent.progress import TerminalProgress
-    from premortem.interp.models import fetch_model
+    from premortem.interp.embedded import fetch_model
 
     folder = fetch_model(name, offline=offline, progress=TerminalProgress())
     if as_json:

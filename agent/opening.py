@@ -16,20 +16,14 @@ from premortem.agent.cli_options import say
 from premortem.agent.journal import QUARANTINE
 from premortem.agent.runs import RunInputs, RunSettings, identify
 from premortem.agent.spec import Spec, read_spec
+from premortem.interp.cache_home import cache_home
+from premortem.interp.embedded import DEFAULT_MODEL, fetch_model
 from premortem.interp.encode import Reader
 from premortem.interp.errors import DataError, LensError, NoPairs, SpecError
 from premortem.interp.hygiene import vetted
 from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.lens_check import MOST_FVU, check_lens
-from premortem.interp.models import (
-    DEFAULT_MODEL,
-    ModelIdentity,
-    cache_home,
-    fetch_model,
-    load_model,
-    load_tokenizer,
-    resolve_model,
-)
+from premortem.interp.models import ModelIdentity, load_model, load_tokenizer, resolve_model
 from premortem.interp.pairs import LINE_SUFFIXES, left_out, read_dataset, write_quarantine
 from premortem.interp.progress import Progress
 from premortem.interp.records import Clause, Dataset

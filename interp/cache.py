@@ -72,7 +72,10 @@ class Shard:
 
 
 class PooledStore:
-    """All shards of one lens; in memory only when `folder` is None."""
+    """All shards of one lens; in memory only when `folder` is None.
+
+    Raises PremortemError when the folder cannot be written.
+    """
 
     def __init__(self, folder: Path | None, d_sae: int, d_in: int) -> None:
         self._folder, self._d_sae, self._d_in = folder, d_sae, d_in
@@ -80,10 +83,13 @@ class PooledStore:
         self._known: set[str] = set()
         self._held: OrderedDict[str, Shard] = OrderedDict()
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            self.refresh()
-            self._merge_small()
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                self.refresh()
+                self._merge_small()
+            except OSError as error:
+                raise _unwritable(folder, error) from error
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._place
@@ -240,7 +246,12 @@ def _write(path: Path, data: bytes) -> None:
         scratch.replace(path)
     except OSError as error:
         scratch.unlink(missing_ok=True)
-        raise PremortemError(f"{path.parent} cannot be written: {error.strerror or error}.") from error
+        raise _unwritable(path.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> PremortemError:
+    told = f"{folder} cannot be written ({error.strerror or error}); PREMORTEM_CACHE names another folder."
+    return PremortemError(told)
 
 
 def _to_bytes(shard: Shard, d_sae: int) -> bytes:

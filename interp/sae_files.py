@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from premortem.interp.cache_home import cache_home
 from premortem.interp.errors import LensError
-from premortem.interp.models import cache_home, quiet
+from premortem.interp.quiet import quiet
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -29,9 +29,11 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from premortem.interp.cache_home import cache_home
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.models import cache_home, load_model, quiet, resolve_model
+from premortem.interp.models import load_model, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
+from premortem.interp.quiet import quiet
 from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all

@@ -15,7 +15,7 @@ def model_dir() -> Path:
     """Return the folder of the embedded model; PREMORTEM_TEST_MODEL names another one."""
     if folder := os.environ.get("PREMORTEM_TEST_MODEL"):
         return Path(folder)
-    from premortem.interp.models import fetch_model
+    from premortem.interp.embedded import fetch_model
 
     return fetch_model(offline=True)
 

@@ -198,6 +198,14 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PremortemError) as caught:
+        store(tmp_path / "file" / "lens")
+    told = f"{tmp_path / 'file' / 'lens'} cannot be written (Not a directory); PREMORTEM_CACHE names another folder."
+    assert str(caught.value) == told
+
+
 def test_many_small_shards_become_one(tmp_path: Path) -> None:
     kept, all_rows = filled(tmp_path, shards=cache.MANY_SMALL, size=1)
     keys = [key(n) for n in range(cache.MANY_SMALL)]

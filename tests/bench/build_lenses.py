@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from premortem.agent.progress import TerminalProgress
+from premortem.interp.embedded import DEFAULT_MODEL
 from premortem.interp.lens_train import Recipe, Text, texts_of, train_lenses
-from premortem.interp.models import DEFAULT_MODEL, LoadedModel, load_model
+from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Pair
 from premortem.interp.start_model import StartModel
