@@ -6,15 +6,21 @@ the chat template, or the first token of a plain text, is left out: it is the sa
 many models is an outlier that no other token resembles.
 
 A saved lens is a folder in sae-lens's format with float16 weights, metadata that names the place in both languages,
-and a `card.json` with data, recipe and figures on activations that the training never saw.
+and a `card.json` with data, recipe and figures on activations that the training never saw. The card is written last:
+where one is, the SAE is finished, and it is kept and never replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
+import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -46,6 +52,8 @@ _HELD_OUT = 20_000
 LARGEST = float(np.finfo(np.float16).max)
 """Activations are kept up to this size; some models' residual stream goes beyond it on a few tokens."""
 _FEATURES_A_DIMENSION = 4
+_NOTHING = (0, 0)
+_NO_RESERVING = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class Text(NamedTuple):
@@ -96,6 +104,8 @@ class Place:
     """What the texts are, in a sentence."""
     context_size: int = MAX_LENGTH
     """Longest text, in tokens."""
+    harvest: str = ""
+    """Which model read which texts, see `harvest_id`; empty where nobody says."""
 
 
 def texts_of(pairs: Sequence[Pair], model: LoadedModel, max_length: int = MAX_LENGTH) -> list[Text]:
@@ -123,16 +133,28 @@ def train_lenses(
 ) -> dict[int, Path]:
     """Harvest and train one SAE per layer; return the folder of each, `out/layer-L`.
 
-    Without a `recipe` an SAE has as many features as `usual_features` says. Raises LensError when there are fewer
-    activations than one batch.
+    Without a `recipe` an SAE has as many features as `usual_features` says. A finished SAE of the same recipe and
+    activations is kept. Raises LensError where one of others is in the way, before anything is read, where the disk
+    does not hold the activations, and when there are fewer of them than one batch.
     """
     recipe, progress = recipe or Recipe(d_sae=usual_features(model.hidden_size)), progress or NullProgress()
-    activations = harvest(model, texts, layers, out / "activations", progress)
-    folders = {}
+    folders, read = {layer: out / f"layer-{layer}" for layer in layers}, harvest_id(model, texts)
+    kept = {layer for layer, folder in folders.items() if _is_finished(folder, recipe, read)}
+    for layer in sorted(kept):
+        with progress.stage(f"Keeping the finished SAE of layer {layer}"):
+            pass
+    missing = [layer for layer in folders if layer not in kept]
+    activations = harvest(model, texts, missing, out / "activations", progress) if missing else {}
     for layer, path in activations.items():
-        place = Place(model.ref, layer, data, max(len(text.skipped) + len(text.kept) for text in texts))
-        folders[layer] = train_sae(np.load(path, mmap_mode="r"), recipe, place, out / f"layer-{layer}", progress)
+        place = Place(model.ref, layer, data, max(len(text.skipped) + len(text.kept) for text in texts), read)
+        train_sae(np.load(path, mmap_mode="r"), recipe, place, folders[layer], progress)
     return folders
+
+
+def harvest_id(model: LoadedModel, texts: Sequence[Text]) -> str:
+    """Return a 16-digit hash of what decides the activations of a layer: the model, and its texts in any order."""
+    keys = {_request(text).key for text in texts if len(text.kept)}
+    return hashlib.sha256(b"".join([model.digest.encode(), *sorted(keys)])).hexdigest()[:16]
 
 
 def harvest(
@@ -140,34 +162,34 @@ def harvest(
 ) -> dict[int, Path]:
     """Keep the activations of all kept tokens behind each of `layers`, as float16 `(n_tokens, hidden_size)` files.
 
-    Files that are there already, whole or begun, are completed; they must come from the same texts and model.
+    Files that are there already, whole or begun, are completed. Raises LensError where they come from other texts or
+    another model, where the disk has no room for new ones, and where there is nothing to read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     requests = {request.key: request for request in (_request(text) for text in texts if len(text.kept))}
-    total = sum(len(request.response) for request in requests.values())
+    if not (total := sum(len(request.response) for request in requests.values())):
+        raise LensError("there is no token to train on: add texts.")
     paths = {layer: folder / f"layer-{layer}.npy" for layer in layers}
-    state = folder / "state.json"
-    read = hashlib.sha256(b"".join(sorted(requests))).hexdigest()[:16]
-    identity = {"model": model.digest, "layers": list(layers), "tokens": total, "texts": read}
-    done, row = _progress_of(state, identity) if all(path.exists() for path in paths.values()) else (0, 0)
-    if not done:
-        state.unlink(missing_ok=True)  # what it tells of is about to be overwritten
-    shape = (total, model.hidden_size)
-    files = {
-        layer: open_memmap(path, "r+" if done else "w+", np.float16, None if done else shape)
-        for layer, path in paths.items()
-    }
+    read = harvest_id(model, texts)
+    reached = _reached(folder, read)
+    missing = {layer: path for layer, path in paths.items() if reached.get(layer, _NOTHING)[1] < total}
+    if not missing:
+        return paths
+    if fresh := [path for layer, path in missing.items() if layer not in reached]:
+        _begin(folder, fresh, (total, model.hidden_size), {"harvest": read, "done": reached})
+    done, row = min(reached.get(layer, _NOTHING) for layer in missing)
+    files = {layer: open_memmap(path, "r+") for layer, path in missing.items()}
     forward = Forward(model)
     planned = batches(requests.values(), forward.opening, _BATCH_TOKENS)
     with (progress or NullProgress()).stage("Harvesting activations", total=total) as stage:
         stage.advance(row)
         for batch in islice(planned, done, None):
-            states, owner, _ = forward.read(batch, list(layers))
+            states, owner, _ = forward.read(batch, list(missing))
             for layer, file in files.items():
                 file[row : row + len(owner)] = states[layer].float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
             done, row = done + 1, row + len(owner)
             if done % _NOTE_EVERY == 0 or row == total:
-                _note(state, {**identity, "batches": done, "rows": row}, files)
+                reached |= dict.fromkeys(missing, (done, row))
+                _note(folder, {"harvest": read, "done": reached}, files.values())
             stage.advance(len(owner))
     return paths
 
@@ -198,7 +220,7 @@ def train_sae(
         "recipe": {**asdict(recipe), "activations": used, "trainer": "sae-lens SAETrainer, TopK"},
         "figures": {**figures, "training_seconds": round(time.monotonic() - started)},
     }
-    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    _write(out / "card.json", json.dumps(card, indent=1) + "\n")
     return out
 
 
@@ -311,21 +333,77 @@ def _request(text: Text) -> Request:
     return Request(request_key(text.skipped, text.kept), text.skipped, text.kept)
 
 
-def _progress_of(state: Path, identity: dict[str, Any]) -> tuple[int, int]:
-    """Return how many batches and rows an earlier harvest of the same texts has completed."""
-    if not state.exists():
-        return 0, 0
-    earlier = json.loads(state.read_text("ascii"))
-    if any(earlier.get(key) != value for key, value in identity.items()):
-        told = "activations of other texts or layers, or of another model"
-        raise LensError(f"{state.parent} holds {told}: name another folder.")
-    return int(earlier["batches"]), int(earlier["rows"])
+def _is_finished(folder: Path, recipe: Recipe, read: str) -> bool:
+    """Whether `folder` holds an SAE of this recipe and harvest; raises LensError where it holds one of another."""
+    path = folder / "card.json"
+    if not path.exists():
+        return False
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        same_recipe, same_harvest = asdict(recipe).items() <= card["recipe"].items(), card.get("harvest") == read
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LensError(f"{path} is no card of an SAE trained here; name another folder with -o.") from error
+    if not (same_recipe and same_harvest):
+        other = "other texts or of another model" if same_recipe else "another recipe"
+        raise LensError(f"{folder} holds an SAE of {other}; name another folder with -o.")
+    return True
 
 
-def _note(state: Path, begun: dict[str, Any], files: dict[int, Any]) -> None:
+def _reached(folder: Path, read: str) -> dict[int, tuple[int, int]]:
+    """Return how many batches and rows an earlier harvest has written of each layer, where the file is still there."""
+    state = folder / "state.json"
+    told = json.loads(state.read_text("ascii")) if state.exists() else {}
+    done = {int(layer): (int(batches), int(rows)) for layer, (batches, rows) in told.get("done", {}).items()}
+    reached = {layer: at for layer, at in done.items() if (folder / f"layer-{layer}.npy").exists()}
+    if reached and told["harvest"] != read:
+        raise LensError(f"{folder} holds activations of other texts, or of another model; name another folder with -o.")
+    return reached
+
+
+def _begin(folder: Path, fresh: Sequence[Path], shape: tuple[int, int], told: Mapping[str, Any]) -> None:
+    """Make new files of activations with all their space, once the state tells of none of them; or raise LensError.
+
+    Whoever writes into the map of a file that the disk has no room for is ended by a signal.
+    """
+    needed = len(fresh) * math.prod(shape) * np.dtype(np.float16).itemsize
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "state.json", json.dumps(told))
+        for path in fresh:
+            open_memmap(path, "w+", np.float16, shape=shape)
+        _reserve(fresh, needed)
+    except OSError as error:
+        for path in fresh:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        seen = f"{folder} cannot take {needed / 1e6:,.1f} MB of activations ({error.strerror or error})"
+        raise LensError(f"{seen}; name another folder with -o.") from error
+
+
+def _reserve(paths: Sequence[Path], needed: int) -> None:
+    """Give sparse files their space on the disk; where the system cannot, see at least that `needed` bytes are free."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            for path in paths:
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            return
+        except OSError as error:
+            if error.errno not in _NO_RESERVING:
+                raise
+    if shutil.disk_usage(paths[0].parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _note(folder: Path, told: Mapping[str, Any], files: Iterable[Any]) -> None:
     """Write down how far the files are complete, after they are."""
-    for file in files.values():
+    for file in files:
         file.flush()
-    scratch = state.with_suffix(".tmp")
-    scratch.write_text(json.dumps(begun), "ascii")
-    scratch.replace(state)
+    _write(folder / "state.json", json.dumps(told))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(text, "utf-8")
+    scratch.replace(path)

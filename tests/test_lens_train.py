@@ -1,8 +1,15 @@
 """Facts about training and checking lenses: an SAE learns what it is shown, and a lens that does not fit is refused."""
 
 import dataclasses
+import errno
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +19,13 @@ from safetensors.torch import load_file, save_file
 from premortem.interp import lens_check, lens_train
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, LensMisfit, NoPairs
+from premortem.interp.forward import Forward
 from premortem.interp.lens import Lens, load_lens
 from premortem.interp.lens_check import check_lens
 from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae, usual_features
 from premortem.interp.models import LoadedModel, load_model
+from premortem.interp.packing import Batch
+from premortem.interp.progress import NullStage, Stage
 from premortem.interp.quick_topk import QuickTopK
 from premortem.interp.records import Pair
 from tiny import HIDDEN, chat_pair, some_pairs, write_model, write_sae
@@ -154,22 +164,98 @@ def test_a_killed_harvest_goes_on(model: LoadedModel, tmp_path: Path, monkeypatc
         harvest(model, texts[:-2], [1], tmp_path / "broken")
 
 
+def dies(*_: object, **__: object) -> Any:
+    """Stand in for whatever Ctrl-C falls into."""
+    raise KeyboardInterrupt
+
+
 def test_files_that_were_overwritten_are_not_taken_for_whole(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = texts_of(some_pairs(), model)
     whole = np.load(harvest(model, texts, [1], tmp_path)[1]).copy()
-
-    def dies(*_: object) -> None:
-        raise KeyboardInterrupt
-
+    (tmp_path / "layer-1.npy").unlink()
     with monkeypatch.context() as killed:
         killed.setattr(lens_train, "islice", dies)
         with pytest.raises(KeyboardInterrupt):
             harvest(model, texts, [1, 2], tmp_path)
     np.testing.assert_array_equal(np.load(harvest(model, texts, [1, 2], tmp_path)[1]), whole)
-    with pytest.raises(LensError, match="or layers"):
+
+
+def test_a_layer_that_comes_later_is_harvested_alone(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, asked = texts_of(some_pairs(), model), list[list[int]]()
+    both = harvest(model, texts, [1, 2], tmp_path / "both")
+    read = Forward.read
+
+    def listens(self: Forward, batch: Batch, layers: list[int]) -> Any:
+        asked.append(layers)
+        return read(self, batch, layers)
+
+    monkeypatch.setattr(Forward, "read", listens)
+    for layers in ([1], [1, 2], [1], [2, 1]):
+        paths = harvest(model, texts, layers, tmp_path / "later")
+        for layer in layers:
+            np.testing.assert_array_equal(np.load(paths[layer]), np.load(both[layer]))
+    assert {tuple(layers) for layers in asked} == {(1,), (2,)}
+
+
+def test_a_layer_joins_one_that_was_begun(model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens_train, "_BATCH_TOKENS", 40)
+    monkeypatch.setattr(lens_train, "_NOTE_EVERY", 1)
+    texts = texts_of(some_pairs(), model)
+    whole = {layer: np.load(path) for layer, path in harvest(model, texts, [1, 2], tmp_path / "whole").items()}
+
+    def two_batches(planned: Iterator[Batch], *_: object) -> Iterator[Batch]:
+        yield from islice(planned, 2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(lens_train, "islice", two_batches)
+        with pytest.raises(KeyboardInterrupt):
+            harvest(model, texts, [1], tmp_path / "begun")
+    for layer, path in harvest(model, texts, [1, 2], tmp_path / "begun").items():
+        np.testing.assert_array_equal(np.load(path), whole[layer])
+
+
+@pytest.mark.parametrize("reserving", [True, False])
+def test_a_disk_without_room_for_the_activations_is_one_clear_line(
+    reserving: bool, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC if reserving else errno.EOPNOTSUPP, "No space left on device")
+
+    monkeypatch.setattr(lens_train.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(lens_train.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(LensError) as caught:
+        harvest(model, texts_of(some_pairs(), model), [0, 2], tmp_path / "acts")
+    told = str(caught.value)
+    assert str(tmp_path / "acts") in told and " MB of activations (No space left on device)" in told
+    assert "\n" not in told and "-o" in told
+    assert [path.name for path in (tmp_path / "acts").iterdir()] == ["state.json"]
+
+
+def test_the_space_of_activations_is_taken_before_the_first_is_read(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [Text(np.array([1], np.int32), np.arange(3, 100, dtype=np.int32) + shift) for shift in range(20)]
+    monkeypatch.setattr(lens_train, "islice", dies)
+    with pytest.raises(KeyboardInterrupt):
         harvest(model, texts, [1], tmp_path)
+    stat = (tmp_path / "layer-1.npy").stat()
+    assert stat.st_blocks * 512 >= stat.st_size > 97 * 20 * HIDDEN * 2
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(model: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "sae").write_text("a file")
+    with pytest.raises(LensError, match=r"sae.activations cannot take .* MB of activations \(Not a directory\)"):
+        train_lenses(model, texts_of(some_pairs(), model), [1], tmp_path / "sae")
+
+
+def test_nothing_to_read_is_an_error(model: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(LensError, match="no token"):
+        train_lenses(model, [], [1], tmp_path)
 
 
 def test_as_many_tokens_of_other_texts_are_other_activations(model: LoadedModel, tmp_path: Path) -> None:
@@ -190,12 +276,72 @@ def test_activations_beyond_float16_leave_a_lens_that_fits(tmp_path: Path) -> No
     assert lens_train._halved(half * 1e5).dtype == torch.float32
 
 
+SMALL = Recipe(d_sae=48, k=4, epochs=1, batch_size=64)
+
+
+def random_texts(seed: int = 0) -> list[Text]:
+    """Return nine texts of sixty tokens, enough for `SMALL`."""
+    rng, first = np.random.default_rng(seed), np.array([1], np.int32)
+    return [Text(first, rng.integers(3, 100, 60).astype(np.int32)) for _ in range(9)]
+
+
 def test_one_lens_per_layer(model: LoadedModel, tmp_path: Path) -> None:
-    rng, first = np.random.default_rng(0), np.array([1], np.int32)
-    texts = [Text(first, rng.integers(3, 100, 60).astype(np.int32)) for _ in range(9)]
-    recipe = Recipe(d_sae=48, k=4, epochs=1, batch_size=64)
-    folders = train_lenses(model, texts, [0, 2], tmp_path, recipe=recipe)
+    folders = train_lenses(model, random_texts(), [0, 2], tmp_path, recipe=SMALL)
     assert {load_lens(model, str(folder)).layer for folder in folders.values()} == {0, 2}
+
+
+class Heard:
+    """A `Progress` that remembers the names of its stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        self.stages.append(name)
+        return nullcontext(NullStage())
+
+
+def test_the_same_command_keeps_the_layers_that_are_finished(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = lens_train.train_sae
+    with monkeypatch.context() as killed:
+        killed.setattr(lens_train, "train_sae", lambda *args: dies() if args[2].layer == 2 else train(*args))
+        with pytest.raises(KeyboardInterrupt):
+            train_lenses(model, random_texts(), [0, 2], tmp_path, recipe=SMALL)
+    first, heard = (tmp_path / "layer-0" / "sae_weights.safetensors").stat().st_mtime_ns, Heard()
+    folders = train_lenses(model, random_texts(), [0, 2], tmp_path, recipe=SMALL, progress=heard)
+    assert list(folders) == [0, 2] and all((folder / "card.json").exists() for folder in folders.values())
+    assert (tmp_path / "layer-0" / "sae_weights.safetensors").stat().st_mtime_ns == first
+    assert heard.stages == ["Keeping the finished SAE of layer 0", "Training the SAE"]
+
+
+def test_a_finished_sae_is_kept_without_its_activations(model: LoadedModel, tmp_path: Path) -> None:
+    train_lenses(model, random_texts(), [0], tmp_path, recipe=SMALL)
+    shutil.rmtree(tmp_path / "activations")
+    heard = Heard()
+    train_lenses(model, random_texts(), [0, 2], tmp_path, recipe=SMALL, progress=heard)
+    assert [path.name for path in (tmp_path / "activations").glob("*.npy")] == ["layer-2.npy"]
+    assert heard.stages == ["Keeping the finished SAE of layer 0", "Harvesting activations", "Training the SAE"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seed", "told"),
+    [(dataclasses.replace(SMALL, k=5), 0, "another recipe"), (SMALL, 1, "other texts or of another model")],
+)
+def test_a_finished_sae_of_another_kind_is_never_replaced(
+    recipe: Recipe, seed: int, told: str, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train_lenses(model, random_texts(), [0], tmp_path, recipe=SMALL)[0]
+    shutil.rmtree(tmp_path / "activations")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(lens_train, "harvest", dies)
+    with pytest.raises(LensError, match=rf"layer-0 holds an SAE of {told}; name another folder with -o\.$"):
+        train_lenses(model, random_texts(seed), [2, 0], tmp_path, recipe=recipe)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / "card.json").write_text("{")
+    with pytest.raises(LensError, match=r"card\.json is no card"):
+        train_lenses(model, random_texts(), [0], tmp_path, recipe=SMALL)
 
 
 def test_a_perfect_lens_fits(model: LoadedModel, tmp_path: Path) -> None:
