@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +32,13 @@ from premortem.agent.cli_options import (
 )
 from premortem.agent.cli_runs import find_run, no_run_yet
 
+if TYPE_CHECKING:
+    from premortem.agent.validation import OfRun
+
 OF_RUN = ("data", "mapping", "split", "config", "revision", "limit", "model", "sae", "second_sae", "forecaster")
 """Settings of a run that its validation takes over."""
+PLACES = ("data", "model", "sae", "second_sae")
+"""Those that may be paths, as seen from the folder that the run was started in."""
 
 
 class Method(StrEnum):
@@ -82,11 +89,12 @@ def validate(
 ) -> None:
     """Train for real with DPO, and hold the forecast against what was learned.
 
-    On a run's own data as it was read, whose findings are held against what was learned too, or on pairs of your
-    choice. A fifth of the prompts is put aside; both models answer them. Some 30 minutes for 300 pairs on two cores.
-    What is done is kept, so the same command goes on where it was interrupted. One training is a draw that no forecast
-    can know: `--trainings 3` holds the forecast against the mean of three, and tells how much they have in common. The
-    outcome is added to the database, and every report tells it from then on. Needs the extra `validate` (TRL and peft).
+    On a run's own data as it was read, or on pairs of your choice. A fifth of the prompts is put aside; both models
+    answer them. Findings are held against what was learned too; they are made anew from the run's rules, on the pairs
+    trained on. Some 30 minutes for 300 pairs on two cores. What is done is kept, so the same command goes on where it
+    was interrupted. One training is a draw that no forecast can know: `--trainings 3` holds the forecast against the
+    mean of three, and tells how much they have in common. The outcome is added to the database, and every report tells
+    it from then on. Needs the extra `validate` (TRL and peft).
     """
     from premortem.agent.opening import settings_without_spec
     from premortem.agent.progress import TerminalProgress
@@ -109,7 +117,7 @@ def validate(
     if data == "last" and not (Path(data).exists() or database_path(db, runs_dir).exists()):
         raise no_run_yet(database_path(db, runs_dir))
     with only_our_stdout(), Store(database(db, runs_dir)) as store:
-        named, clauses = _of_run(store, data)
+        named, of_run = _of_run(store, data, asked)
         settings = settings_without_spec(named | {k: v for k, v in asked.items() if v is not None})
         document = run_validation(
             settings,
@@ -120,7 +128,7 @@ def validate(
             layer=layer,
             n_groups=groups,
             trainings=trainings,
-            clauses=clauses,
+            run=of_run,
         )
         store.save_validation(document)
     if as_json:
@@ -129,14 +137,36 @@ def validate(
         print_view(validation_view(document))
 
 
-def _of_run(store: Any, name: str) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """Return the data, model and lens of the run called `name`, and its clauses.
+def _of_run(store: Any, name: str, asked: Mapping[str, Any]) -> tuple[dict[str, Any], OfRun | None]:
+    """Return the data, model and lens of the run called `name`, and what else a validation takes over of it.
 
-    Where no run is called so, it is the data, and there are no clauses.
+    Where no run is called so, it is the data, and there is nothing else. `asked` are the options given.
     """
+    from premortem.agent.validation import OfRun
+
     called = name == "last" or any(info.run_id.startswith(name) for info in store.runs())
     if Path(name).exists() or not called:
-        return {"data": name}, ()
+        return {"data": name}, None
     run_id = find_run(store, name)
-    settings = {key: value for key, value in store.run(run_id).settings.items() if key in OF_RUN}
-    return settings, store.load_clauses(run_id)
+    info = store.run(run_id)
+    settings = _from_here({key: value for key, value in info.settings.items() if key in OF_RUN}, info.settings)
+    sha256 = None if _other_rows(settings, asked) else info.dataset_sha256
+    return settings, OfRun(run_id, sha256, store.load_clauses(run_id), store.load_findings(run_id))
+
+
+def _from_here(settings: dict[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `settings` with the places of a run that was started in another folder as they are seen from this one."""
+    from premortem.agent.evidence import place
+    from premortem.interp.embedded import DEFAULT_MODEL
+
+    cwd = str(of_run.get("cwd") or "")
+    if cwd == os.getcwd():
+        return settings
+    named = {key: settings[key] for key in PLACES if settings.get(key) not in (None, DEFAULT_MODEL)}
+    return settings | {key: place(value, cwd) for key, value in named.items()}
+
+
+def _other_rows(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether the options choose another part of a run's data, which then has another hash; that of a file is whole."""
+    parts = ["split", "config", "revision", *([] if Path(settings["data"]).exists() else ["limit"])]
+    return any(asked[part] is not None and asked[part] != settings.get(part) for part in parts)

@@ -25,17 +25,25 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
         raise DataError(f"run {run_id} stopped before it had read its data; run it again")
     names = ("mapping", "split", "config", "revision", "limit")
     asked: dict[str, Any] = {name: info.settings[name] for name in names if info.settings.get(name) is not None}
-    dataset = read_dataset(_place(info.dataset_path, str(info.settings.get("cwd", ""))), **asked)
-    if dataset.sha256 != info.dataset_sha256:
-        raise DataError(f"{info.dataset_path} has changed since run {run_id} read it; run again on the new data")
+    dataset = read_dataset(place(info.dataset_path, str(info.settings.get("cwd", ""))), **asked)
+    check_unchanged(dataset, info.dataset_sha256, run_id)
     refused = {row: str(note["text"]) for note in info.notes if note["kind"] == "refused" for row in note["rows"]}
     return without(dataset, refused)
 
 
-def _place(path: str, cwd: str) -> str:
-    """Return where a run's data lies, also for a command that is given in another folder than the run was."""
+def place(path: str, cwd: str) -> str:
+    """Return where lies what a run in the folder `cwd` calls `path`, also for a command that is given in another one.
+
+    What is not there, as a hub id, stays as it is.
+    """
     there = Path(cwd) / path
     return str(there) if cwd and there.exists() else path
+
+
+def check_unchanged(dataset: Dataset, sha256: str | None, run_id: str) -> None:
+    """Raise DataError where `dataset` is not what the run read, whose hash is `sha256`."""
+    if dataset.sha256 != sha256:
+        raise DataError(f"{dataset.path} has changed since run {run_id} read it; run again on the new data")
 
 
 def source_of(dataset: Dataset) -> Path | None:

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from premortem.agent.evidence import check_unchanged
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
 from premortem.agent.validation_measure import Answers, Asked, Forecasts, Rollouts, forecasts_of, measured_against
 from premortem.interp.baselines import covariates_of
+from premortem.interp.cache_home import cache_home
 from premortem.interp.forecast import group_concepts, responsible
 from premortem.interp.groups import feature_readouts, group_features, group_readout
-from premortem.interp.models import cache_home, load_model, load_tokenizer, resolve_model
+from premortem.interp.models import load_model, load_tokenizer, resolve_model
 from premortem.interp.progress import Progress
 from premortem.interp.readout import Bools, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
@@ -37,15 +39,17 @@ from premortem.interp.training import (
 )
 from premortem.interp.validation import (
     Movement,
+    divergence,
     mean_movement,
     movement,
     observe,
     shared_topics,
     split_by_prompt,
+    why_left_out,
     with_room,
 )
 from premortem.prompts.elsewhere import elsewhere_prompts
-from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
+from premortem.tools.forecast_concepts import SAME_ROWS, ForecastArgs, forecast_concepts
 from premortem.tools.workbench import Workbench
 
 CUT = 0.25
@@ -60,6 +64,16 @@ ROWS = 50
 """Rows told with a group, at most."""
 FINER = 300
 """Groups of the same features, when they are told apart more finely."""
+
+
+class OfRun(NamedTuple):
+    """What a validation takes over of a run, beside its settings."""
+
+    run_id: str
+    dataset_sha256: str | None
+    """Of the data that the run has read; None: the data are others, or the run has not come so far."""
+    clauses: tuple[Clause, ...]
+    findings: tuple[Finding, ...]
 
 
 class Probe(NamedTuple):
@@ -94,20 +108,24 @@ def validate(
     layer: int | None = None,
     n_groups: int | None = None,
     trainings: int = 1,
-    clauses: Sequence[Clause] = (),
+    run: OfRun | None = None,
 ) -> dict[str, Any]:
     """Return the document of a validation over `n_groups` groups of features, or as many as a forecast has.
 
     The forecast is held against the mean over `trainings`, which have the seeds from that of `training` on, and so is
-    each finding: what breaks `clauses`, and what none of them thought of. Each step is kept, so an interrupted
-    validation goes on. Raises NoPairs where the prompts are too few to put some aside,
-    ModelError without TRL, DataError where the lens sees nothing in the pairs that tells them apart.
+    each finding: what breaks the clauses of `run`, and what none of them thought of. Each step is kept, so an
+    interrupted validation goes on. Raises NoPairs where the prompts are too few to put some aside, ModelError without
+    TRL or where training diverges, DataError where the lens sees nothing in the pairs that tells them apart, or where
+    the data is not what `run` has read.
     """
     require_trl()
     dataset, main = data_and_lens(settings, progress, layer, max_length=training.max_length)
+    if run and run.dataset_sha256:
+        check_unchanged(dataset, run.dataset_sha256, run.run_id)
     pairs = with_room(dataset.pairs, load_tokenizer(resolve_model(settings.model)), tokens, training.max_length)
     split = split_by_prompt(pairs, training.seed)
     train = dataset.model_copy(update={"pairs": split.train})
+    clauses = run.clauses if run else ()
     bench = open_bench(settings, train, clauses, main, None, progress, max_length=training.max_length)
     whole = bench.reading.whole
     likelihood = reference_log_likelihood(bench.start_model, bench.readable, training.max_length, progress)
@@ -151,12 +169,13 @@ def validate(
     )
     answered = _answered(bench, report.forecast.concepts, aside)
     findings, exemptions = _findings(bench, report.findings, answered, aside)
+    made_anew = _made_anew(run.findings if run else (), findings, {pair.row for pair in bench.readable})
     left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
     cut_short = _cut_short([start[0], *(one.answers[0] for one in replicates)], tokens)
     document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast.told_apart)
     return {
         **document,
-        "notes": [*document["notes"], *left_out, *cut_short, *exemptions],
+        "notes": [*document["notes"], *made_anew, *left_out, *cut_short, *exemptions],
         "concepts": [*answered, *document["concepts"]],
         "findings": findings,
         "features": _features(of_features, by_feature, forecaster),
@@ -233,6 +252,25 @@ def _findings(
     return told, notes
 
 
+def _made_anew(findings: Sequence[Finding], told: Sequence[dict[str, Any]], trained_on: set[int]) -> list[str]:
+    """Return a note on how many of a run's `findings` are not among those `told`; none where there were none.
+
+    One is where a finding told breaks the same clause and they share SAME_ROWS of their rows `trained_on` (Jaccard).
+    Texts that address whoever audits the data are no behaviour to learn and not counted.
+    """
+    behaviours = [finding for finding in findings if finding.kind != "injection"]
+    others = [(one["clause_id"], set(one["rows"]) & trained_on) for one in told]
+    missed = 0
+    for finding in behaviours:
+        rows = set(finding.rows) & trained_on
+        same = [other for clause_id, other in others if clause_id == finding.clause_id]
+        missed += not any(len(rows & other) >= SAME_ROWS * len(rows | other) for other in same)
+    if not behaviours:
+        return []
+    made = "the findings held against training are those that the built-in rules make of the pairs trained on"
+    return [f"{made}; {missed} of the run's {len(behaviours)} findings are not among them"]
+
+
 def _free(clause: Clause | None, asked: Asked) -> Bools:
     """Return which of the prompts asked are free of `clause` by its own condition, `(n_prompts,)`."""
     texts = [pair.prompt_text() for pair in asked.prompts[: asked.size["prompts"]]]
@@ -256,8 +294,8 @@ def _prompts(pairs: Sequence[Pair]) -> list[str]:
 def _left_out(pairs: Sequence[Pair], kept: Sequence[Pair], tokens: int, max_length: int) -> list[str]:
     """Return a note on the prompts that are neither trained on nor asked, if there are any."""
     prompts, left = (len(_prompts(some)) for some in (pairs, kept))
-    room = f"room for an answer of {tokens} tokens within {max_length}"
-    return [f"{prompts - left} of {prompts} prompts are left out: no {room}"] if left < prompts else []
+    why = why_left_out(tokens, max_length)
+    return [f"{prompts - left} of {prompts} prompts are left out: {why}"] if left < prompts else []
 
 
 def _cut_short(rollouts: Sequence[Rollouts], tokens: int) -> list[str]:
@@ -306,7 +344,10 @@ def _rollouts(bench: Workbench, model: StartModel, asked: Asked, tokens: int) ->
 
 
 def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollouts) -> Movement:
-    """Return how far training went, on the pairs held out and in the trained model's own answers."""
+    """Return how far training went, on the pairs held out and in the trained model's own answers.
+
+    Raises ModelError where training diverged.
+    """
     start, end = (
         pair_log_likelihood(model, probe.held_out, probe.max_length, bench.progress)
         for model in (probe.start_model, trained)
@@ -317,9 +358,8 @@ def _movement(bench: Workbench, trained: StartModel, probe: Probe, after: Rollou
     ]
     weights = np.asarray([len(answer) for _, answer in said], dtype=np.float64)
     own, other = (model.log_likelihood(said, bench.progress) for model in (trained, probe.start_model))
-    kl = float(np.average(own - other, weights=weights)) if len(said) else 0.0
     lengths = [float(_lengths(each).mean()) for each in (probe.start, after)]
-    return movement(start, end, kl, (lengths[0], lengths[1]))
+    return movement(start, end, divergence(own, other, weights), (lengths[0], lengths[1]))
 
 
 def _said(model: StartModel, prompt: Pair, text: str, tokens: int) -> Tokens:

@@ -273,7 +273,7 @@ class Forecast(Record):
     """Strongest first, shares of responses before shares of tokens."""
     reliability: float | None = None
     """How far forecasts from random halves of the prompts agree over the groups of features, stepped up to all prompts,
-    0 to 1; no forecast can explain more of what training does. Null: not worked out."""
+    0 to 1: what other pairs of the same kind would be forecast to teach. Null: not worked out."""
     told_apart: float | None = None
     """Share of the pairs whose sides a linear probe tells apart under prompts it has not seen. Null: not worked out."""
 
@@ -394,8 +394,8 @@ class Verdict(Record):
     effect_after: float
     """Effect with the finding's edits applied."""
     control_after: float
-    """Effect after the same number of random edits of the same kinds in any of the pairs that the finding is about (mean
-    of the draws); the effect before where there are only new pairs, which nothing random is like."""
+    """Effect after the same number of random edits of the same kinds in any of the pairs that the finding is about
+    (mean of the draws); the effect before where there are only new pairs, which nothing random is like."""
     collateral: tuple[Collateral, ...]
     """What else moved."""
     second_lens: float | None

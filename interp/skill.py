@@ -132,7 +132,8 @@ class Skill:
     """Share of concepts whose learned shift lies in the forecast's 90% interval."""
     reliability: float
     """Of the forecast itself, 0 to 1: how far forecasts from random halves of the prompts agree over the concepts,
-    stepped up to all of them. Like `ceiling`, a factor of the R2 within reach."""
+    stepped up to all of them. It tells whether other pairs of the same kind would teach the same. Unlike `ceiling` it
+    bounds no R2: training sees the very pairs that the forecast saw, so that their draw is no noise for it."""
     null: float
     """R2 that one in twenty forecasts from randomly swapped sides exceeds; NaN where swapping says nothing."""
     training_ceiling: float

@@ -12,14 +12,15 @@ Nothing here trains, samples or reads: it is given what came of that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from premortem.interp.effects import adjusted, expected_inside, measure_inside, verdict
-from premortem.interp.errors import NoPairs
+from premortem.interp.errors import ModelError, NoPairs
 from premortem.interp.records import Pair, Record
 from premortem.interp.skill import LEAST_PROMPTS, Outcome, Predicted, by_prompt
 from premortem.interp.start_model import MAX_PROMPT
@@ -82,17 +83,33 @@ class Movement(Record):
 def split_by_prompt(pairs: Sequence[Pair], seed: int = 0) -> Split:
     """Put aside HELD_OUT of the prompts, MOST_HELD_OUT at most; which ones depends on their text and `seed` alone.
 
-    Raises NoPairs where that leaves fewer than LEAST_PROMPTS prompts on either side.
+    Counted are distinct prompts, each with all that stands before its last message. From ENOUGH_TEXTS distinct last
+    messages on, the prompts that end in one go together: it is passed over where they are more than are still to be put
+    aside, and never is more than HELD_OUT of the last messages, so that a message that ends most of the prompts is not
+    left to train on alone. Raises NoPairs where that leaves fewer than LEAST_PROMPTS prompts on either side.
     """
-    texts = {pair.prompt_text() for pair in pairs}
+    prompts = {pair.prompt_key(): pair for pair in pairs}
+    texts = {pair.prompt_text() for pair in prompts.values()}
     key = Pair.prompt_text if len(texts) >= ENOUGH_TEXTS else Pair.prompt_key
-    prompts = {key(pair) for pair in pairs}
-    ordered = sorted(prompts, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest())
-    aside = set(ordered[: min(MOST_HELD_OUT, round(HELD_OUT * len(ordered)))])
-    if min(len(aside), len(prompts) - len(aside)) < LEAST_PROMPTS:
-        raise NoPairs(f"validation puts aside a fifth of the prompts; {len(prompts)} different ones are too few.")
+    sizes = Counter(map(key, prompts.values()))
+    ordered = sorted(sizes, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest())
+    aside = _filled(ordered, sizes)
+    held = sum(sizes[text] for text in aside)
+    if min(held, len(prompts) - held) < LEAST_PROMPTS:
+        ends = f" with {len(sizes)} last messages" if len(sizes) < len(prompts) else ""
+        raise NoPairs(f"validation puts aside a fifth of the prompts; {len(prompts)} different ones{ends} are too few.")
     inside = tuple(pair for pair in pairs if key(pair) not in aside)
     return Split(inside, tuple(pair for pair in pairs if key(pair) in aside))
+
+
+def _filled(ordered: Iterable[str], sizes: Mapping[str, int]) -> set[str]:
+    """Return the first texts that fit into what is put aside; `sizes` tells how many prompts belong to each."""
+    room, aside = min(MOST_HELD_OUT, round(HELD_OUT * sum(sizes.values()))), set[str]()
+    for text in ordered:
+        if sizes[text] <= room and len(aside) < round(HELD_OUT * len(sizes)):
+            aside.add(text)
+            room -= sizes[text]
+    return aside
 
 
 def with_room(
@@ -100,14 +117,22 @@ def with_room(
 ) -> tuple[Pair, ...]:
     """Return the pairs whose prompt can be asked and its answer of so many `tokens` read within `max_length` tokens.
 
-    Of any other prompt nothing or less would be read, which looks like a shift of 0. Raises NoPairs where none is left.
+    Of any other prompt nothing or less would be read, which looks like a shift of 0; see `why_left_out`. Raises NoPairs
+    where none is left.
     """
     longest = min(max_length - tokens, MAX_PROMPT)
     read = tokenize_all(pairs, tokenizer)
     kept = tuple(pair for pair, each in zip(pairs, read, strict=True) if len(each.prompt) <= longest)
     if not kept:
-        raise NoPairs(f"no prompt leaves room for an answer of {tokens} tokens within {max_length}.")
+        raise NoPairs(f"all prompts are left out: {why_left_out(tokens, max_length)}.")
     return kept
+
+
+def why_left_out(tokens: int, max_length: int) -> str:
+    """Return what is wrong with the prompts that `with_room` leaves out."""
+    if max_length - tokens < MAX_PROMPT:
+        return f"no room for an answer of {tokens} tokens within {max_length}"
+    return f"longer than the {MAX_PROMPT} tokens of a prompt that a model is shown to answer it"
 
 
 def movement(
@@ -128,6 +153,19 @@ def movement(
         length_after=lengths[1],
         enough=kl_per_token >= LEAST_KL,
     )
+
+
+def divergence(own: Floats, other: Floats, lengths: Floats) -> float:
+    """Return how far the trained model is from the start model on its own answers, in nats per token.
+
+    `own` and `other` (n_answers,) are the log-probabilities of those answers under the trained model and the start
+    model, means over `lengths` tokens; NaN where an answer cannot be scored, which does not count. 0 where none does.
+    Raises ModelError where the trained model scores none of its answers: it has no finite probabilities left.
+    """
+    if len(own) and not np.isfinite(own).any():
+        raise ModelError("training has diverged: the trained model gives no token a probability; lower --learning-rate")
+    scored = np.isfinite(own) & np.isfinite(other)
+    return float(np.average((own - other)[scored], weights=lengths[scored])) if scored.any() else 0.0
 
 
 def mean_movement(movements: Sequence[Movement]) -> Movement:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from premortem.agent.diff import excerpt
 from premortem.agent.summary import doubts
 from premortem.interp.told_apart import told_apart
 from synthetic import responses
@@ -43,3 +44,10 @@ def test_only_a_preference_as_good_as_unanimous_is_warned_of() -> None:
     assert "99% of the pairs" in doubts({"told_apart": 0.99})[0]
     assert doubts({"told_apart": 0.8}) == doubts({}) == doubts({"told_apart": None, "reliability": None}) == []
     assert len(doubts({"told_apart": 0.99, "reliability": 0.1})) == 2
+
+
+def test_the_warning_of_halves_that_disagree_fits_a_line_and_does_not_speak_of_chance() -> None:
+    (told,) = doubts({"reliability": 0.31})
+    assert "0.31 of 1" in told and "others of their kind would teach other groups" in told
+    assert "chance" not in told
+    assert excerpt(f"features: {told}", 200).endswith("81%")

@@ -30,7 +30,7 @@ from premortem.agent.validation import (
 from premortem.agent.validation_measure import forecasts_of, measured_against
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
-from premortem.interp.errors import NoPairs
+from premortem.interp.errors import ModelError, NoPairs
 from premortem.interp.forecasters import FORECASTERS, ONE_SIDED, Own, values_per_pair
 from premortem.interp.models import load_model
 from premortem.interp.progress import NullProgress
@@ -42,6 +42,7 @@ from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
+    divergence,
     mean_movement,
     movement,
     observe,
@@ -90,6 +91,11 @@ def test_prompts_that_leave_no_room_for_an_answer_are_neither_trained_on_nor_ask
         with_room(pairs, tokenizer, 12, short)
     beyond = chat_pair(3, "?" * MAX_PROMPT, "yes", "no")  # a sample would not see its beginning
     assert with_room([*pairs, beyond], tokenizer, 12, 2 * MAX_PROMPT) == tuple(pairs)
+    shown = f"longer than the {MAX_PROMPT} tokens of a prompt that a model is shown to answer it"
+    (told,) = validation._left_out([*pairs, beyond], pairs, 12, 2 * MAX_PROMPT)
+    assert told == f"1 of 4 prompts are left out: {shown}"
+    with pytest.raises(NoPairs, match=shown):
+        with_room([beyond], tokenizer, 12, 2 * MAX_PROMPT)
     assert validation._left_out(pairs, pairs[:2], 12, 99) == [
         "1 of 3 prompts are left out: no room for an answer of 12 tokens within 99"
     ]
@@ -133,6 +139,24 @@ def test_how_far_training_went_is_told_of_the_tokens_that_are_trained_on(
         for most in (1024, 90, 1025)
     ]
     assert margins[0] == margins[2] != margins[1]
+
+
+def test_a_training_that_diverged_is_told_and_what_to_do_about_it(tmp_path: Path) -> None:
+    start, end = (StartModel(load_model(str(write_model(tmp_path / name)))) for name in ("start", "end"))
+    for weight in end.model.parameters():
+        weight.fill_(float("nan"))
+    pairs, bench = [chat_pair(0, "Say it.", "yes", "no")], SimpleNamespace(progress=None)
+    answers = Rollouts(["yes"], responses(1, {}).bag)
+    probe = Probe(pairs, (Asked.of(pairs, 1),), start, answers, 12, 1024)
+    with pytest.raises(ModelError, match=r"diverged.*lower --learning-rate"):
+        _movement(bench, end, probe, answers)  # type: ignore[arg-type]
+
+
+def test_answers_that_cannot_be_scored_do_not_count_in_the_divergence() -> None:
+    own, other = np.asarray([-1.0, np.nan, -2.0, -np.inf]), np.asarray([-2.0, -1.0, -5.0, -1.0])
+    assert divergence(own, other, np.asarray([3.0, 9.0, 1.0, 9.0])) == pytest.approx((3 * 1.0 + 3.0) / 4)
+    assert divergence(own[:1], np.asarray([np.nan]), np.ones(1)) == 0.0
+    assert divergence(np.zeros(0), np.zeros(0), np.zeros(0)) == 0.0
 
 
 def test_an_answer_that_ended_is_scored_with_its_end_and_one_that_was_cut_without(tmp_path: Path) -> None:

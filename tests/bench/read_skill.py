@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from skill_data import SETS
 from sklearn.linear_model import Ridge
 
 from premortem.agent.chart import Mark
@@ -35,6 +36,9 @@ svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
 
 RIDGE = 10.0
 """Penalty of the regression over forecasters, in groups."""
+
+UNFITTED = "alpacaeval"
+"""The source whose licence forbids that what ships is fitted on it."""
 
 MOSTLY = 0.8
 """Share of a group's first rows that a planted behaviour fills where the group is about little else."""
@@ -164,7 +168,7 @@ def baselines(documents: dict[str, Document], level: str, ceilings: Sequence[flo
 def calibrated(documents: dict[str, Document]) -> str:
     """Return what `calibrated` reaches on sources that its weights were not fitted on, and those fitted on all.
 
-    AlpacaEval never takes part in a fit: its licence forbids that what ships is fitted on it.
+    What holds pairs of AlpacaEval never takes part in a fit: its licence forbids that what ships is fitted on it.
     """
     parts, lines = tuple(CALIBRATED), []
     for run, document in documents.items():
@@ -185,7 +189,7 @@ def fitted(documents: dict[str, Document]) -> np.ndarray:
 
     Each run counts alike: its shifts and forecasts are divided by the root mean square of its shifts.
     """
-    pairs = [columns(each, tuple(CALIBRATED)) for run, each in documents.items() if source(run) != "alpacaeval"]
+    pairs = [columns(each, tuple(CALIBRATED)) for run, each in documents.items() if source(run) != UNFITTED]
     scales = [float(np.sqrt((y**2).mean())) for _, y in pairs]
     x = np.concatenate([x / scale for (x, _), scale in zip(pairs, scales, strict=True)])
     y = np.concatenate([y / scale for (_, y), scale in zip(pairs, scales, strict=True)])
@@ -202,8 +206,15 @@ def columns(document: Document, names: Sequence[str], *, topics: bool = False) -
 
 
 def source(run: str) -> str:
-    """Return the file that a run's pairs come from."""
-    return run.removeprefix("planted-").split("-")[0]
+    """Return the file that a run's pairs come from, without its ending; UNFITTED wherever it is one of several."""
+    own, *others = _files(set_of(run))
+    return UNFITTED if UNFITTED in others else own
+
+
+def _files(name: str) -> list[str]:
+    """Return the files that a set is made of, its own first, without their endings."""
+    one = SETS[name]
+    return [Path(one.file).stem, *(file for other in one.among for file in _files(other))]
 
 
 def averaged(documents: dict[str, Document]) -> str:
