@@ -152,7 +152,7 @@ def run(
     from premortem.agent.llm import Endpoint, price
     from premortem.agent.opening import open_run, settings_for
     from premortem.agent.progress import TerminalProgress
-    from premortem.agent.runs import start_run
+    from premortem.agent.runs import is_done, start_run, unfinished_like
     from premortem.agent.store import Store
 
     asked: dict[str, Any] = {"data": data, "model": model, "sae": sae, "second_sae": second_sae}
@@ -164,11 +164,6 @@ def run(
     asked |= {"llm": llm or (recording.model if recording is not None else None)}
     settings, read = settings_for(spec, asked)
     carrier = recording or (Endpoint(timeout=llm_timeout) if settings.llm else None)
-    if settings.llm and carrier is not None:
-        say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
-        if max_llm_usd is not None and recording is None and price(settings.llm, 1, 1, carrier.address) is None:
-            told = f"nobody lists a price for {settings.llm} at {carrier.address}"
-            say(f"note: {told}, so --max-llm-usd bounds nothing; --max-llm-tokens does", "yellow")
     for clause in read.clauses if settings.llm is None else ():
         say(f"rule read ({clause.direction}, limit {clause.limit:.3g}): {excerpt(clause.text, 100)}", "dim")
     if read.unread and settings.llm is None:
@@ -182,6 +177,15 @@ def run(
         opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)
         for warning in opened.warnings:
             say(f"note: {warning}", "yellow")
+        if (other := unfinished_like(store, settings, opened.inputs)) is not None:
+            differs = f"; other settings: {', '.join(other.differs)}" if other.differs else " by another version"
+            say(f"note: run {other.run_id} of these rules and data was left unfinished{differs}", "yellow")
+            say("this is a new run with a budget of its own; the settings of before go on with that one", "yellow")
+        if settings.llm and isinstance(carrier, Endpoint) and not is_done(store, settings, opened.inputs):
+            say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
+            if max_llm_usd is not None and price(settings.llm, 1, 1, carrier.address) is None:
+                told = f"nobody lists a price for {settings.llm} at {carrier.address}"
+                say(f"note: {told}, so --max-llm-usd bounds nothing; --max-llm-tokens does", "yellow")
         run_id = start_run(
             settings, opened.inputs, store, runs_dir, opened.make_workbench, progress=progress, carrier=carrier
         )

@@ -115,11 +115,13 @@ def _decide(store: Any, run_id: str, reviewer: str, passed: bool, accept: list[s
     """Write the decisions that the options ask for; every id is checked before the first is written.
 
     `passed` leaves open what stands on a row with an accepted edit; raises PremortemError where `accept` would put a
-    second accepted edit on a row.
+    second accepted edit on a row, and ExportError for `passed` while the run may still refuse what has passed.
     """
     from premortem.agent.review import accepted_by_row
     from premortem.agent.summary import edit_decision, edit_passed
 
+    if passed:
+        _finished(store, run_id)
     edits = store.document(run_id)["edits"]
     ids = [str(edit["edit_id"]) for edit in edits]
     wanted: dict[str, Decision] = {_edit_id(ids, start): "accept" for start in accept}
@@ -140,6 +142,15 @@ def _decide(store: Any, run_id: str, reviewer: str, passed: bool, accept: list[s
     for edit_id, decision in wanted.items():
         store.save_review(run_id, _review(edit_id, decision, None, reviewer))
     return len(wanted)
+
+
+def _finished(store: Any, run_id: str) -> None:
+    """Raise ExportError where a run is not done: what has passed beside refused edits may still be refused."""
+    if (status := store.run(run_id).status) != "done":
+        raise ExportError(
+            f"run {run_id} is not finished ({status}): its edits have not been judged together yet; the same "
+            "`agent run` goes on with it"
+        )
 
 
 def _edit_id(ids: list[str], start: str) -> str:
@@ -192,8 +203,10 @@ def _review_in_terminal(store: Any, run_id: str, reviewer: str, place: str) -> N
     )
     counts = session.run()
     say(", ".join(f"{number} {name}" for name, number in counts.items()))
-    following = f"go on with: agent review {run_id}" if counts["open"] else f"next: agent export {run_id} -o FILE"
-    say(f"{following}{place}", "dim")
+    if counts["open"]:
+        say(f"go on with: agent review {run_id}{place}", "dim")
+    elif store.run(run_id).status == "done":
+        say(f"next: agent export {run_id} -o FILE{place}", "dim")
 
 
 def _read_key() -> str:
@@ -212,7 +225,12 @@ def _listed(store: Any, run_id: str) -> dict[str, Any]:
 def report(
     run: RunArg = "last",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The file. Default: report.html in the run's folder.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file; of files that exist only a report is replaced. Default: report.html in the run's folder.",
+        ),
     ] = None,
     db: Db = None,
     runs_dir: RunsDir = Path("runs"),
@@ -220,8 +238,10 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about a run."""
     from premortem.agent.evidence import load_spans
-    from premortem.agent.report import render_report, write_report
+    from premortem.agent.report import refuse_other_file, render_report, write_report
 
+    if output is not None:
+        refuse_other_file(output)
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
         pairs, spans = _pairs_at_hand(store, run_id), load_spans(store, run_id)
@@ -273,29 +293,28 @@ def export(
 ) -> None:
     """Write the debugged dataset: every edit that passed and that nobody rejected, all other rows as they came."""
     from premortem.agent.evidence import load_dataset, source_of
-    from premortem.agent.export import decided, export_dataset
+    from premortem.agent.export import decided, export_dataset, unlike_forecast
 
     with open_store(db, runs_dir) as store:
         run_id = find_run(store, run)
-        if (status := store.run(run_id).status) != "done":
-            raise ExportError(
-                f"run {run_id} is not finished ({status}): its edits have not been judged together yet; the same "
-                "`agent run` goes on with it"
-            )
+        _finished(store, run_id)
         dataset, reviews = load_dataset(store, run_id), store.load_reviews(run_id)
-        passed = {edit.edit_id for edit in store.passed_edits(run_id)}
+        passed = {edit.edit_id: edit for edit in store.passed_edits(run_id)}
         edits = [edit for edit in store.load_edits(run_id) if edit.edit_id in passed or edit.edit_id in reviews]
         asked = store.run(run_id).settings
     source = source_of(dataset)
+    applied = decided(edits, reviews, unreviewed=not reviewed_only)
+    left_out, unjudged = unlike_forecast(applied, passed)
     manifest = export_dataset(
         dataset,
-        decided(edits, reviews, unreviewed=not reviewed_only),
+        applied,
         source,
         output,
         run_id,
         mapping=asked.get("mapping"),
         split=asked.get("split", "train"),
         layout="explicit" if explicit else "same",
+        as_forecast=not left_out and not unjudged,
     )
     if as_json:
         emit({"path": str(output), **manifest.model_dump(mode="json")})
@@ -303,6 +322,12 @@ def export(
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(manifest.by_kind.items())) or "no edits"
     say(f"{manifest.rows} rows: {manifest.untouched} untouched, {manifest.changed} changed, {manifest.added} added")
     say(f"{manifest.dropped} dropped, {manifest.quarantined} unreadable left out; {kinds}", "dim")
+    if not manifest.as_forecast:
+        say(
+            f"the forecast with edits is not of this file: {left_out} edits that passed are not in it, and {unjudged} "
+            "in it did not pass as they are now; `agent run` on this file tells what it teaches",
+            "yellow",
+        )
     if manifest.not_read:
         say(f"{manifest.not_read} rows beyond the run's --limit are NOT in this file", "yellow")
     elif source is None and (limit := asked.get("limit")) and len(dataset.pairs) + manifest.quarantined >= limit:

@@ -39,6 +39,8 @@ _Line = tuple[int, bytes, Callable[[], Row] | None]
 """A row of the source, its bytes and how to read it; None: its pair is all there is."""
 _NO_LINE = b"\n"
 """The bytes of a row that is no line of a file."""
+LINE_ENDINGS = (".jsonl", ".jsonl.gz")
+"""How the name of a file of lines ends."""
 COLUMN_WITHIN = 8 << 20
 """The first changed row must begin within so many bytes for `datasets` to learn of the provenance column."""
 
@@ -69,6 +71,16 @@ def decided(edits: Iterable[Edit], reviews: Mapping[str, Review], *, unreviewed:
     return list(applied.values())
 
 
+def unlike_forecast(applied: Sequence[AppliedEdit], passed: Mapping[str, Edit]) -> tuple[int, int]:
+    """Return how many edits that `passed`, by edit_id, are not among the `applied`, and how many of those did not.
+
+    The forecast with edits was made with all that passed, each with its own text.
+    """
+    texts = {one.edit.edit_id: one.edit.after for one in applied}
+    judged = {edit_id for edit_id, edit in passed.items() if texts.get(edit_id) == edit.after}
+    return len(passed.keys() - texts.keys()), len(texts.keys() - judged)
+
+
 def export_dataset(
     dataset: Dataset,
     edits: Sequence[AppliedEdit],
@@ -79,12 +91,14 @@ def export_dataset(
     mapping: Mapped | None = None,
     split: str = "train",
     layout: Layout = "same",
+    as_forecast: bool = True,
 ) -> Manifest:
     """Write the edited dataset to `target` and its manifest to `target` + `.manifest.json`; return the manifest.
 
     `source` is the file or folder that `dataset` was read from (None: a hub dataset, which leaves as explicit JSON
-    Lines), `mapping` and `split` those it was read with. Edits of one row apply in the order given. Raises ExportError
-    where the target exists, its name does not fit the format, the source is not what the run read, or the disk refuses.
+    Lines), `mapping` and `split` those it was read with, `as_forecast` is what the manifest tells. Edits of one row
+    apply in the order given. Raises ExportError where the target exists, its name does not fit the format, the source
+    is not what the run read, or the disk refuses.
     """
     tables = parquet_files(source, split) if source is not None else []
     _check_name(target, bool(tables), layout)
@@ -97,7 +111,7 @@ def export_dataset(
             else:
                 with _packed(out.file, target) as stream:
                     _write_lines(stream, _source_lines(source, tables, editor), editor)
-            manifest = editor.manifest(target.name, out.sha256())
+            manifest = editor.manifest(target.name, out.sha256()).model_copy(update={"as_forecast": as_forecast})
             _write_manifest(target, manifest)
             out.commit()
     except DataError as error:
@@ -189,8 +203,11 @@ def _packed(file: BinaryIO, target: Path) -> Iterator[BinaryIO]:
 
 
 def _check_name(target: Path, table: bool, layout: Layout) -> None:
-    if table != (target.suffix == ".parquet") and not (table and layout == "explicit"):
-        wanted = ".parquet, as the input is" if table else ".jsonl or .jsonl.gz, as the input is JSON Lines"
+    endings = (".parquet",) if table else LINE_ENDINGS
+    wanted = ".parquet, as the input is" if table else ".jsonl or .jsonl.gz, as the input is JSON Lines"
+    if table and layout == "explicit":
+        endings, wanted = (*endings, *LINE_ENDINGS), f"{wanted}, or in .jsonl or .jsonl.gz"
+    if not target.name.endswith(endings):
         raise ExportError(f"{target}: give it a name that ends in {wanted}.")
 
 

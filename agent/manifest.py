@@ -80,6 +80,8 @@ class Manifest(Record):
     """Lines of the input beyond the limit of the run, left out."""
     otherwise_to_trl: int = 0
     """Rows that TRL takes in another way than they were read, or not at all; `agent export --explicit` leaves none."""
+    as_forecast: bool = True
+    """Whether these are the edits, with the texts, that the run's last forecast was made with."""
     provenance: Literal["column", "manifest"]
     """Where the edits are told: in their rows too, or here alone."""
     by_kind: dict[str, int]

@@ -14,7 +14,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from premortem.agent.chart import Chart, Mark, Range, draw
 from premortem.agent.diff import Piece, excerpt, visible, word_diff
 from premortem.agent.journal import QUARANTINE
+from premortem.agent.outfile import refuse_existing
 from premortem.agent.scatter import scatter
 from premortem.agent.summary import (
     Document,
@@ -54,6 +55,8 @@ EDITS_SHOWN = 8
 RESPONSE_LIMIT = 900
 SAME = 1e-5
 """Difference of two effects that only rounding makes."""
+DOCTYPE = b"<!doctype html>"
+"""How a report begins."""
 CONTEXT = 160
 """Characters kept around the spans of a long response."""
 
@@ -143,10 +146,13 @@ def _mark(concept: Document) -> Mark:
 
 
 def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any] | None:
-    """Return how forecasts have done here; the picture is of this dataset's last validation, or of the last of all."""
+    """Return how forecasts have done here; the picture is of the last validation of this run's data, model and SAE.
+
+    Where there is none it is of the last of all, and what it was trained on is told.
+    """
     if not validations:
         return None
-    own = [one for one in validations if one["dataset"]["sha256"] == document["dataset"]["sha256"]]
+    own = [one for one in validations if _same_data(one, document) and _same_lens(one, document)]
     shown = (own or validations)[-1]
     marks = [
         (concept["forecast"], Mark(concept["name"], concept["learned"], concept["low"], concept["high"]))
@@ -156,13 +162,51 @@ def _trust(document: Document, validations: Sequence[Document]) -> dict[str, Any
     rows = [
         {
             "path": one["dataset"]["path"],
+            "model": one.get("lens", {}).get("model"),
+            "pairs": _trained_on(one),
             "times": len(one.get("trainings", ())) or 1,
             "kl": one["movement"]["kl_per_token"],
             "skill": [skill for skill in one["skill"] if skill["level"] == "groups"],
         }
         for one in validations
     ]
-    return {"scatter": scatter(marks) if marks else None, "shown": shown, "own": bool(own), "rows": rows}
+    drawn, lens = scatter(marks) if marks else None, shown.get("lens", {})
+    told = lens if lens.get("model") and lens.get("sae") else None
+    return {"scatter": drawn, "shown": shown, "on": _on(shown, document), "lens": told, "rows": rows}
+
+
+def _on(validation: Document, document: Document) -> str:
+    """Return on what pairs a validation was, as seen from a run."""
+    pairs = _trained_on(validation)
+    if not _same_data(validation, document):
+        return "other pairs" if pairs is None else f"{pairs} other pairs"
+    told = "these pairs" if pairs is None else f"{pairs} of these pairs"
+    return told if _same_lens(validation, document) else f"{told}, with another model or SAE"
+
+
+def _trained_on(validation: Document) -> int | None:
+    """Return how many pairs were trained on; None: the document does not tell."""
+    pairs = validation.get("training", {}).get("pairs")
+    return None if pairs is None else int(pairs)
+
+
+def _same_data(validation: Document, document: Document) -> bool:
+    return bool(validation["dataset"]["sha256"] == document["dataset"]["sha256"])
+
+
+def _same_lens(validation: Document, document: Document) -> bool:
+    """Whether a validation and a run are of one model and one SAE, as far as both name them."""
+    lens, own = validation.get("lens", {}), document["lens"]
+    return all(_alike(lens.get(name), own.get(name)) for name in ("model", "sae"))
+
+
+def _alike(one: str | None, other: str | None) -> bool:
+    """Whether two names may be of one thing: that of a folder may begin elsewhere, an unknown one tells nothing."""
+    if one is None or other is None or one == other:
+        return True
+    a, b = PurePath(one), PurePath(other)
+    told = min(2, len(a.parts), len(b.parts))
+    return (a.is_absolute() or b.is_absolute()) and a.parts[-told:] == b.parts[-told:]
 
 
 def _clauses(document: Document) -> list[dict[str, Any]]:
@@ -193,8 +237,9 @@ def _moved(view: FindingView) -> Chart | None:
     marks = [
         Mark("the data as it is", chosen["effect_before"], low, high, "before"),
         Mark("with these edits", chosen["effect_after"], style="after"),
-        Mark("with as many random edits", chosen["control_after"], style="control"),
     ]
+    if any(edit["kind"] != "synthesise" for edit in view.edits):
+        marks.append(Mark("with as many random edits", chosen["control_after"], style="control"))
     if chosen.get("second_lens") is not None:
         marks.append(Mark("with these edits, second lens", chosen["second_lens"], style="after"))
     return draw(marks, _tolerated(view))
@@ -279,6 +324,22 @@ def _pieces(edit: Document) -> list[Piece]:
     if edit["kind"] in ("flip", "drop"):
         return [Piece("delete", before)] + ([Piece("insert", after)] if after else [])
     return word_diff(before, after)
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise ExportError where `path` exists and is no report: whoever names another file by mistake keeps it."""
+    if not _is_report(path):
+        refuse_existing(path)
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(DOCTYPE)).lower() == DOCTYPE
+    except OSError:
+        return False
 
 
 def write_report(html: str, path: Path) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from premortem.agent.diff import excerpt, visible
 from premortem.agent.summary import (
+    AT_WORK,
     Document,
     FindingView,
     by_unit,
@@ -77,6 +79,8 @@ def _unfinished(document: Document) -> list[Text]:
     status, error = document.get("status"), visible(str(document.get("error") or ""))
     if status in ("done", None) or not has_forecast(document):
         return []
+    if status == "running":
+        return [Text(f"{AT_WORK[0].upper()}{AT_WORK[1:]}.", style="yellow")]
     why = f": {error}" if error else ""
     return [Text(f"The run is not finished ({status}{why}); the same command goes on with it.", style="yellow")]
 
@@ -202,13 +206,27 @@ def next_commands(document: Document, views: Sequence[FindingView], place: str =
     """Return the commands that come next; `place` as in `run_summary`."""
     run = str(document["run_id"])
     steps = [("agent report " + run, "one HTML file to read and share")]
-    if any(view.edits for view in views):
+    if document.get("status") == "done" and any(view.edits for view in views):
         steps.insert(0, ("agent review " + run, "decide on the edits, one by one"))
         steps.append((f"agent export {run} -o FILE", "the debugged dataset, for TRL"))
-    grid = Table.grid(padding=(0, 3))
-    for command, why in steps:
-        grid.add_row(Text(f"  {command}{visible(place)}", style="cyan"), Text(why, style="dim"))
-    return Group(Text(""), Text("Next:", style="bold"), grid)
+    steps = [(f"{command}{visible(place)}", why) for command, why in steps]
+    return Group(Text(""), Text("Next:", style="bold"), Commands(steps))
+
+
+class Commands:
+    """Commands to copy, each whole on a line of its own, with what it does beside it, or below where that is long."""
+
+    def __init__(self, steps: Sequence[tuple[str, str]]) -> None:
+        """Lay out `steps`: each a command and what it does."""
+        self.steps = steps
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the commands; a line may be longer than the terminal is wide, and is not to be cut."""
+        widest = max(cell_len(command) for command, _ in self.steps)
+        beside = all(2 + widest + 3 + cell_len(why) <= options.max_width for _, why in self.steps)
+        for command, why in self.steps:
+            told = f"{set_cell_size(command, widest)}   " if beside else f"{command}\n    "
+            yield Text.assemble("  ", (told, "cyan"), (why, "dim"), no_wrap=True, overflow="ignore")
 
 
 def forecast_view(document: Document, limit: int = 12) -> RenderableType:
@@ -351,5 +369,5 @@ def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empt
 
 
 def print_view(view: RenderableType, console: Console | None = None) -> None:
-    """Print `view` on stdout."""
-    (console or Console(highlight=False, soft_wrap=False)).print(view)
+    """Print `view` on stdout; commands to copy may be longer than a line."""
+    (console or Console(highlight=False, soft_wrap=False)).print(view, crop=False)

@@ -26,6 +26,8 @@ KIND_MEANING = {
     "surprise": "the spec never mentions it, the data would strongly teach it",
     "injection": "text that addresses whoever audits the data",
 }
+AT_WORK = "the run is at work; `agent show` tells how far it is"
+"""What is said of a run that another process is at."""
 LOST = {
     "keep": "the spec wants to keep it, the data takes it away",
     "encourage": "the spec asks for it, the data takes it away",
@@ -122,6 +124,8 @@ def finding_views(document: Document) -> list[FindingView]:
 
 def _view(document: Document, finding: Document, clause: Document | None) -> FindingView:
     concept = _concept(document, finding)
+    rejected = _rejected(document, finding["finding_id"])
+    since = f"; {rejected} of its edits were rejected since, which no forecast knows" if rejected else ""
     effect = float(finding["effect"])
     return FindingView(
         finding_id=finding["finding_id"],
@@ -140,8 +144,8 @@ def _view(document: Document, finding: Document, clause: Document | None) -> Fin
         start_rate=finding.get("start_rate"),
         edits=_of_finding(document, "edits", "finding_id", finding["finding_id"]),
         clusters=_of_finding(document, "clusters", "finding_id", finding["finding_id"]),
-        outcome=str(finding.get("outcome") or ""),
-        outcome_reason=str(finding.get("outcome_reason") or ""),
+        outcome="unfixed" if rejected else str(finding.get("outcome") or ""),
+        outcome_reason=str(finding.get("outcome_reason") or "") + since,
     )
 
 
@@ -161,10 +165,21 @@ def _of_finding(document: Document, part: str, key: str, value: str) -> tuple[Do
 
 
 def broken_rules(document: Document, *, after: bool) -> list[str]:
-    """Return the rules that the forecast breaks, on the data as it is or `after` the edits that passed."""
+    """Return the rules that the forecast breaks, on the data as it is or `after` the edits that passed.
+
+    A rule stays broken where a person has since rejected an edit that passed for it: no forecast knows the data so.
+    """
     changed = document.get("forecast_after") or {}
-    source = changed if after and changed.get("n_pairs") is not None else document
-    return _broken(document, source.get("findings", ()))
+    if not after or changed.get("n_pairs") is None:
+        return _broken(document, document.get("findings", ()))
+    undone = [finding for finding in document.get("findings", ()) if _rejected(document, finding["finding_id"])]
+    return _broken(document, [*changed.get("findings", ()), *undone])
+
+
+def _rejected(document: Document, finding_id: str) -> int:
+    """Return how many edits that passed for a finding a person has rejected since."""
+    own = _of_finding(document, "edits", "finding_id", finding_id)
+    return sum(edit_passed(edit) and edit_decision(edit) == "reject" for edit in own)
 
 
 def _broken(document: Document, findings: Sequence[Document]) -> list[str]:
@@ -226,7 +241,7 @@ def headline(document: Document) -> str:
     pairs = document["dataset"]["pairs"]
     if not has_forecast(document):
         status, why = document.get("status"), document.get("error") or "the same command goes on with it"
-        return f"No forecast yet, the run is {status}: {why}."
+        return f"No forecast yet, {AT_WORK if status == 'running' else f'the run is {status}: {why}'}."
     if not kinds:
         nothing = f"Nothing in these {pairs} pairs would teach what the spec forbids, as far as this lens can see."
         return nothing + _aside(document)
@@ -294,14 +309,15 @@ def has_forecast(document: Document) -> bool:
 
 
 LEAST_RELIABLE = 0.5
-"""Reliability of a forecast below which most of what it says of groups is chance."""
+"""Reliability of a forecast below which a warning goes with it: three such forecasts explained 22 to 52% of what was
+within reach, against 81% on the median of eleven runs."""
 
 
 def unreliable(reliability: float) -> str:
-    """Return the warning for a forecast that is mostly chance."""
+    """Return the warning for a forecast whose pairs hardly agree among themselves."""
     return (
-        f"forecasts from two halves of these pairs hardly agree ({reliability:.2f} of 1 when stepped up to all pairs), "
-        "so most of what differs between groups is chance; more pairs would tell more"
+        f"the halves of these pairs hardly agree ({reliability:.2f} of 1): others of their kind would teach other "
+        "groups; three such forecasts explained 22 to 52% of what was within reach, the median of eleven 81%"
     )
 
 

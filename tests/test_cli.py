@@ -21,6 +21,8 @@ from premortem.agent import opening
 from premortem.agent.cli import app
 from premortem.agent.progress import TerminalProgress
 from premortem.agent.runs import RunInputs, identify
+from premortem.agent.store import Store
+from premortem.agent.summary import finding_views
 from premortem.agent.toolbox import LazyTools
 from premortem.interp import pairs
 from premortem.interp.errors import DataError
@@ -283,7 +285,17 @@ def test_a_report_goes_to_the_runs_folder_or_where_asked(agent: Agent, bench: Fa
     run_id = run_id_of(agent("run", "--spec", "spec.md", "--json"))
     assert agent("report").stdout.strip() == f"runs/{run_id}/report.html"
     assert "rule 0" in (tmp_path / "runs" / run_id / "report.html").read_text()
-    assert json.loads(agent("report", "last", "-o", "r.html", "--json").stdout)["path"] == "r.html"
+    for _ in range(2):
+        assert json.loads(agent("report", "last", "-o", "r.html", "--json").stdout)["path"] == "r.html"
+
+
+def test_a_report_never_takes_the_place_of_another_file(agent: Agent, bench: FakeBench, tmp_path: Path):
+    agent("run", "--spec", "spec.md")
+    before = (tmp_path / "spec.md").read_text()
+    refused = agent("report", "last", "-o", "spec.md")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "spec.md: exists already and is not overwritten" in refused.stderr
+    assert (tmp_path / "spec.md").read_text() == before
 
 
 def test_reviews_by_option_are_listed_and_checked(agent: Agent, bench: FakeBench):
@@ -296,6 +308,33 @@ def test_reviews_by_option_are_listed_and_checked(agent: Agent, bench: FakeBench
     after = json.loads(agent("review", "--accept-passed", "--json").stdout)["edits"]
     decisions = {edit["edit_id"]: edit["review"]["decision"] for edit in after if edit["review"]}
     assert decisions == {passed[0]: "reject", **dict.fromkeys(passed[1:], "accept")}
+
+
+def test_edits_of_an_unfinished_run_are_not_accepted_by_the_dozen(agent: Agent, bench: FakeBench, tmp_path: Path):
+    run_id = json.loads(agent("run", "--spec", "spec.md", "--json").stdout)["run_id"]
+    with Store(tmp_path / "runs" / "premortem.db") as store:
+        store.set_status(run_id, "interrupted")
+    refused = agent("review", "--accept-passed")
+    assert refused.exit_code == 1
+    assert "have not been judged together yet" in refused.stderr
+    assert not any(edit["review"] for edit in json.loads(agent("review", "--json").stdout)["edits"])
+
+
+def test_what_a_person_rejects_is_broken_again(agent: Agent, bench: FakeBench):
+    command = ("run", "--spec", "spec.md", "--fail-on", "violation")
+    before = agent(*command)
+    edits = json.loads(agent("review", "--json").stdout)["edits"]
+    passed = [edit for edit in edits if edit["verdict"]["passed"]]
+    agent("review", "--reject", passed[0]["edit_id"])
+    after = agent(*command)
+    assert after.exit_code == 3
+    assert after.stderr.count("the forecast breaks") == before.stderr.count("the forecast breaks") + 1
+    views = finding_views(json.loads(agent("show", "--json").stdout))
+    undone = next(view for view in views if "1 of its edits were rejected since" in view.outcome_reason)
+    assert (undone.finding_id, undone.outcome) == (passed[0]["finding_id"], "unfixed")
+    exported = agent("export", "-o", "out.jsonl")
+    assert "1 edits that passed are not in it, and 0 in it did not pass" in exported.stderr
+    assert not json.loads(Path("out.jsonl.manifest.json").read_text())["as_forecast"]
 
 
 def test_a_row_takes_one_accepted_edit(agent: Agent, bench: FakeBench):

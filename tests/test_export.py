@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from premortem.agent import export as export_module
 from premortem.agent import outfile
-from premortem.agent.export import decided, export_dataset
+from premortem.agent.export import decided, export_dataset, unlike_forecast
 from premortem.agent.manifest import AppliedEdit
-from premortem.interp.edits import apply_edits
+from premortem.interp.edits import apply_edits, with_final_text
 from premortem.interp.errors import DataError, ExportError
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import Dataset, Edit, Pair, Review
@@ -384,8 +384,9 @@ def test_a_source_that_changed_since_the_run_is_refused(tmp_path: Path) -> None:
 
 def test_wrong_names_and_rows_are_refused(tmp_path: Path) -> None:
     source, data = saved(tmp_path, [standard(0)])
-    with pytest.raises(ExportError, match=r"ends in \.jsonl"):
-        export_dataset(data, [], source, tmp_path / "out.parquet", "run")
+    for name in ("out.parquet", "out.csv", "out.json", "out.gz", "jsonl"):
+        with pytest.raises(ExportError, match=r"ends in \.jsonl or \.jsonl\.gz, as the input is JSON Lines\.$"):
+            export_dataset(data, [], source, tmp_path / name, "run")
     with pytest.raises(ExportError, match="does not exist"):
         export_dataset(data, [], source, tmp_path / "nowhere" / "out.jsonl", "run")
     with pytest.raises(ExportError, match="row 9"):
@@ -409,8 +410,10 @@ def test_parquet_in_parquet_out(tmp_path: Path) -> None:
     assert [i for i, text in enumerate(told) if text] == [1, 699]
     assert json.loads(told[1])[0]["kind"] == "flip"
     assert (manifest.rows, manifest.dropped, manifest.edits[2].line) == (700, 1, 699)
-    with pytest.raises(ExportError, match=r"ends in \.parquet"):
+    with pytest.raises(ExportError, match=r"ends in \.parquet, as the input is\.$"):
         export_dataset(data, [], source, tmp_path / "out.jsonl", "run")
+    with pytest.raises(ExportError, match=r"ends in \.parquet, as the input is, or in \.jsonl or \.jsonl\.gz\.$"):
+        export_dataset(data, [], source, tmp_path / "out.csv", "run", layout="explicit")
 
 
 @pytest.mark.parametrize(("target", "layout"), [("out.parquet", "same"), ("out.jsonl", "explicit")])
@@ -458,6 +461,16 @@ def test_two_accepted_edits_of_one_row_are_refused_with_both_ids() -> None:
     flip, rewrite = edit("flip", 7), edit("rewrite", 7, "chosen")
     with pytest.raises(ExportError, match=r"row 7 .*flip-7-None and rewrite-7-chosen.*reject one"):
         decided([flip, rewrite], accepted(flip, rewrite), unreviewed=False)
+
+
+def test_an_export_that_the_forecast_with_edits_is_not_of_is_told() -> None:
+    passed = {item.edit_id: item for item in (edit("rewrite", n, "chosen") for n in range(3))}
+    first, second, third = passed.values()
+    own = edit("rewrite", 7, "chosen")
+    assert unlike_forecast(applied(first, second, third), passed) == (0, 0)
+    assert unlike_forecast(applied(first, second), passed) == (1, 0)
+    assert unlike_forecast(applied(first, second, with_final_text(third, "Mine.")), passed) == (0, 1)
+    assert unlike_forecast(applied(first, second, third, own), passed) == (0, 1)
 
 
 def test_new_pairs_take_no_place_of_a_row() -> None:

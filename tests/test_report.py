@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from premortem.agent.chart import LEFT, RIGHT, Mark, Range, draw, nice_step, scale
-from premortem.agent.report import marked, render_report, write_report
+from premortem.agent.report import _alike, marked, refuse_other_file, render_report, write_report
 from premortem.agent.scatter import scatter
 from premortem.agent.show import run_summary
-from premortem.interp.errors import PremortemError
+from premortem.interp.errors import ExportError, PremortemError
 from premortem.interp.records import Span
 from run_document import HOSTILE, document, pairs
 
@@ -110,6 +110,20 @@ def test_only_the_owner_may_read_the_file(tmp_path: Path):
     assert stat.S_IMODE((tmp_path / "new" / "report.html").stat().st_mode) == 0o600
 
 
+def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path):
+    report, spec, nowhere = (tmp_path / name for name in ("report.html", "spec.md", "nowhere"))
+    refuse_other_file(report)
+    write_report(render_report(document(), pairs()), report)
+    refuse_other_file(report)
+    report.write_text(report.read_text().replace("<!doctype html>", "<!DOCTYPE html>"))
+    refuse_other_file(report)
+    spec.write_text("- No flattery.\n")
+    nowhere.symlink_to(tmp_path / "gone")
+    for other in (spec, nowhere, tmp_path):
+        with pytest.raises(ExportError, match="exists already and is not overwritten"):
+            refuse_other_file(other)
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     target = tmp_path / "report.html"
     target.write_text("old")
@@ -198,6 +212,45 @@ def test_a_report_tells_how_forecasts_have_done():
     assert "0.61" in html and "0.84" in html and "0.77" not in html
     assert "other.jsonl" in html
     assert "<script>" not in html
+
+
+def of_lens(one: dict, model: str, sae: str, n_pairs: int) -> dict:
+    """Return a validation with the model and SAE that it was of, and the pairs that it was trained on."""
+    skill = [{**row, "n_called": 12} for row in one["skill"]]
+    return one | {"lens": {"model": model, "sae": sae}, "training": {"pairs": n_pairs}, "skill": skill}
+
+
+def test_a_report_shows_the_validation_of_its_own_model_and_tells_all_apart():
+    run = document()
+    run["lens"] |= {"model": "models/mine", "sae": "/a/lenses/mine-12"}
+    own = of_lens(validation(run["dataset"]["sha256"]), "/elsewhere/models/mine", "/b/lenses/mine-12", 240)
+    other = of_lens(validation(run["dataset"]["sha256"]), "org/theirs", "theirs:layer_12", 300)
+    html = render_report(run, pairs(), validations=[own, other])
+    assert "Real DPO on 240 of these pairs, <code>" in html
+    assert "<code>mine</code> read through <code>mine-12</code>" in html
+    assert ", mine, 240 pairs</td>" in html and ", org/theirs, 300 pairs</td>" in html
+    assert ">0.90 of 12</td>" in html
+    html = render_report(run, pairs(), validations=[other])
+    assert "Real DPO on 300 of these pairs, with another model or SAE, <code>" in html
+    assert "<code>org/theirs</code> read through <code>theirs:layer_12</code>" in html
+    html = render_report(run, pairs(), validations=[of_lens(validation("other"), "models/mine", "mine-12", 9)])
+    assert "Real DPO on 9 other pairs, <code>other.jsonl</code>" in html
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("smollm2", "smollm2", True),
+        ("mine", "/home/me/mine", True),
+        ("/a/lenses/main", "/b/lenses/main", True),
+        ("/a/lenses/main", "/a/lenses/second", False),
+        ("org/name", "/home/me/name", False),
+        ("release:layer_12/width_16k/canonical", "release:layer_20/width_16k/canonical", False),
+        (None, "smollm2", True),
+    ],
+)
+def test_a_folder_is_known_by_the_end_of_its_path_and_a_hub_id_by_the_whole(one: str, other: str, alike: bool):
+    assert _alike(one, other) == _alike(other, one) == alike
 
 
 def test_a_report_tells_what_became_of_the_findings():

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from premortem.agent.report import render_report
-from premortem.agent.show import forecast_view, run_summary
+from premortem.agent.show import forecast_view, print_view, run_summary
 from premortem.agent.summary import clause_state, finding_views, headline, newly_broken
 from premortem.interp.records import ROWS_TOLD
 from run_document import document, edit, pairs, verdict
@@ -114,6 +114,41 @@ def test_a_name_that_failed_its_test_is_marked_however_long_it_is():
     assert "… ?" in console.file.getvalue()  # type: ignore[attr-defined]
     page = render_report(run, pairs())
     assert "… ?</text>" in page and ">sorry, cannot</text>" in page
+
+
+PLACE = " --runs-dir '/home/ana/all my runs of this year' --db /home/ana/databases/premortem.db"
+
+
+@pytest.mark.parametrize("place", ["", PLACE])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_command_that_comes_next_stands_whole_on_its_line(width: int, place: str):
+    console = Console(file=(out := io.StringIO()), width=width, force_terminal=False)
+    print_view(run_summary(document(), place), console)
+    lines = out.getvalue().partition("Next:\n")[2].splitlines()
+    run = document()["run_id"]
+    steps = {
+        f"  agent review {run}{place}": "decide on the edits, one by one",
+        f"  agent report {run}{place}": "one HTML file to read and share",
+        f"  agent export {run} -o FILE{place}": "the debugged dataset, for TRL",
+    }
+    room = max(map(len, steps)) + 3
+    beside = [command.ljust(room) + why for command, why in steps.items()]
+    below = [line for command, why in steps.items() for line in (command, f"    {why}")]
+    assert lines == (beside if max(map(len, beside)) <= width else below)
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_a_run_that_is_not_done_is_offered_neither_for_review_nor_for_export(status: str):
+    told = terminal(document() | {"status": status})
+    assert "agent report" in told and "agent review" not in told and "agent export" not in told
+
+
+def test_nobody_is_told_to_start_a_run_that_is_at_work():
+    early = {"status": "running", "forecast": {"n_pairs": None, "concepts": []}}
+    assert headline(document() | early) == "No forecast yet, the run is at work; `agent show` tells how far it is."
+    told = terminal(document() | {"status": "running"})
+    assert "The run is at work; `agent show` tells how far it is." in told and "same command" not in told
+    assert "(interrupted); the same command goes on" in terminal(document() | {"status": "interrupted"})
 
 
 def test_a_long_path_and_a_narrow_terminal_hide_neither_counts_nor_rules():
