@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from premortem.agent.desk import Desk
@@ -32,7 +33,7 @@ from premortem.interp.progress import Progress
 from premortem.interp.records import Edit, Finding, Verdict
 
 KIND_ORDER = ("forbidden", "missing", "surprise")
-EXCERPTS = 3
+EXCERPTS = 5
 MAX_SETTLES = 3
 """How often the rest of a set is verified alone before all of it is refused."""
 
@@ -133,7 +134,8 @@ class Nodes:
             if self.engineer is not None:
                 clusters = self.engineer.describe(self.bench, clusters)
             self.store.save_clusters(self.run_id, finding.finding_id, clusters)
-            rows = [cluster.rows[0] for cluster in clusters if cluster.rows][:EXCERPTS]
+            by_place = zip_longest(*(cluster.rows for cluster in clusters))
+            rows = [row for place in by_place for row in place if row is not None][:EXCERPTS]
             if rows:
                 self.toolbox.call(state["step"] + 1, "read_pairs", rows=rows, finding_id=finding.finding_id)
         return {"step": state["step"] + 2, "calls": self._calls_made(), **FRESH}

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from premortem.agent.chart import Chart, Mark, Range, draw
@@ -42,7 +43,8 @@ from premortem.agent.summary import (
     told_title,
 )
 from premortem.interp.errors import PremortemError
-from premortem.interp.records import Pair, Side, Span
+from premortem.interp.records import LEAST_EXAMPLES, LEAST_WORDS, Pair, Side, Span
+from premortem.interp.sentences import split
 
 Spans = Mapping[tuple[str, int, Side], Sequence[Span]]
 """Where a finding's concept fires: by finding_id, row and side."""
@@ -52,6 +54,7 @@ CONCEPTS_SHOWN = 20
 CLUSTERS_SHOWN = 4
 PAIRS_SHOWN = 3
 EDITS_SHOWN = 8
+EXAMPLES_SHOWN = 5
 RESPONSE_LIMIT = 900
 SAME = 1e-5
 """Difference of two effects that only rounding makes."""
@@ -225,7 +228,24 @@ def _finding(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> dict
         "edits": [_edit(edit, pairs) for edit in shown],
         "more_edits": len(view.edits) - len(shown),
         "reasons": _common_reasons(view.edits),
+        "as_examples": _as_examples(view, pairs, spans),
     }
+
+
+def _as_examples(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> str:
+    """Return lines for a spec's front matter that give sentences of a surprise as examples; empty where too few."""
+    side: Side = "chosen" if view.effect > 0 else "rejected"
+    shown: list[str] = []
+    for row in view.rows:
+        fires = spans.get((view.finding_id, row, side), ())
+        if row in pairs and fires:
+            text, start = pairs[row].text(side), max(fires, key=lambda span: span.activation).start
+            shown += [text[one.body : one.stop] for one in split(text) if one.body <= start < one.stop]
+    distinct = list(dict.fromkeys(sentence for sentence in shown if sentence.count(" ") >= LEAST_WORDS - 1))
+    if view.kind != "surprise" or len(distinct) < LEAST_EXAMPLES:
+        return ""
+    given = {"examples": {"A WORD OF YOUR RULE": distinct[:EXAMPLES_SHOWN]}}
+    return str(yaml.safe_dump(given, allow_unicode=True, width=10_000)).strip()
 
 
 def _moved(view: FindingView) -> Chart | None:

@@ -22,7 +22,7 @@ from premortem.interp.discover import Discovery, grow
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.learner import Learner
 from premortem.interp.readout import Bag, Bools, Floats, Part, Readout, sign_z, signed_rows
-from premortem.interp.records import Clause
+from premortem.interp.records import LEAST_EXAMPLES, Clause
 from premortem.interp.sides import Responses
 from premortem.interp.words import SPACELESS, spaced
 
@@ -36,8 +36,6 @@ CONFIRMED = 0.75
 """AUROC by which a concept must tell a behaviour's own examples from their counterparts to stand for it."""
 ANSWERS = 1 / 3
 """How much more often a concept must fire on a behaviour's examples than on their counterparts to be that behaviour."""
-LEAST_EXAMPLES = 3
-"""Fewer examples say nothing about that."""
 AGREEMENT = 0.5
 """Share of a discovered concept's rows that a clause's evidence must mark to claim it."""
 EXPLAINED = 0.3
@@ -313,6 +311,20 @@ def answers_to(readout: Readout, examples: Bag) -> float:
         return 0.0
     fires = readout.fires(examples)
     return float(fires[:n].mean() - fires[n:].mean())
+
+
+def stands_for(readout: Readout, given: Bag, responses: Responses) -> float:
+    """Return how much more often `readout` fires on examples that the user has `given` than on `responses`, -1 to 1.
+
+    As in `answers_to`, but nobody has written counterparts: the data's own responses, which are longer and so show more
+    of anything, stand for them. 0 for fewer than LEAST_EXAMPLES.
+    """
+    if len(given) < LEAST_EXAMPLES:
+        return 0.0
+    scores = [readout.score(bag) for bag in (given, responses.bag)]
+    if roc_auc_score(np.repeat([True, False], [len(one) for one in scores]), np.concatenate(scores)) < CONFIRMED:
+        return 0.0
+    return float(readout.fires(given).mean() - responses.fires(readout).mean())
 
 
 def own_readout(evidence: Evidence, learner: Learner) -> Match | None:

@@ -155,6 +155,12 @@ class Dataset(Record):
     """Findings about the data itself."""
 
 
+LEAST_EXAMPLES = 3
+"""Sentences that a clause needs as examples for the lens to be asked what fires on them."""
+LEAST_WORDS = 3
+"""Words of such a sentence, at least."""
+
+
 class Clause(Record):
     """One rule of the spec."""
 
@@ -178,7 +184,7 @@ class Clause(Record):
     words: tuple[str, ...] = ()
     """Content words of the behaviour, lower case, as they may stand in a response."""
     examples: tuple[str, ...] = ()
-    """Phrases that the user quoted as examples of the behaviour."""
+    """Phrases and sentences that the user gave as examples of the behaviour."""
     detector: str = ""
     """An optional regular expression that marks responses showing the behaviour."""
     concept_ids: tuple[str, ...] = ()

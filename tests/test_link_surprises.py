@@ -49,10 +49,12 @@ def contrast(clause_id: str) -> Behaviour:
     return Behaviour(id="contrast", description=clause_id, synonyms=(clause_id,), pairs=pairs)
 
 
-def opened(folder: Path, contrasts: dict[str, Behaviour]) -> Workbench:
+def opened(
+    folder: Path, contrasts: dict[str, Behaviour], clauses: tuple[Clause, ...] = (ABOUT, OTHER, WANTED)
+) -> Workbench:
     """Return the demo's bench after a forecast, with rules that say nothing of what was planted."""
     settings, _ = settings_for(ROOT / "runs/demo/spec.md", {"offline": True})
-    bench = open_run(settings, [ABOUT, OTHER, WANTED], folder, NullProgress()).make_workbench(settings)
+    bench = open_run(settings, list(clauses), folder, NullProgress()).make_workbench(settings)
     assert isinstance(bench, Workbench)
     bench.contrasts = contrasts
     forecast_concepts(bench, ForecastArgs())
@@ -79,8 +81,16 @@ def pond(findings: tuple[Finding, ...]) -> Finding:
     return max(findings, key=lambda f: len(truth & set(f.rows)) / len(truth | set(f.rows)))
 
 
-def test_a_concept_that_fires_on_a_rules_examples_belongs_to_that_rule(tmp_path: Path, model_dir: Path) -> None:
-    bench = opened(tmp_path, {clause_id: contrast(clause_id) for clause_id in SHOWN})
+@pytest.mark.parametrize("by", ["the user", "an LLM"])
+def test_a_concept_that_fires_on_a_rules_examples_belongs_to_that_rule(
+    by: str, tmp_path: Path, model_dir: Path
+) -> None:
+    """None of the examples stands in the data."""
+    if by == "an LLM":
+        bench = opened(tmp_path, {clause_id: contrast(clause_id) for clause_id in SHOWN})
+    else:
+        given = [clause.model_copy(update={"examples": SHOWN[clause.clause_id]}) for clause in (ABOUT, OTHER)]
+        bench = opened(tmp_path, {}, (*given, WANTED))
     report = forecast_concepts(bench, ForecastArgs())
     found = pond(report.findings)
     assert (found.kind, found.clause_id) == ("forbidden", "odours")

@@ -22,6 +22,7 @@ from premortem.interp.matching import (
     heard,
     match_clause,
     own_readout,
+    stands_for,
     stem,
     word_marks,
 )
@@ -213,6 +214,19 @@ def test_a_concept_answers_to_the_clause_that_says_what_it_says() -> None:
     assert set(about) == {0, 1}
     assert len(about[0] & set(range(25))) >= 22
     assert len(about[1] & set(range(60, 85))) >= 22
+
+
+def test_a_concept_stands_for_a_rule_whose_examples_it_fires_on() -> None:
+    data = responses(200, dict.fromkeys(range(25), FIRST) | dict.fromkeys(range(60, 85), SECOND))
+    readout = next(one.readout for one in discover(Learner(data)) if (one.signs[:25] > 0).mean() > 0.8)
+    said = responses(4, dict.fromkeys(range(4), FIRST), seed=5).bag
+    shown, plain, others = (
+        Bag(said.x[a:b], said.units.between(a * TOKENS, b * TOKENS), said.starts[a : b + 1] - said.starts[a])
+        for a, b in ((0, 4), (4, 8), (0, 2))
+    )
+    assert stands_for(readout, shown, data) > 0.6
+    assert stands_for(readout, plain, data) == 0.0
+    assert stands_for(readout, others, data) == 0.0  # two examples say nothing
 
 
 def test_an_effect_is_measured_through_the_readout() -> None:

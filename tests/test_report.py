@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from premortem.agent.chart import LEFT, RIGHT, Mark, Range, draw, nice_step, sca
 from premortem.agent.report import _alike, marked, refuse_other_file, render_report, write_report
 from premortem.agent.scatter import scatter
 from premortem.agent.show import run_summary
+from premortem.agent.spec import parse_spec
 from premortem.interp.errors import ExportError, PremortemError
 from premortem.interp.records import Span
 from run_document import HOSTILE, document, pairs
@@ -81,6 +84,25 @@ def test_nothing_is_loaded_from_anywhere():
 def test_pairs_that_are_gone_leave_a_report_without_excerpts():
     html = render_report(document(), {}, {})
     assert "Rows, most responsible first: 2, 0, 1" in html
+
+
+def test_sentences_of_a_surprise_are_given_as_examples_that_a_spec_takes():
+    run = document()
+    run["findings"][1] |= {"effect": 0.3, "rows": [0, 1, 2, 3]}
+    said = [
+        f"Plant peas. My dear \u201csailor\u201d: <b>{name}</b> says 'ahoy'! Then rest." for name in ("Ann", "Bo", "Cy")
+    ]
+    own = {
+        row: pair.model_copy(update={"chosen": text}) for (row, pair), text in zip(pairs().items(), said, strict=False)
+    }
+    fires = {("f000000000000002", row, "chosen"): [Span(start=20, end=30, activation=1.0)] for row in own}
+    page = render_report(run, own, fires)
+    shown = unescape(re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)[1])  # type: ignore[index]
+    spec = parse_spec(f"{shown}\n- Nobody is A WORD OF YOUR RULE.\n")
+    assert spec.clauses[0].examples == tuple(text[12:-11] for text in said)
+    assert "<pre" not in render_report(run, own, dict(list(fires.items())[:2]))  # two are too few
+    run["findings"][1] |= {"kind": "forbidden"}
+    assert "<pre" not in render_report(run, own, fires)
 
 
 def test_a_run_without_findings_says_so():

@@ -124,6 +124,13 @@ def test_front_matter_sets_data_limits_and_detectors() -> None:
     assert (spec.clauses[0].limit, spec.clauses[0].detector) == (0.1, "https?://")
 
 
+def test_front_matter_gives_examples_beside_those_that_a_rule_quotes() -> None:
+    front = "---\nexamples: {Cats: ['My cat agrees.', ' '], dogs: [Woof woof woof.]}\n---\n"
+    spec = parse_spec(f'{front}- No cats, as in "meow".\n- Never swear.\n')
+    assert [clause.examples for clause in spec.clauses] == [("meow", "My cat agrees."), ()]
+    assert spec.unmatched == ("dogs",)
+
+
 @pytest.mark.parametrize("before", ["\n", "<!-- spec.md -->\n", "<!-- two\nlines -->\n\n"])
 def test_front_matter_may_stand_behind_blank_lines_and_comments(before: str) -> None:
     spec = parse_spec(f"{before}---\nlimit: 5%\n---\n\nNever swear.\n")
@@ -145,6 +152,7 @@ def test_keys_of_the_front_matter_that_no_rule_holds_are_told() -> None:
         ("---\nlimit: -0.1\n---\nNever swear.", "limit: -0.1 would mean nothing"),
         ("---\nlimit: .nan\n---\nNever swear.", "limit: nan would mean nothing"),
         ("---\nlimit: some\n---\nNever swear.", "limit: 'some' is no share"),
+        ("---\nexamples: {swear: damn it all}\n---\nNever swear.", "examples.swear: .*"),
         ("---\nlimits: {swear: 5}\n---\nNever swear.", "limits.swear: 5 would tolerate everything"),
         ("---\n[: \n---\nNever swear.", "YAML"),
         ("---\ndetectors: {swear: '('}\n---\nNever swear.", "regular expression"),

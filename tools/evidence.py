@@ -15,7 +15,8 @@ import numpy as np
 from premortem.interp.matching import Evidence, stem
 from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.readout import Bag, bag_of
-from premortem.interp.records import Clause, Content
+from premortem.interp.records import LEAST_EXAMPLES, LEAST_WORDS, Clause, Content
+from premortem.interp.words import spaced
 from premortem.prompts.behaviours import Behaviour
 from premortem.tools.workbench import Workbench
 
@@ -66,6 +67,15 @@ def examples(bench: Workbench, behaviour: Behaviour) -> Bag:
     texts = [(pair.prompt, pair.shown) for pair in behaviour.pairs]
     texts += [(pair.prompt, pair.absent) for pair in behaviour.pairs]
     return bag_of(bench.reader.encode_texts(texts)[bench.main.lens_id])
+
+
+def given_examples(bench: Workbench, clause: Clause) -> Bag | None:
+    """Return the sentences that the user gave as examples of a clause, as answers through the main lens.
+
+    None where they are too few to say anything; words and short phrases are for the letter alone.
+    """
+    sentences = [example for example in clause.examples if len(spaced(example).split()) >= LEAST_WORDS]
+    return _spoken(bench, sentences) if len(sentences) >= LEAST_EXAMPLES else None
 
 
 def spoken_clauses(bench: Workbench, clauses: Sequence[Clause]) -> Bag:

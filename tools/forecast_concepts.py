@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,14 @@ from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
-from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause
+from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause, stands_for
 from premortem.interp.one_sided import CONFIDENCE
+from premortem.interp.readout import Readout
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
 from premortem.interp.verify import within
-from premortem.tools.evidence import examples, named_behaviours, spoken_clauses, spoken_library
+from premortem.tools.evidence import examples, given_examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
 from premortem.tools.link_surprises import link_to
@@ -260,18 +262,24 @@ def _shared(one: Finding, other: Finding) -> float:
 
 
 def _answering(bench: Workbench, surprises: Sequence[Finding]) -> dict[str, Clause]:
-    """Return the clause whose examples each surprise's concept fires on most, by finding_id, where there is one."""
-    clauses = [clause for clause in bench.clauses if clause.clause_id in bench.contrasts]
-    if not surprises or not clauses:
+    """Return the clause whose examples each surprise's concept fires on most, by finding_id, where there is one.
+
+    Examples are the user's own, three sentences at least, or else those that an LLM wrote with their counterparts.
+    """
+    if not surprises:
         return {}
-    shown = [examples(bench, bench.contrasts[clause.clause_id]) for clause in clauses]
+    asked: list[tuple[Clause, Callable[[Readout], float]]] = []
+    for clause in bench.clauses:
+        if (own := given_examples(bench, clause)) is not None:
+            asked.append((clause, partial(stands_for, given=own, responses=bench.reading.whole)))
+        elif (written := bench.contrasts.get(clause.clause_id)) is not None:
+            asked.append((clause, partial(answers_to, examples=examples(bench, written))))
     about: dict[str, Clause] = {}
     for surprise in surprises:
         readout = bench.concept(surprise.concept_id).readout
-        strength = [answers_to(readout, each) for each in shown]
-        best = int(np.argmax(strength))
-        if strength[best] >= ANSWERS:
-            about[surprise.finding_id] = clauses[best]
+        strength = [answers(readout) for _, answers in asked]
+        if strength and max(strength) >= ANSWERS:
+            about[surprise.finding_id] = asked[int(np.argmax(strength))][0]
     return about
 
 

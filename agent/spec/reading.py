@@ -4,13 +4,13 @@ Each sentence or bullet that says what answers should or should not do becomes a
 ask for, `sentences` knows. The rest is plain: a condition at either end is the scope, a percentage is the limit,
 quoted phrases are examples, and what is left are the words of the behaviour. Which concepts of the data a
 clause stands for is not decided here: the lens finds them (`interp.matching`). YAML front matter may set the data, the
-model, the lens, limits and detectors; without any, the prose alone works.
+model, the lens, limits, detectors and examples; without any, the prose alone works.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +75,8 @@ class FrontMatter(BaseModel):
     """Limits by a word or phrase of the clause."""
     detectors: dict[str, str] = {}
     """Regular expressions by a word or phrase of the clause they belong to."""
+    examples: dict[str, tuple[str, ...]] = {}
+    """Sentences that show the behaviour, by a word or phrase of the clause they belong to."""
 
 
 class Spec(BaseModel):
@@ -93,8 +95,8 @@ class Spec(BaseModel):
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """Keys of `limits` and `detectors` in the front matter that stand in no rule, so that they apply to nothing."""
-        named = dict.fromkeys([*self.front.limits, *self.front.detectors])
+        """Keys of the front matter's `limits`, `detectors` and `examples` that stand in no rule: they apply to none."""
+        named = dict.fromkeys([*self.front.limits, *self.front.detectors, *self.front.examples])
         return tuple(key for key in named if not any(_holds(clause.text, key) for clause in self.clauses))
 
 
@@ -215,9 +217,16 @@ def clause_from(
         scope=scope,
         limit=_limit(rule, direction, front, limit),
         words=content_words(behaviour),
-        examples=examples(rule, direction),
+        examples=(*examples(rule, direction), *_given(rule, front)),
         detector=next((pattern for name, pattern in front.detectors.items() if _holds(rule, name)), ""),
     )
+
+
+def _given(rule: str, front: FrontMatter) -> Iterator[str]:
+    """Yield the sentences that the front matter gives as examples of a rule, empty ones left out."""
+    for key, sentences in front.examples.items():
+        if _holds(rule, key):
+            yield from filter(None, map(str.strip, sentences))
 
 
 def _holds(rule: str, key: str) -> bool:
