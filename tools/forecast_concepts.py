@@ -12,7 +12,18 @@ from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
 from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
-from premortem.interp.matching import ANSWERS, Match, answers_to, assign, gather, heard, match_clause, stands_for
+from premortem.interp.matching import (
+    ANSWERS,
+    SAME,
+    Match,
+    answers_to,
+    assign,
+    gather,
+    heard,
+    match_clause,
+    shared,
+    stands_for,
+)
 from premortem.interp.one_sided import CONFIDENCE
 from premortem.interp.readout import Readout
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
@@ -165,7 +176,7 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     for clause in bench.clauses:
         evidence = gather(clause, bench.texts, named_behaviours(bench, clause))
         matched[clause.clause_id] = match_clause(clause, evidence, bench.reading.learner, bench.discoveries)
-    matched = assign(matched, _heard(bench))
+    matched = assign(matched, _meant(bench))
     for clause in bench.clauses:
         matches = matched[clause.clause_id]
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
@@ -173,6 +184,29 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
         filled.append(clause.model_copy(update={"concept_ids": tuple(item.concept.concept_id for item in named)}))
     bench.set_clauses(filled)
     return matched
+
+
+def _meant(bench: Workbench) -> dict[str, Discovery]:
+    """Return what stands for clauses, by clause_id: by the user's own examples, else by what the lens hears in them."""
+    shown = _shown(bench)
+    heard_too = {
+        clause_id: found
+        for clause_id, found in _heard(bench).items()
+        if not any(shared(found, other) > SAME for other in shown.values())
+    }
+    return heard_too | shown
+
+
+def _shown(bench: Workbench) -> dict[str, Discovery]:
+    """Return the strongest discovery that fires on the examples the user gave of each clause, by clause_id."""
+    given = {clause.clause_id: bag for clause in bench.clauses if (bag := given_examples(bench, clause)) is not None}
+    best: dict[str, Discovery] = {}
+    for found in bench.discoveries if given else ():
+        strength = {key: stands_for(found.readout, bag, bench.reading.whole) for key, bag in given.items()}
+        clause_id = max(strength, key=strength.__getitem__)
+        if strength[clause_id] >= ANSWERS and (clause_id not in best or abs(found.z) > abs(best[clause_id].z)):
+            best[clause_id] = found
+    return best
 
 
 def _heard(bench: Workbench) -> dict[str, Discovery]:

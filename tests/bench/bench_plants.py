@@ -10,13 +10,14 @@ Everything is cached by content, so a second run takes a few minutes.
 
 import argparse
 import json
+import random
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from plants import DEVELOPMENT, HELD_OUT, Place, Planted, plant
+from plants import DEVELOPMENT, HELD_OUT, Place, Plant, Planted, plant
 
 import premortem.tools.forecast_concepts as tool
 from premortem.agent.spec import parse_spec
@@ -112,17 +113,32 @@ SETTINGS = (
 )
 
 
-def workbench(setting: Setting, planted: Planted, reader: Reader) -> Workbench:
-    """Return the bench of a planted data set, with its spec and the main lens."""
+def workbench(setting: Setting, planted: Planted, reader: Reader, n_examples: int) -> Workbench:
+    """Return the bench of a planted data set, with its spec and the main lens.
+
+    Each rule about a plant has `n_examples` of its sentences as examples, none of which stands in the data.
+    """
     names = planted.truth or PLANTS
     spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in names), *ABSENT)))
+    given = {PLANTS[name].rule: unseen(PLANTS[name], planted, n_examples) for name in names}
+    clauses = []
+    for clause in spec.clauses:
+        own = [sentence for rule, sentences in given.items() if clause.text in rule for sentence in sentences]
+        clauses.append(clause.model_copy(update={"examples": (*clause.examples, *own)}))
     data = Dataset(path=setting.file, sha256=setting.file, form="conversational", pairs=planted.pairs)
     main = next(iter(reader.lenses.values()))
 
     def start_model() -> StartModel:
         return StartModel(load_model(DEFAULT_MODEL, trunk=reader.model), 0, cache_home() / "start_model")
 
-    return Workbench(data, spec.clauses, reader, main, None, start_model)
+    return Workbench(data, clauses, reader, main, None, start_model)
+
+
+def unseen(one: Plant, planted: Planted, n: int) -> list[str]:
+    """Return `n` sentences of a plant that stand in no chosen response."""
+    texts = "\n".join(pair.text("chosen") for pair in planted.pairs)
+    drawn = dict.fromkeys(one.sentences(10_000, random.Random(0)))
+    return [sentence for sentence in drawn if sentence not in texts][:n]
 
 
 def best(found: Iterable[tuple[Any, set[int]]], truth: set[int]) -> dict[str, Any]:
@@ -132,13 +148,13 @@ def best(found: Iterable[tuple[Any, set[int]]], truth: set[int]) -> dict[str, An
     return {"what": what, "precision": round(p, 3), "recall": round(r, 3)}
 
 
-def measure(setting: Setting, folder: Path, reader: Reader) -> list[dict[str, Any]]:
+def measure(setting: Setting, folder: Path, reader: Reader, n_examples: int) -> list[dict[str, Any]]:
     """Return one row for each behaviour planted in a set, and one for what was found beside them."""
     pairs = [pair for pair in read_dataset(str(folder / setting.file)).pairs if pair.row in setting.rows]
     planted = plant(
         pairs, [(PLANTS[name], place, confined) for name, place, confined in setting.plants], seed=setting.seed
     )
-    bench = workbench(setting, planted, reader)
+    bench = workbench(setting, planted, reader, n_examples)
     _ = bench.reading
     started = time.perf_counter()
     report = tool.forecast_concepts(bench, tool.ForecastArgs())
@@ -208,6 +224,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     parser.add_argument("--part", choices=("development", "held out", "clean"), help="only these sets")
     parser.add_argument("--draw", type=int, default=0, help="other rows for the same behaviours: added to each seed")
+    parser.add_argument("--examples", type=int, default=0, help="sentences that each rule gives as examples")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     tool.with_start_rate = lambda bench, finding: finding  # what the start model says does not change rows
@@ -217,7 +234,9 @@ def main() -> None:
         row
         for setting in SETTINGS
         if arguments.part in (None, setting.part)
-        for row in measure(setting._replace(seed=setting.seed + arguments.draw), arguments.pairs, reader)
+        for row in measure(
+            setting._replace(seed=setting.seed + arguments.draw), arguments.pairs, reader, arguments.examples
+        )
     ]
     planted = [row for row in results if "planted" in row]
     for part in dict.fromkeys(row["part"] for row in planted):
