@@ -116,14 +116,15 @@ SETTINGS = (
 def workbench(setting: Setting, planted: Planted, reader: Reader, n_examples: int) -> Workbench:
     """Return the bench of a planted data set, with its spec and the main lens.
 
-    Each rule about a plant has `n_examples` of its sentences as examples, none of which stands in the data.
+    Each rule against a plant has `n_examples` of its sentences as examples, none of which stands in the data.
     """
     names = planted.truth or PLANTS
     spec = parse_spec("\n".join(f"- {rule}" for rule in (*(PLANTS[name].rule for name in names), *ABSENT)))
     given = {PLANTS[name].rule: unseen(PLANTS[name], planted, n_examples) for name in names}
     clauses = []
     for clause in spec.clauses:
-        own = [sentence for rule, sentences in given.items() if clause.text in rule for sentence in sentences]
+        against = given if clause.direction == "avoid" else {}
+        own = [sentence for rule, sentences in against.items() if clause.text in rule for sentence in sentences]
         clauses.append(clause.model_copy(update={"examples": (*clause.examples, *own)}))
     data = Dataset(path=setting.file, sha256=setting.file, form="conversational", pairs=planted.pairs)
     main = next(iter(reader.lenses.values()))
