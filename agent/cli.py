@@ -178,9 +178,10 @@ def run(
         for warning in opened.warnings:
             say(f"note: {warning}", "yellow")
         if (other := unfinished_like(store, settings, opened.inputs)) is not None:
-            differs = f"; other settings: {', '.join(other.differs)}" if other.differs else " by another version"
-            say(f"note: run {other.run_id} of these rules and data was left unfinished{differs}", "yellow")
-            say("this is a new run with a budget of its own; the settings of before go on with that one", "yellow")
+            differs = f"with other settings ({', '.join(other.differs)})" if other.differs else "by another version"
+            own = ", with a budget of its own" if settings.llm else ""
+            say(f"note: run {other.run_id} of these rules and data was left unfinished {differs}", "yellow")
+            say(f"this is a new run{own}; that one goes on with the command that began it", "yellow")
         if settings.llm and isinstance(carrier, Endpoint) and not is_done(store, settings, opened.inputs):
             say(f"note: excerpts of the data and the spec go to {settings.llm} at {carrier.address}", "yellow")
             if max_llm_usd is not None and price(settings.llm, 1, 1, carrier.address) is None:

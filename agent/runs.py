@@ -96,6 +96,10 @@ _REFERENCES = {"spec_path", "spec_text", "data", "split", "config", "revision", 
 """Settings that only say where to find what `RunInputs` and the spec's text identify by content."""
 
 
+_UNTOLD = {"spec_path", "spec_text", "data", "offline"}
+"""Settings that make no other run of the same rules and data."""
+
+
 class RunInputs(Record):
     """What the references in the settings lead to, identified by content."""
 
@@ -134,7 +138,7 @@ class Unfinished(NamedTuple):
 
 def unfinished_like(store: Store, settings: RunSettings, inputs: RunInputs) -> Unfinished | None:
     """Return the last unfinished run of the same spec and data, where these `settings` begin another one."""
-    run_id, asked = identify(settings, inputs), settings.model_dump(mode="json", exclude=_REFERENCES)
+    run_id, asked = identify(settings, inputs), settings.model_dump(mode="json", exclude=_UNTOLD)
     if store.has_run(run_id):
         return None
     for info in store.runs():

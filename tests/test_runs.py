@@ -181,5 +181,7 @@ def test_another_unfinished_run_of_the_same_rules_is_told_with_what_differs(stor
     found = unfinished_like(store, other, INPUTS)
     assert found is not None
     assert (found.run_id, found.differs) == (run_id, ("max_touched",))
+    elsewhere = unfinished_like(store, other.model_copy(update={"model": "org/name", "data": "there.jsonl"}), INPUTS)
+    assert elsewhere is not None and elsewhere.differs == ("model", "max_touched")
     assert unfinished_like(store, SETTINGS.model_copy(update={"max_touched": 0.5}), INPUTS) is None  # it goes on
     assert unfinished_like(store, other, INPUTS.model_copy(update={"dataset_sha256": "d2"})) is None
