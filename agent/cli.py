@@ -152,7 +152,7 @@ def run(
     from premortem.agent.llm import Endpoint, price
     from premortem.agent.opening import open_run, settings_for
     from premortem.agent.progress import TerminalProgress
-    from premortem.agent.runs import is_done, start_run, unfinished_like
+    from premortem.agent.runs import is_done, recover_runs, start_run, unfinished_like
     from premortem.agent.store import Store
 
     asked: dict[str, Any] = {"data": data, "model": model, "sae": sae, "second_sae": second_sae}
@@ -177,6 +177,7 @@ def run(
         opened = open_run(settings, read.clauses, runs_dir, progress, layer=layer)
         for warning in opened.warnings:
             say(f"note: {warning}", "yellow")
+        recover_runs(store, runs_dir)
         if (other := unfinished_like(store, settings, opened.inputs)) is not None:
             differs = f"with other settings ({', '.join(other.differs)})" if other.differs else "by another version"
             own = ", with a budget of its own" if settings.llm else ""

@@ -44,7 +44,11 @@ def build_document(
             **_forecast(info, forecasts.get("after")),
             "findings": [finding.model_dump(mode="json") for finding in remaining],
         },
-        "findings": [_finding(finding, outcomes.get(finding.finding_id)) for finding in findings],
+        "findings": [
+            _finding(finding, outcomes.get(finding.finding_id))
+            for finding in findings
+            if _is_of(finding, forecasts.get("before"))
+        ],
         "clusters": [
             {"finding_id": finding_id, **cluster.model_dump(mode="json")}
             for finding_id, found in clusters.items()
@@ -70,6 +74,16 @@ def _forecast(info: RunInfo, forecast: Forecast | None) -> Json:
     if forecast is None:
         return {"forecaster": info.forecaster, "n_pairs": None, "concepts": []}
     return forecast.model_dump(mode="json")
+
+
+def _is_of(finding: Finding, forecast: Forecast | None) -> bool:
+    """Whether a finding is of this forecast; one of an earlier reading is kept for its reviewed edits alone.
+
+    What is known by its words has no effect in any forecast.
+    """
+    if forecast is None or finding.kind == "injection":
+        return True
+    return any(effect.concept_id == finding.concept_id for effect in forecast.concepts)
 
 
 def _finding(finding: Finding, outcome: Outcome | None) -> Json:

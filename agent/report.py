@@ -58,8 +58,10 @@ EXAMPLES_SHOWN = 5
 RESPONSE_LIMIT = 900
 SAME = 1e-5
 """Difference of two effects that only rounding makes."""
-DOCTYPE = b"<!doctype html>"
-"""How a report begins."""
+TITLE = b"<title>Premortem: "
+"""What stands near the beginning of every report."""
+BEGINNING = 2000
+"""Bytes within which it stands."""
 CONTEXT = 160
 """Characters kept around the spans of a long response."""
 
@@ -240,7 +242,7 @@ def _as_examples(view: FindingView, pairs: Mapping[int, Pair], spans: Spans) -> 
         fires = spans.get((view.finding_id, row, side), ())
         if row in pairs and fires:
             text, start = pairs[row].text(side), max(fires, key=lambda span: span.activation).start
-            shown += [text[one.body : one.stop] for one in split(text) if one.body <= start < one.stop]
+            shown += [text[one.body : one.stop] for one in split(text) if one.start <= start < one.stop]
     distinct = list(dict.fromkeys(sentence for sentence in shown if sentence.count(" ") >= LEAST_WORDS - 1))
     if view.kind != "surprise" or len(distinct) < LEAST_EXAMPLES:
         return ""
@@ -357,7 +359,7 @@ def _is_report(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(len(DOCTYPE)).lower() == DOCTYPE
+            return TITLE in file.read(BEGINNING)
     except OSError:
         return False
 

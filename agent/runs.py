@@ -178,10 +178,10 @@ def start_run(
         _begin(run_id, settings, asked, store, folder)
         rules = BuiltinPlanner(settings.max_attempts, settings.fix_surprises)
         heard = progress or NullProgress()
-        with _status_kept(store, run_id), _metered(store, run_id) as meter:
-            bench = meter.bench = make_workbench(settings)
 
-            def work() -> None:
+        def work() -> None:
+            with _metered(store, run_id) as meter:
+                bench = meter.bench = make_workbench(settings)
                 engineer = _engineer(settings, store, run_id, carrier, heard)
                 nodes = Nodes(
                     run_id=run_id,
@@ -198,6 +198,7 @@ def start_run(
                 limit = recursion_limit(settings.max_findings, settings.max_attempts)
                 run_graph(nodes, run_id, folder / CHECKPOINTS, limit)
 
+        with _status_kept(store, run_id):
             try:
                 work()
             except ReadOtherwise as error:

@@ -7,7 +7,9 @@ but those answers.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,11 +36,17 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def mortal() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the process at once inside the block, as they do by default."""
+    """Let SIGINT and SIGTERM end the process at once inside the block, with the exit code that shells give them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _handled(signal.SIG_DFL):
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
+        os._exit(128 + number)
+
+    with _handled(leave):
         yield
 
 

@@ -62,7 +62,13 @@ def fetch_model(name: str = DEFAULT_MODEL, *, offline: bool = False, progress: P
 
 def _is_whole(folder: Path) -> bool:
     """Whether the embedded model's folder holds what the conversion wrote, with weights of which nothing is cut off."""
-    if not all((folder / name).is_file() for name in ("config.json", "tokenizer.json", "model.safetensors")):
+    settings, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    names = ("config.json", "tokenizer.json", settings.name, "model.safetensors")
+    if not all((folder / name).is_file() for name in names):
+        return False
+    if (
+        not template.is_file() and b"chat_template" not in settings.read_bytes()
+    ):  # transformers has written it either way
         return False
     try:
         with safe_open(folder / "model.safetensors", framework="pt"):

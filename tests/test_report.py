@@ -101,6 +101,11 @@ def test_sentences_of_a_surprise_are_given_as_examples_that_a_spec_takes():
     spec = parse_spec(f"{shown}\n- Nobody is A WORD OF YOUR RULE.\n")
     assert spec.clauses[0].examples == tuple(text[12:-11] for text in said)
     assert "<pre" not in render_report(run, own, dict(list(fires.items())[:2]))  # two are too few
+    listed = {
+        row: pair.model_copy(update={"chosen": f"- Dig it up, {row} times.\n- Rest."}) for row, pair in own.items()
+    }
+    items = {place: [Span(start=0, end=9, activation=1.0)] for place in fires}
+    assert "Dig it up, 2 times." in render_report(run, listed, items).split("<pre")[1]
     run["findings"][1] |= {"kind": "forbidden"}
     assert "<pre" not in render_report(run, own, fires)
 
@@ -133,15 +138,14 @@ def test_only_the_owner_may_read_the_file(tmp_path: Path):
 
 
 def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path):
-    report, spec, nowhere = (tmp_path / name for name in ("report.html", "spec.md", "nowhere"))
+    report, spec, page, nowhere = (tmp_path / name for name in ("report.html", "spec.md", "page.html", "nowhere"))
     refuse_other_file(report)
     write_report(render_report(document(), pairs()), report)
     refuse_other_file(report)
-    report.write_text(report.read_text().replace("<!doctype html>", "<!DOCTYPE html>"))
-    refuse_other_file(report)
     spec.write_text("- No flattery.\n")
+    page.write_text("<!doctype html>\n<title>Mine</title>\n")
     nowhere.symlink_to(tmp_path / "gone")
-    for other in (spec, nowhere, tmp_path):
+    for other in (spec, page, nowhere, tmp_path):
         with pytest.raises(ExportError, match="exists already and is not overwritten"):
             refuse_other_file(other)
 

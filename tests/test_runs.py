@@ -145,19 +145,29 @@ def test_a_run_whose_data_is_read_otherwise_now_starts_again(
     """As on another device, whose rounding gives concepts, and so findings, other ids."""
     run_id = interrupted(store)
     known = {finding.finding_id for finding in store.load_findings(run_id)}
+    reviewed = store.load_edits(run_id)[0]
+    store.save_review(run_id, Review(edit_id=reviewed.edit_id, decision="accept", text=None, reviewer="ada", at="now"))
+    benches: list[FakeBench] = []
 
-    class OtherBench(FakeBench):
-        def __init__(self) -> None:
-            super().__init__(bugs=2)
-            self.findings = tuple(
-                one.model_copy(update={"finding_id": f"other-{one.finding_id}"}) for one in self.findings
-            )
+    def other(_: RunSettings) -> FakeBench:
+        bench = FakeBench(bugs=2)
+        bench.findings = tuple(
+            one.model_copy(update={"finding_id": f"other-{one.finding_id}", "concept_id": f"other-{one.concept_id}"})
+            for one in bench.findings
+        )
+        benches.append(bench)
+        return bench
 
     settings = SETTINGS.model_copy(update={"max_touched": 0.5})
-    start_run(settings, INPUTS, store, store.path.parent / "runs", lambda _: OtherBench(), tools=TOOLS)
-    found = {finding.finding_id for finding in store.load_findings(run_id)}
-    assert store.run(run_id).status == "done"
-    assert found and not found & known
+    start_run(settings, INPUTS, store, store.path.parent / "runs", other, tools=TOOLS)
+    document = store.document(run_id)
+    assert document["status"] == "done"
+    assert len(benches) == 2, "what the first bench was told of the data must not be told to the second run"
+    assert {finding["finding_id"] for finding in document["findings"]} == {
+        one.finding_id for one in benches[1].findings
+    }
+    assert {one.finding_id for one in store.load_findings(run_id)} & known == {reviewed.finding_id}
+    assert reviewed.edit_id in {edit["edit_id"] for edit in document["edits"]}
     assert "it starts again" in capsys.readouterr().err
 
 
