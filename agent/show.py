@@ -66,7 +66,7 @@ def run_summary(document: Document, place: str = "") -> RenderableType:
     parts: list[RenderableType] = [Text(visible(headline(document)), style="bold"), *_unfinished(document), Text("")]
     parts.append(data_and_lens(document))
     if views:
-        parts += [Text(""), FindingsTable(views), _units()]
+        parts += [Text(""), FindingsTable(views), _units(), *_surprises(views)]
     parts += [_uncovered(document), *_left_out(document), _spec_problems(document), _edits_line(document, views)]
     parts += _newly_broken(document)
     parts += [_llm_line(document), _llm_stopped(document)]
@@ -142,6 +142,12 @@ class FindingsTable:
 def _units(unit: str = "responses") -> Text:
     told = "effect: change in the share of responses, chosen minus rejected, in percentage points"
     return Text(told if unit == "responses" else _TOKENS, style="dim")
+
+
+def _surprises(views: Sequence[FindingView]) -> list[Text]:
+    """Say what to do about a surprise that nobody edits unasked."""
+    told = "a surprise that should not happen: write a rule against it; the report has sentences for its examples"
+    return [Text(told, style="dim")] if any(view.kind == "surprise" and not view.edits for view in views) else []
 
 
 def _uncovered(document: Document) -> RenderableType:

@@ -49,6 +49,15 @@ def test_a_rule_that_the_data_breaks_already_is_not_told_as_broken_by_the_edits(
     assert "the forecast breaks: " not in render_report(run, pairs())
 
 
+def test_what_to_do_about_a_surprise_is_told_where_there_is_one_without_edits():
+    run, told = document(), "a surprise that should not happen: write a rule against it"
+    assert told in terminal(run)
+    run["edits"].append(edit(4, 3) | {"finding_id": run["findings"][1]["finding_id"]})
+    assert told not in terminal(run)
+    run["findings"] = run["findings"][:1]
+    assert told not in terminal(run)
+
+
 def beyond_without_a_finding() -> dict[str, Any]:
     """Return a run in which a second rule is about the concept of the first one's finding, and has none of its own."""
     run = document()
