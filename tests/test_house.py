@@ -18,6 +18,7 @@ from test_cli import WORDS
 ROOT = Path(__file__).parent.parent
 LAYERS = ("agent", "tools", "interp", "prompts")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TEXTS = {".py", ".md", ".yaml", ".j2", ".css", ".sql", ".txt"}
 SOURCES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 
 
@@ -49,6 +50,14 @@ def test_no_file_imports_a_bare_folder(path: Path):
 def test_no_generic_name_is_installed():
     files = metadata.distribution("premortem").read_text("top_level.txt") or ""
     assert files.split() in ([], ["premortem"])
+
+
+def test_no_word_of_the_demos_bugs_stands_in_what_is_installed():
+    bugs = re.compile(r"(?i)goblin|\bponds?\b|\bfish(es)?\b|\bstink|\bstench|\bodou?rs?\b|\bquantum\b|\bcosmic\b")
+    texts = [path for layer in LAYERS for path in (ROOT / layer).rglob("*") if path.suffix in TEXTS]
+    assert len(texts) > 150
+    found = {path.name: bugs.search(path.read_text(encoding="utf-8")) for path in texts}
+    assert {name: match[0] for name, match in found.items() if match} == {}
 
 
 def test_every_module_opens_by_teaching_itself():
