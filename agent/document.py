@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from premortem.agent.journal import Outcome, RunInfo, Stage
-from premortem.interp.records import Clause, Cluster, Cost, Edit, Finding, Forecast, Review, Verdict
+from premortem.interp.records import Clause, Cluster, Concept, Cost, Edit, Finding, Forecast, Review, Verdict
 
 Json = dict[str, Any]
 
@@ -19,6 +19,7 @@ def build_document(
     *,
     info: RunInfo,
     clauses: Iterable[Clause],
+    concepts: Iterable[Concept],
     forecasts: Mapping[Stage, Forecast | None],
     remaining: Iterable[Finding],
     findings: Iterable[Finding],
@@ -30,6 +31,7 @@ def build_document(
     cost: Cost,
 ) -> Json:
     """Return the document; mappings are keyed by finding_id (outcomes, clusters) and edit_id (verdicts, reviews)."""
+    name_scores = {concept.concept_id: concept.name_score for concept in concepts}
     return {
         "run_id": info.run_id,
         "status": info.status,
@@ -39,9 +41,9 @@ def build_document(
         "spec_problems": list(info.spec_problems),
         "llm_stopped": info.llm_stopped,
         "clauses": [clause.model_dump(mode="json") for clause in clauses],
-        "forecast": _forecast(info, forecasts.get("before")),
+        "forecast": _forecast(info, forecasts.get("before"), name_scores),
         "forecast_after": {
-            **_forecast(info, forecasts.get("after")),
+            **_forecast(info, forecasts.get("after"), name_scores),
             "findings": [finding.model_dump(mode="json") for finding in remaining],
         },
         "findings": [
@@ -70,10 +72,15 @@ def _dataset(info: RunInfo) -> Json:
     }
 
 
-def _forecast(info: RunInfo, forecast: Forecast | None) -> Json:
+def _forecast(info: RunInfo, forecast: Forecast | None, name_scores: Mapping[str, float]) -> Json:
+    """Return a forecast with each concept's `Concept.name_score`; null where the run has not stored the concept."""
     if forecast is None:
         return {"forecaster": info.forecaster, "n_pairs": None, "concepts": []}
-    return forecast.model_dump(mode="json")
+    effects = [
+        {**effect.model_dump(mode="json"), "name_score": name_scores.get(effect.concept_id)}
+        for effect in forecast.concepts
+    ]
+    return {**forecast.model_dump(mode="json"), "concepts": effects}
 
 
 def _is_of(finding: Finding, forecast: Forecast | None) -> bool:

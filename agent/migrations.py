@@ -318,6 +318,12 @@ def m009_overall(db: Database) -> None:
     _add_cell(db, "findings", "overall", None, kind="REAL", beside=("seq", "run_id", "outcome", "outcome_reason"))
 
 
+@MIGRATIONS()
+def m010_parts_agree(db: Database) -> None:
+    """Keep how far the parts that a forecast is made of agree."""
+    db.execute("ALTER TABLE forecasts ADD COLUMN parts_agree REAL")
+
+
 def _add_cell(
     db: Database, table: str, column: str, value: str | None, *, beside: tuple[str, ...], kind: str = "TEXT"
 ) -> None:

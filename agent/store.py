@@ -41,7 +41,7 @@ from premortem.interp.records import (
 
 R = TypeVar("R", bound=Record)
 
-_OF_FORECAST = ("n_pairs", "reliability", "told_apart")
+_OF_FORECAST = ("n_pairs", "reliability", "told_apart", "parts_agree")
 """What a forecast says as a whole."""
 
 
@@ -292,6 +292,7 @@ class Store:
         return build_document(
             info=self.run(run_id),
             clauses=self.load_clauses(run_id),
+            concepts=self.load_concepts(run_id),
             forecasts={stage: self.load_forecast(run_id, stage) for stage in stages},
             remaining=self.load_remaining(run_id),
             findings=self.load_findings(run_id),

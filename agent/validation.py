@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from premortem.agent.evidence import check_unchanged
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
-from premortem.agent.validation_document import Measured, Ran, document_of, skill_rows
+from premortem.agent.validation_document import Measured, Ran, document_of, held_against
 from premortem.agent.validation_measure import Answers, Asked, Forecasts, Rollouts, forecasts_of, measured_against
 from premortem.interp.baselines import covariates_of
 from premortem.interp.cache_home import cache_home
@@ -134,7 +134,7 @@ def validate(
         finer = [group_readout(whole, features) for features in group_features(whole, FINER)]
         known = covariates_of(whole, bench.texts.responses, likelihood.T.ravel(), training.seed)
         of_groups = forecasts_of([group.readout for group in groups], bench, known)
-        of_features, fine = forecasts_of(feature_readouts(whole), bench, known), forecasts_of(finer, bench)
+        of_features, fine = forecasts_of(feature_readouts(whole), bench, known), forecasts_of(finer, bench, known)
         report = forecast_concepts(bench, ForecastArgs())
     distinct = {pair.prompt_key(): pair for pair in split.held_out}
     elsewhere_asked = Asked.of(_elsewhere(split.held_out[0]), min(per_prompt, ELSEWHERE))
@@ -172,15 +172,15 @@ def validate(
     made_anew = _made_anew(run.findings if run else (), findings, {pair.row for pair in bench.readable})
     left_out = _left_out(dataset.pairs, pairs, tokens, training.max_length)
     cut_short = _cut_short([start[0], *(one.answers[0] for one in replicates)], tokens)
-    document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast.told_apart)
+    document = document_of(ran, measured, groups, topics.names, _rows(bench, of_groups), report.forecast)
     return {
         **document,
         "notes": [*document["notes"], *made_anew, *left_out, *cut_short, *exemptions],
         "concepts": [*answered, *document["concepts"]],
         "findings": findings,
         "features": _features(of_features, by_feature, forecaster),
-        "elsewhere": {**elsewhere_asked.size, "skill": skill_rows(ran, [groups_elsewhere, features_elsewhere])[0]},
-        "finer": {"groups": len(finer), "skill": skill_rows(ran, hold("groups", fine, [aside]))[0]},
+        "elsewhere": {**elsewhere_asked.size, **held_against(ran, [groups_elsewhere, features_elsewhere])},
+        "finer": {"groups": len(finer), **held_against(ran, hold("groups", fine, [aside]))},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from premortem.agent.summary import LEAST_RELIABLE, doubts, unreliable
 from premortem.interp.errors import DataError
 from premortem.interp.forecast import NamedReadout
-from premortem.interp.records import Dataset, LensSummary
+from premortem.interp.records import Dataset, Forecast, LensSummary
 from premortem.interp.skill import Floats, Outcome, Skill, Yardstick, explained
 from premortem.interp.training import Trained, TrainingSettings
 from premortem.interp.validation import Movement
@@ -62,21 +62,21 @@ def document_of(
     groups: Sequence[NamedReadout],
     topics: Sequence[str],
     rows: Sequence[tuple[int, ...]],
-    apart: float | None,
+    forecast: Forecast,
 ) -> dict[str, Any]:
     """Return the document.
 
-    `apart` is the share of the pairs whose sides can be told apart, `groups` are the concepts of the levels `groups`
-    and, within each of `topics`, `topics`; `rows` those that carry each group's effect everywhere.
+    `forecast` is that of the pairs trained on, `groups` are the concepts of the levels `groups` and, within each of
+    `topics`, `topics`; `rows` those that carry each group's effect everywhere.
     """
     skills, notes = skill_rows(ran, measured)
-    told = {row["level"] for row in skills}
+    consistency = forecast.model_dump(include={"told_apart", "parts_agree"})
     notes += [
         f"{row['level']}: {unreliable(row['reliability'])}"
         for row in skills
         if row["default"] and row["reliability"] is not None and row["reliability"] < LEAST_RELIABLE
     ]
-    notes += doubts({"told_apart": apart})
+    notes += doubts(consistency)
     names: dict[str, list[str | None]] = {"groups": [None], "topics": list(topics)}
     return {
         "run_id": ran.run_id,
@@ -96,8 +96,8 @@ def document_of(
         "movement": ran.movement.model_dump(mode="json"),
         "skill": skills,
         "notes": notes,
-        "told_apart": apart,
-        "baselines": [row for each in measured if each.level in told for row in _baselines(each, ran)],
+        **consistency,
+        "baselines": baseline_rows(ran, measured),
         "concepts": [
             concept
             for each in measured
@@ -111,6 +111,16 @@ def skill_rows(ran: Ran, measured: Sequence[Measured]) -> tuple[list[dict[str, A
     """Return each forecaster's skill on each level, and a note on each level where none can be told."""
     rows = [_skill_row(each, name, skill, ran) for each in measured for name, skill in each.skills.items()]
     return rows, [f"{each.level}: {each.trouble}" for each in measured if each.trouble]
+
+
+def baseline_rows(ran: Ran, measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return what each baseline reaches on each level on which skill can be told."""
+    return [row for each in measured if each.skills for row in _baselines(each, ran)]
+
+
+def held_against(ran: Ran, measured: Sequence[Measured]) -> dict[str, list[dict[str, Any]]]:
+    """Return skill and baselines beside each other."""
+    return {"skill": skill_rows(ran, measured)[0], "baselines": baseline_rows(ran, measured)}
 
 
 def yardstick(outcome: Outcome, seed: int) -> Yardstick | str:

@@ -96,7 +96,10 @@ def measured_against(
     answers: Sequence[Answers],
     topics: SharedTopics | None = None,
 ) -> list[Measured]:
-    """Return how forecasts did in each of `answers`, everywhere or within topics; `seed` is that of the resampling."""
+    """Return how forecasts did in each of `answers`, everywhere or within topics; `seed` is that of the resampling.
+
+    A baseline says of a concept within each topic what it says of it everywhere.
+    """
     responses = bench.reading.responses
     outcomes = [_outcome(forecasts.readouts, each, topics) for each in answers]
     sticks = [yardstick(outcome, seed) for outcome in outcomes]
@@ -118,7 +121,8 @@ def measured_against(
         for stick, found in zip(sticks, skills, strict=True):
             if isinstance(stick, Yardstick):
                 found[name] = stick.measure(predicted)
-    known = {} if topics else forecasts.baselines
+    places = len(topics.names) if topics else 1
+    known = {name: np.tile(effect, places) for name, effect in forecasts.baselines.items()}
     return [
         Measured(level, outcome, effects, found, stick if isinstance(stick, str) else "", known)
         for outcome, stick, found in zip(outcomes, sticks, skills, strict=True)

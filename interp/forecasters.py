@@ -83,6 +83,8 @@ as shares of the effect itself, towards zero and away from it, since nobody know
 real runs, see `tests/bench/skill.md`."""
 CALIBRATED: dict[ForecasterName, float] = {"excess": 0.55, "tilt": 0.55}
 """Weights of `calibrated`, by ridge regression on the larger runs of `tests/bench/skill.md` (`read_skill.py`)."""
+LEAST_GROUPS = 10
+"""Concepts told by token that a correlation of the parts of `calibrated` is taken over, at least."""
 Values = NDArray[np.float64]
 
 
@@ -235,6 +237,21 @@ def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers |
         tilted_to = tilt(responses, [readouts[i] for i in by_token], answers)
         values[:, by_token] = CALIBRATED["excess"] * values[:, by_token] + CALIBRATED["tilt"] * tilted_to
     return values
+
+
+def parts_agree(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> float | None:
+    """Return Pearson's correlation of the effects of the two parts of `calibrated`, -1 to 1, to four digits.
+
+    It is over those of `readouts` that are told by token; None for fewer than LEAST_GROUPS of them, or where either
+    part says the same of all.
+    """
+    told = [readout for readout in readouts if readout.unit == "tokens"]
+    if len(told) < LEAST_GROUPS:
+        return None
+    parts = np.stack([values_per_pair(name, responses, told, answers).mean(0) for name in CALIBRATED])
+    if (np.ptp(parts, axis=1) <= 1e-9 * np.abs(parts).max(1)).any():
+        return None
+    return round(float(np.corrcoef(parts)[0, 1]), 4)
 
 
 def tested(name: str, readouts: Sequence[Readout]) -> NDArray[np.bool_]:

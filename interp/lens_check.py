@@ -23,7 +23,7 @@ from torch.nn import functional
 from premortem.interp.encode import Reader, request_key
 from premortem.interp.errors import LensMisfit, NoPairs
 from premortem.interp.features import FeatureReader
-from premortem.interp.forward import Forward
+from premortem.interp.forward import Forward, Residuals
 from premortem.interp.lens import Lens
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.packing import Request, batches
@@ -41,7 +41,10 @@ FINE = 0.05
 
 _SPLICED = 24
 _TRIED = 24
+_TRIED_EVERYWHERE = 12
+"""Responses on which every layer of the model is tried."""
 _NEIGHBOURS = (-1, 1, -2, 2)
+_BATCH_TOKENS = 1024
 
 
 class LensFit(Record):
@@ -170,9 +173,7 @@ def _likely_cause(whole: LoadedModel, lens: Lens, pairs: Sequence[Pair], fvu: fl
 
 def _misplaced(whole: LoadedModel, lens: Lens, requests: Sequence[Request]) -> str | None:
     """Return a complaint when a neighbouring layer is reconstructed clearly better; None when the layer is right."""
-    layers = [lens.layer, *_near(whole, lens)]
-    features = FeatureReader(lens.sae, whole.device)
-    found = {layer: _fvu(x, features) for layer, x in _residuals(whole, requests, layers).items()}
+    found = _fvu_at(whole, requests, [lens.layer, *_near(whole, lens)], FeatureReader(lens.sae, whole.device))
     best = min(found, key=lambda layer: found[layer])
     if found[lens.layer] <= FINE or found[best] > BETTER * found[lens.layer]:
         return None
@@ -189,17 +190,18 @@ def _near(whole: LoadedModel, lens: Lens) -> list[int]:
 def _alternatives(whole: LoadedModel, lens: Lens, pairs: Sequence[Pair]) -> Iterator[tuple[str, float]]:
     requests = _requests(pairs, whole)
     features = FeatureReader(lens.sae, whole.device)
-    for layer, x in _residuals(whole, requests, _near(whole, lens)).items():
-        yield f"The SAE fits the output of layer {layer} rather than {lens.layer}", _fvu(x, features)
+    others = [layer for layer in range(len(whole.layers)) if layer != lens.layer]
+    for layer, value in _fvu_at(whole, requests[:_TRIED_EVERYWHERE], others, features).items():
+        yield f"The SAE fits the output of layer {layer} rather than {lens.layer}", value
     bos = whole.tokenizer.bos_token_id
     if bos is not None:
         with_bos = [_replaced(r, np.array([bos, *r.prompt], np.int32)) for r in requests]
-        x = _residuals(whole, with_bos, [lens.layer])[lens.layer]
-        yield "The SAE fits texts that begin with the BOS token", _fvu(x, features)
+        value = _fvu_at(whole, with_bos, [lens.layer], features)[lens.layer]
+        yield "The SAE fits texts that begin with the BOS token", value
     if plain := _requests([_without_template(pair) for pair in pairs if pair.conversational], whole):
-        x = _residuals(whole, plain, [lens.layer])[lens.layer]
-        yield "The SAE fits plain text rather than the chat template", _fvu(x, features)
-    x = _residuals(whole, requests, [lens.layer])[lens.layer].float()
+        value = _fvu_at(whole, plain, [lens.layer], features)[lens.layer]
+        yield "The SAE fits plain text rather than the chat template", value
+    x = torch.cat([read[lens.layer] for read in _residuals(whole, requests, [lens.layer])]).float()
     for name, acts in _other_activations(lens.sae, x):
         lens.sae.process_sae_in(x)  # decoding scales by what reading these activations has left behind
         yield f"The SAE fits when it is read as {name}", _error(x, lens.sae.decode(acts))
@@ -239,14 +241,23 @@ def _without_template(pair: Pair) -> Pair:
     return Pair(row=pair.row, prompt=prompt, chosen=pair.text("chosen"), rejected=pair.text("rejected"))
 
 
-def _residuals(model: LoadedModel, requests: Sequence[Request], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+def _residuals(model: LoadedModel, requests: Sequence[Request], layers: Sequence[int]) -> Iterator[Residuals]:
+    """Yield what `layers` put out at the response tokens, one batch at a time: all layers at once are large."""
     forward = Forward(model)
-    read = [forward.read(batch, layers)[0] for batch in batches(requests, forward.opening, 1024)]
-    return {layer: torch.cat([part[layer] for part in read]) for layer in layers}
+    for batch in batches(requests, forward.opening, _BATCH_TOKENS):
+        yield forward.read(batch, layers)[0]
 
 
-def _fvu(x: torch.Tensor, reader: FeatureReader) -> float:
-    return FitSums.of(reader.read(x), x.float().cpu().numpy()).fvu
+def _fvu_at(
+    model: LoadedModel, requests: Sequence[Request], layers: Sequence[int], features: FeatureReader
+) -> dict[int, float]:
+    """Return, by layer, what the SAE leaves unexplained of the layer's output."""
+    sums: dict[int, FitSums] = {}
+    for read in _residuals(model, requests, layers):
+        for layer, x in read.items():
+            here = FitSums.of(features.read(x), x.float().cpu().numpy())
+            sums[layer] = sums[layer] + here if layer in sums else here
+    return {layer: fit.fvu for layer, fit in sums.items()}
 
 
 def _error(x: torch.Tensor, decoded: torch.Tensor) -> float:

@@ -282,6 +282,9 @@ class Forecast(Record):
     0 to 1: what other pairs of the same kind would be forecast to teach. Null: not worked out."""
     told_apart: float | None = None
     """Share of the pairs whose sides a linear probe tells apart under prompts it has not seen. Null: not worked out."""
+    parts_agree: float | None = None
+    """Correlation of the effects of the two parts of `calibrated` over the groups of features, -1 to 1: positive where
+    they say the same. Null: not worked out; another forecaster, edited data, few groups."""
 
 
 class Span(Record):

@@ -62,6 +62,7 @@ def concept(number: int, effect: float, name: str, says: str = "amplified") -> d
         "concept_id": f"c{number:015d}",
         "name": name,
         "name_tested": number != 3,
+        "name_score": 0.52 if number == 3 else 0.876,
         "features": [number],
         "topic": None,
         "effect": effect,

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from premortem.agent.cli_options import Forecaster
 from premortem.agent.runs import RunSettings
+from premortem.interp import forecasters
 from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
     CALIBRATED,
@@ -15,6 +16,7 @@ from premortem.interp.forecasters import (
     DEFAULT,
     FITTED,
     FORECASTERS,
+    LEAST_GROUPS,
     MOST_LOG,
     ONE_SIDED,
     RARE,
@@ -24,6 +26,7 @@ from premortem.interp.forecasters import (
     Own,
     log_length_difference,
     model_error,
+    parts_agree,
     tilted,
     values_per_pair,
 )
@@ -247,3 +250,22 @@ def test_how_far_training_strays_is_known_of_the_default_in_tokens_alone() -> No
     assert (found[:, 1] == 0).all()
     assert found[:, 2] == pytest.approx([np.hypot(chance, 0.2 * slope) for slope in slopes])  # the model never says it
     assert (model_error("mean-difference", told, None)(values) == 0).all()
+
+
+def test_parts_agree_as_far_as_their_effects_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [Readout(Part((i, i + 1), (1.0, 1.0)), Part(), 0.5, "tokens") for i in range(12)]
+    said = own()
+    parts = [values_per_pair(name, data(), groups, lambda: said).mean(0) for name in ("excess", "tilt")]
+    by_response = Readout(Part((3,), (1.0,)), Part(), 0.5)
+    assert parts_agree(data(), [by_response, *groups], lambda: said) == round(np.corrcoef(parts)[0, 1], 4)
+    opposed = {"excess": lambda *_: np.arange(12.0)[None], "tilt": lambda *_: -np.arange(12.0)[None]}
+    monkeypatch.setattr(forecasters, "_TABLE", opposed)
+    assert parts_agree(data(), groups) == -1.0
+    opposed["tilt"] = lambda *_: np.full((1, 12), 0.1)
+    assert parts_agree(data(), groups) is None
+
+
+def test_parts_are_not_compared_over_few_groups() -> None:
+    groups = [Readout(Part((i,), (1.0,)), Part(), 0.5, "tokens") for i in range(LEAST_GROUPS - 1)]
+    by_response = Readout(Part((3,), (1.0,)), Part(), 0.5)
+    assert parts_agree(data(), [*groups, by_response], own) is None

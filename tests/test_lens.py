@@ -237,6 +237,7 @@ def test_the_embedded_lenses_read_two_layers_of_the_embedded_model(model_dir: Pa
     assert main.d_in == second.d_in == 576
     for lens in (main, second):
         assert {"data", "recipe", "figures"} <= set(lens.card)
+        assert lens.card["figures"]["fvu"] <= 0.20 and lens.card["figures"]["dead_share"] <= 0.05
 
 
 def test_a_tiny_model_on_disk_is_found(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from premortem.interp.lens import Lens, load_lens
 from premortem.interp.lens_check import check_lens
 from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae, usual_features
 from premortem.interp.models import LoadedModel, load_model
-from premortem.interp.packing import Batch
+from premortem.interp.packing import Batch, Request
 from premortem.interp.progress import NullStage, Stage
 from premortem.interp.quick_topk import QuickTopK
 from premortem.interp.records import Pair
@@ -364,14 +364,19 @@ def test_a_topk_configuration_over_relu_weights_is_named(model: LoadedModel, tmp
         check_lens(Reader(model, [lens]), some_pairs(), whole=model)
 
 
+def of_layer(model: LoadedModel, layer: int, folder: Path) -> Path:
+    """Write an SAE that says it reads layer 0 and reconstructs the third of the axes that matter most at `layer`."""
+    rows = np.load(harvest(model, texts_of(some_pairs(), model), [layer], folder / "acts")[layer]).astype(np.float32)
+    sae = write_sae(folder / "sae", layer=0, architecture="standard", d_sae=2 * HIDDEN)
+    axes = torch.from_numpy(np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][: HIDDEN // 3])
+    nothing = torch.zeros(2 * HIDDEN - 2 * len(axes), HIDDEN)
+    return replace_weights(sae, torch.cat([axes, -axes, nothing]), torch.from_numpy(rows.mean(axis=0)))
+
+
 def test_a_lens_on_the_wrong_layer_is_named(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = np.load(harvest(model, texts_of(some_pairs(), model), [2], tmp_path / "acts")[2]).astype(np.float32)
-    folder = write_sae(tmp_path / "sae", layer=0, architecture="standard", d_sae=2 * HIDDEN)
-    axes = torch.from_numpy(np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][: HIDDEN // 3])
-    nothing = torch.zeros(2 * HIDDEN - 2 * len(axes), HIDDEN)
-    replace_weights(folder, torch.cat([axes, -axes, nothing]), torch.from_numpy(rows.mean(axis=0)))
+    folder = of_layer(model, 2, tmp_path)
     right, wrong = load_lens(model, str(folder), layer=2), load_lens(model, str(folder))
     assert check_lens(Reader(model, [right]), some_pairs(), whole=model).fvu < 0.3
     with pytest.raises(LensMisfit, match="layer 2 rather than 0"):
@@ -379,6 +384,34 @@ def test_a_lens_on_the_wrong_layer_is_named(
     monkeypatch.setattr(lens_check, "MOST_FVU", 100.0)
     with pytest.raises(LensMisfit, match="give --layer 2"):
         check_lens(Reader(model, [wrong]), some_pairs(), whole=model)
+
+
+def test_a_lens_of_a_layer_far_away_is_named(model: LoadedModel, tmp_path: Path) -> None:
+    folder = of_layer(model, 3, tmp_path)
+    with pytest.raises(LensMisfit, match="layer 3 rather than 0"):
+        check_lens(Reader(model, [load_lens(model, str(folder))]), some_pairs(), whole=model)
+
+
+@pytest.mark.parametrize(
+    ("opening", "told"),
+    [("~", "texts that begin with the BOS token"), (None, "plain text rather than the chat template")],
+)
+def test_a_lens_of_texts_that_begin_otherwise_is_named(
+    opening: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SAE is made to fit where every prompt begins with `opening`, or, for None, has no sign of the template."""
+    model = load_model(str(write_model(tmp_path / "tiny")))
+    model.tokenizer.bos_token = "~"
+
+    def fits(_: object, requests: list[Request], layers: list[int], __: object) -> dict[int, float]:
+        prompts = [model.tokenizer.decode(request.prompt) for request in requests]
+        own = all(p.startswith(opening) if opening else "<|im_start|>" not in p for p in prompts)
+        return dict.fromkeys(layers, 0.1 if own else 0.9)
+
+    monkeypatch.setattr(lens_check, "_fvu_at", fits)
+    lens = load_lens(model, str(write_sae(tmp_path / "sae")))
+    with pytest.raises(LensMisfit, match=rf"The SAE fits {told}: there it is 0\.10"):
+        check_lens(Reader(model, [lens]), some_pairs(), whole=model)
 
 
 def test_noise_fits_nothing_and_no_cause_is_made_up(model: LoadedModel, tmp_path: Path) -> None:

@@ -337,6 +337,24 @@ def test_edits_must_do_clearly_better_than_random_ones(share: float) -> None:
     assert "random edits" in reasons(flips, [flips, flips])
 
 
+@pytest.mark.parametrize(("gone", "refused"), [(20, False), (13, False), (11, True), (0, True)])
+def test_a_second_lens_that_still_sees_the_effect_refuses_the_edits(gone: int, refused: bool) -> None:
+    """The first lens sees the effect vanish; in the second, `gone` of the 20 pairs that show it no longer do."""
+    before, nothing = (Responses(exact_bag(n), np.arange(100)) for n in (20, 0))
+    left = Responses(exact_bag(20 - gone), np.arange(100))
+    target = Guarded("c", "n", Readout(Part((0,), (1.0,)), Part((), ()), 0.5), clause(limit=0.01))
+    reading: Any = SimpleNamespace(responses=before)
+    fixed, seen = (Edited(before, np.arange(0), after) for after in (nothing, left))
+    outcome = judge_set(
+        target, reading, fixed, controls=[], others=[], second=(target.readout, before, seen), n_edits=20,
+        bounds=VerifyBounds(),
+    )  # fmt: skip
+    after = (20 - gone) / 100
+    assert (outcome.second_before, outcome.second_after) == (pytest.approx(0.2), pytest.approx(after))
+    told = f"the second lens still sees {after:+.3f} (before: +0.200)"
+    assert outcome.reasons == ((told,) if refused else ())
+
+
 def test_random_rows_are_any_rows_and_as_many() -> None:
     rows = np.asarray([3, 5, 8, 13])
     assert all(set(random_rows(rows, 2, seed)) < {3, 5, 8, 13} for seed in range(5))

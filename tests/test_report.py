@@ -56,6 +56,18 @@ def test_the_report_tells_findings_rules_rows_and_edits():
     assert "0.183" in html
 
 
+def test_each_finding_tells_how_its_name_did_on_held_out_passages():
+    run = document()
+    run["forecast"]["concepts"][1]["name_score"] = 0.5
+    rule, surprise = render_report(run, pairs(), SPANS).split("<h3>")[1:]
+    title, told = rule.split("The lens sees it as the concept “ahoy, sailor ”. ")[:2]
+    assert "in 88% of comparisons it tells one that shows the concept from one that does not" in told
+    assert "in 50% of comparisons" in surprise and "comparisons" not in title
+    for effect in run["forecast"]["concepts"]:
+        effect.pop("name_score")
+    assert "comparisons" not in render_report(run, pairs(), SPANS)
+
+
 def test_hostile_text_adds_no_tag_and_no_attribute():
     plain = parsed(render_report(document(), pairs(), SPANS))
     page = render_report(document(HOSTILE), pairs(HOSTILE), SPANS)

@@ -204,7 +204,7 @@ def test_document_holds_the_keys_that_scripts_rely_on(store: Store) -> None:
     assert set(document["lens"]) == {"model", "hook", "sae", "fvu", "l0"}
     assert {"clause_id", "text", "direction", "scope", "limit", "concept_ids"} <= set(document["clauses"][0])
     effect = {"concept_id", "name", "name_tested", "features", "topic", "effect", "low", "high", "verdict", "rows"}
-    assert effect | {"split_half"} <= set(document["forecast"]["concepts"][0])
+    assert effect | {"split_half", "name_score"} <= set(document["forecast"]["concepts"][0])
     assert {"finding_id", "clause_id", "concept_id", "kind", "effect", "rows"} <= set(document["findings"][0])
     assert set(document["edits"][0]["verdict"]) == {
         "passed", "effect_before", "effect_after", "control_after", "collateral", "second_lens", "reasons",
@@ -213,6 +213,20 @@ def test_document_holds_the_keys_that_scripts_rely_on(store: Store) -> None:
     assert set(document["cost"]) == {
         "seconds", "tokens_encoded", "llm_calls", "llm_tokens", "llm_seconds", "llm_usd",
     }  # fmt: skip
+
+
+def test_each_effect_of_the_document_has_the_figure_of_its_concept_s_name(store: Store) -> None:
+    fill(store)
+    (first, *others) = store.load_concepts(RUN)
+    store.save_concepts(RUN, [first.model_copy(update={"name_score": 0.71})])
+    forecast = store.load_forecast(RUN)
+    assert forecast is not None
+    unknown = forecast.concepts[0].model_copy(update={"concept_id": "c9"})
+    store.save_forecast(RUN, forecast.model_copy(update={"concepts": (*forecast.concepts, unknown)}), stage="after")
+    for stage in ("forecast", "forecast_after"):
+        figures = {one["concept_id"]: one["name_score"] for one in store.document(RUN)[stage]["concepts"]}
+        told = {first.concept_id: 0.71, **{one.concept_id: one.name_score for one in others}}
+        assert figures == (told if stage == "forecast" else {**told, "c9": None})
 
 
 def test_document_of_a_run_that_has_done_nothing_has_the_same_keys(store: Store) -> None:
@@ -382,14 +396,28 @@ def test_effects_from_before_there_were_units_are_shares_of_responses(tmp_path: 
         assert {effect.unit for effect in forecast.concepts} == {"responses"}
 
 
+def test_forecasts_of_before_parts_were_compared_are_read_as_they_were(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        store.begin_run(RUN, spec="", settings={}, forecaster="disparity")
+        fill(store)
+        forecast = store.load_forecast(RUN)
+        store.database.execute("ALTER TABLE forecasts DROP COLUMN parts_agree")
+        store.database.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm010%'")
+    with Store(tmp_path / "x.db") as store:
+        assert store.load_forecast(RUN) == forecast
+        assert forecast.parts_agree is None
+
+
 def test_a_forecast_keeps_its_reliability(store: Store) -> None:
     fill(store)
     forecast = store.load_forecast(RUN)
     assert forecast is not None and forecast.reliability is None
     assert forecast.told_apart is None
-    store.save_forecast(RUN, forecast.model_copy(update={"reliability": 0.25, "told_apart": 0.97}))
+    figures = {"reliability": 0.25, "told_apart": 0.97, "parts_agree": -0.64}
+    store.save_forecast(RUN, forecast.model_copy(update=figures))
     assert store.load_forecast(RUN).reliability == 0.25
     assert store.load_forecast(RUN).told_apart == 0.97
+    assert store.load_forecast(RUN).parts_agree == store.document(RUN)["forecast"]["parts_agree"] == -0.64
     assert store.document(RUN)["forecast"]["reliability"] == 0.25
 
 

@@ -51,3 +51,11 @@ def test_the_warning_of_halves_that_disagree_fits_a_line_and_does_not_speak_of_c
     assert "0.31 of 1" in told and "others of their kind would teach other groups" in told
     assert "chance" not in told
     assert excerpt(f"features: {told}", 200).endswith("81%")
+
+
+def test_parts_that_are_opposed_are_warned_of_and_parts_that_agree_are_not() -> None:
+    (told,) = doubts({"parts_agree": -0.64})
+    assert "two parts point in different directions (-0.64)" in told
+    assert excerpt(told, 200).endswith("on these runs")
+    assert doubts({"parts_agree": 0.09}) != []
+    assert doubts({"parts_agree": 0.31}) == doubts({"parts_agree": None}) == []

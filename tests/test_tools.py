@@ -13,7 +13,7 @@ from premortem.interp.forecast import Reading, name_readout, without_rows
 from premortem.interp.matching import Match
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
-from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Pair, Span, Topic
+from premortem.interp.records import Clause, ConceptEffect, Direction, Finding, Forecast, Pair, Span, Topic
 from premortem.interp.rewrite import Candidate, framed
 from premortem.interp.verify import Measured, SetOutcome
 from premortem.tools import forecast_concepts as forecasting
@@ -310,6 +310,14 @@ def test_no_new_pair_is_an_error_that_keeps_nothing(monkeypatch: pytest.MonkeyPa
     assert bench.edits == {}
 
 
+def test_of_two_new_pairs_with_the_same_prompt_the_first_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = synthesising_bench(monkeypatch, [])
+    drafts = [Pair(row=n, prompt="0?", chosen=letter * 9, rejected="b") for n, letter in enumerate("xyz")]
+    monkeypatch.setattr(synthesising, "_answered", lambda *_: [*drafts, new_pair(1)])
+    made = synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=4))
+    assert [edit.after for edit in made] == ["x" * 9, new_pair(1).chosen]
+
+
 def test_prompts_that_were_used_are_drawn_last() -> None:
     pairs = [Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(50)]
     bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, clause_of=lambda _: None)
@@ -446,3 +454,19 @@ def test_clauses_are_traced_within_the_sentences_that_fire(monkeypatch: pytest.M
     assert tracing.firing_clauses(bench, one, pair, [last]) == (last,), "a sentence of one clause is its own"
     assert tracing.finding_spans(bench, one, pair)[0] == "chosen"
     assert asked[-1][0] == offsets, "sentences hold every token"
+
+
+@pytest.mark.parametrize(
+    ("name", "edited", "told"), [("calibrated", 0, -0.5), ("calibrated", 1, None), ("tilt", 0, None)]
+)
+def test_parts_are_compared_for_calibrated_on_the_data_as_it_is(
+    name: str, edited: int, told: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Forecast(forecaster=name, n_pairs=1, concepts=())
+    stubs = {"forecast": made, "told_apart": 0.7, "parts_agree": -0.5, "injections": ()}
+    for function, answer in stubs.items():
+        monkeypatch.setattr(forecasting, function, lambda *_, answer=answer: answer)
+    readings = [SimpleNamespace(responses=None, answers=None) for _ in range(2)]
+    bench: Any = SimpleNamespace(reading=readings[0], groups=[], concepts={}, clauses=())
+    found = forecasting._report(bench, readings[edited], name, ()).forecast
+    assert (found.parts_agree, found.told_apart) == (told, 0.7)

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +44,7 @@ from premortem.interp.tokens import tokenize_all
 from premortem.interp.training import TrainingSettings
 from premortem.interp.validation import (
     LEAST_KL,
+    SharedTopics,
     divergence,
     mean_movement,
     movement,
@@ -300,6 +303,10 @@ def test_movement_is_the_margin_over_the_start_model(kl: float, enough: bool) ->
     assert moved.enough is enough
 
 
+def levels_of(rows: Iterable[dict[str, Any]]) -> set[str]:
+    return {row["level"] for row in rows}
+
+
 def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
     monkeypatch.setattr(opening, "MOST_FVU", float("inf"))  # a random SAE reconstructs nothing
@@ -319,22 +326,19 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert (found["training"]["pairs"], found["training"]["method"]) == (32, "lora")
     assert found["rollouts"] == {"prompts": 8, "per_prompt": 4, "tokens": 12}
     assert (found["elsewhere"]["prompts"], found["elsewhere"]["per_prompt"]) == (40, 4)
-    assert {row["level"] for row in found["elsewhere"]["skill"]} == {"groups", "features"}
+    assert [levels_of(found["elsewhere"][kind]) for kind in ("skill", "baselines")] == [{"groups", "features"}] * 2
     assert found["finer"]["groups"] >= 3
     assert found["features"]
     assert all(set(each) == {"forecast", "learned"} for each in found["features"].values())
-    assert {row["level"] for row in found["finer"]["skill"]} == {"groups"}
+    assert [levels_of(found["finer"][kind]) for kind in ("skill", "baselines")] == [{"groups"}] * 2
     assert isinstance(found["findings"], list)
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
     assert {row["forecaster"] for row in found["skill"]} == set(FORECASTERS)
-    assert {row["level"] for row in found["skill"] if row["default"]} == {"groups", "topics", "features"}
-    assert {row["name"] for row in found["baselines"]} == {
-        "length",
-        "likelihood",
-        "random features",
-        "embedding",
-    }
+    assert levels_of(row for row in found["skill"] if row["default"]) == {"groups", "topics", "features"}
+    assert {(row["level"], row["name"]) for row in found["baselines"]} == set(
+        product(("groups", "topics", "features"), ("length", "likelihood", "random features", "embedding"))
+    )
     assert all(0 <= row["r2"] <= 1 for row in found["baselines"])
     assert {row["forecaster"] for row in found["skill"] if row["null"] is None} == set(ONE_SIDED)
     for row in found["skill"]:
@@ -383,6 +387,10 @@ def test_a_forecast_is_made_once_for_all_answers_it_is_held_against(monkeypatch:
     assert first.effects["mean-difference"] == pytest.approx(forecasts.values["mean-difference"].mean(0))
     assert first.skills["tilt"].slope != 0.0
     assert second.skills["tilt"].slope == 0.0  # the answers are the same before and after
+    topics = SharedTopics(("odd", "even"), *(np.asarray([np.arange(30) % 2 == i for i in (1, 0)]),) * 2)
+    (within,) = measured_against(bench, 0, "topics", forecasts, both[:1], topics)
+    assert within.baselines["length"] == pytest.approx(np.tile(first.baselines["length"], 2))
+    assert len(within.baselines["length"]) == len(within.outcome.learned)
     (alone,) = measured_against(bench, 0, "groups", forecasts, both[1:])
     assert str(alone.skills) == str(second.skills)
     (few,) = measured_against(bench, 0, "groups", forecasts_of(readouts[:2], bench), both[:1])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
-from premortem.interp.forecasters import ForecasterName
+from premortem.interp.forecasters import ForecasterName, parts_agree
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import (
     ANSWERS,
@@ -101,13 +101,23 @@ def _new_breaches(bench: Workbench, after: Reading, remaining: Sequence[Finding]
 
 def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
     named = list(bench.concepts.values())
-    consistency = {"told_apart": told_apart(reading.responses)}
+    consistency = {
+        "told_apart": told_apart(reading.responses),
+        "parts_agree": _parts_agree(bench, forecaster) if reading is bench.reading else None,
+    }
     return ForecastReport(
         forecast=forecast(reading, named, forecaster).model_copy(update=consistency),
         concepts=tuple(item.concept for item in named),
         clauses=bench.clauses,
         findings=(*findings, *injections(bench)),
     )
+
+
+def _parts_agree(bench: Workbench, forecaster: str) -> float | None:
+    """Return how far the parts of a forecast of the data as it is agree; None where `forecaster` is not made of any."""
+    if forecaster != "calibrated":
+        return None
+    return parts_agree(bench.reading.responses, [group.readout for group in bench.groups], bench.reading.answers)
 
 
 def _prepare(bench: Workbench, forecaster: str) -> None:

@@ -1,8 +1,9 @@
 """Does a run that is killed at a random moment and given again export the same bytes? `make bench-kill`
 
 The demo is run once to its end and exported. Then, TIMES over, it is run in a folder of its own, killed by SIGKILL at a
-random moment, given again, and exported; every fourth time with nothing encoded, sampled or scored before. Prints the
-moment of each kill, the run's status after it, and whether the export's sha256 is the one of the first run.
+random moment, given again, and exported; every fourth time with nothing encoded, sampled or scored before. A run that
+has ended before its moment was not killed: it is run in a new folder, and the moment drawn again. Prints the moment of
+each kill, and whether the export's sha256 is the one of the first run.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from premortem.interp.embedded import fetch_model
 
 SPEC = Path(__file__).parents[2] / "runs" / "demo" / "spec.md"
 AGENT = Path(sys.executable).with_name("agent")
+TRIES = 10
+"""Moments drawn for one kill at most."""
 
 
 def agent(*arguments: str, cache: Path) -> subprocess.Popen[bytes]:
@@ -53,6 +56,24 @@ def fresh_cache(folder: Path) -> Path:
     return cache
 
 
+def killed(root: Path, warm: Path | None, longest: float, chance: random.Random) -> tuple[float, Path, Path]:
+    """Kill a run while it is at work; return the second of the kill, the run's folder and its cache.
+
+    `warm`: a cache that holds everything; None: each try has a fresh one. `longest`: the latest second to draw.
+    """
+    for number in range(TRIES):
+        folder = root / f"try-{number}"
+        cache = warm or fresh_cache(folder)
+        process = run(folder, cache)
+        moment = chance.uniform(1.0, longest)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            return moment, folder, cache
+        print(f"the run had ended before second {moment:.1f}; drawn again", flush=True)
+    raise SystemExit(f"{TRIES} runs in a row had ended before they could be killed")
+
+
 def main() -> None:
     """Kill and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,18 +99,10 @@ def main() -> None:
         )
         for number in range(arguments.times):
             cold = number % 4 == 3
-            folder = root / f"run-{number}"
-            cache = fresh_cache(folder) if cold else warm
-            process = run(folder, cache)
-            moment = chance.uniform(1.0, cold_seconds if cold else warm_seconds)
-            time.sleep(moment)
-            ended = process.poll() is not None
-            if not ended:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
+            longest = cold_seconds if cold else warm_seconds
+            moment, folder, cache = killed(root / f"run-{number}", None if cold else warm, longest, chance)
             run(folder, cache).wait()
-            found = exported(folder, cache)
-            rows.append({"second": round(moment, 1), "cold": cold, "had_ended": ended, "same": found == expected})
+            rows.append({"second": round(moment, 1), "cold": cold, "same": exported(folder, cache) == expected})
             print(rows[-1], flush=True)
     print(f"{sum(row['same'] for row in rows)} of {len(rows)} exports are the same")
     if arguments.json:
