@@ -7,7 +7,7 @@
               130  interrupted; the same command goes on with the run
 
 An error Premortem raises on purpose is shown as it is. Any other one is shown in one line, and its traceback goes to
-`premortem.log` in the runs folder; `PREMORTEM_DEBUG=1` prints it instead.
+`premortem.log` in the runs folder, both without secrets; `PREMORTEM_DEBUG=1` prints it instead, as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from premortem.agent.diff import visible
+from premortem.agent.redact import Redactor
 from premortem.interp.errors import PremortemError
 
 DEFAULT_RUNS_DIR = Path("runs")
@@ -165,7 +166,7 @@ def _belongs_to_typer(error: Exception) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = Redactor.of_environment()(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
@@ -175,7 +176,7 @@ def _logged(ctx: Any) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
-            file.write(f"$ {' '.join(sys.argv)}\n{traceback.format_exc()}\n")
+            file.write(Redactor.of_environment()(f"$ {' '.join(sys.argv)}\n{traceback.format_exc()}\n"))
     except OSError:
         return "set PREMORTEM_DEBUG=1 to see where"
     return f"details in {path}"

@@ -6,7 +6,9 @@ is sent again, under the same `Idempotency-Key`. Requests of one batch go out si
 the caller's thread alone.
 
 A refusal is an answer too, but only for the run that got it: another one asks again. So is a request at which an
-endpoint fails that answers others (see `pulse`). And so is a probe: another run may speak to another endpoint.
+endpoint fails that answers others (see `pulse`). And so is a probe: another run may speak to another endpoint. What
+fails so that the run ends is answered by nothing and sent again later. It was a call all the same, and what was paid
+for it is written down.
 
 Budgets are compared with what the database says was spent, so resuming does not reset them. What is on its way counts
 too: as a call, and as the largest answer so far until its own is there. Where that might reach a bound of tokens,
@@ -32,7 +34,7 @@ from premortem.agent.chat import Carrier, Reply, Request
 from premortem.agent.cli_options import say
 from premortem.agent.journal import LlmCall
 from premortem.agent.outfile import NewFile
-from premortem.agent.pulse import Pulse
+from premortem.agent.pulse import Pulse, paid_before
 from premortem.agent.signals import mortal
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnusable
@@ -188,6 +190,7 @@ class Ledger:
                         self._write(missing[request_id], future.result(), remembered=False)
                         self._note(missing[request_id], known[request_id])
                     except LlmError as error:
+                        self._count(error)
                         fatal = fatal or error
                     except KeyboardInterrupt as error:
                         fatal = error
@@ -219,6 +222,15 @@ class Ledger:
         """Write down the first reason why a question got no answer; a probe may be refused."""
         if isinstance(error, LlmStopped) and inquiry.purpose != PROBE:
             self._store.note_llm_stopped(self._run_id, str(error))
+
+    def _count(self, error: LlmError) -> None:
+        """Count a request whose failure ends the run, with what was paid for answers that could not be used."""
+        if self._recording is not None:
+            return
+        paid = paid_before(error)
+        tokens = paid.prompt_tokens + paid.completion_tokens
+        cost = Cost(seconds=0.0, tokens_encoded=0, llm_calls=1, llm_tokens=tokens, llm_usd=paid.usd or 0.0)
+        self._store.spend(self._run_id, cost)
 
     def _write(self, inquiry: Inquiry, reply: Reply, remembered: bool) -> None:
         call = LlmCall(

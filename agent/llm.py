@@ -4,13 +4,15 @@ Endpoints misbehave in many ways: a proxy answers with a web page, a gateway wit
 choice at all, an error with the key in it, a redirect that would carry the user's text elsewhere. The client library
 lets most of that through. So the body is read here, bounded in bytes and in time, and whatever happens becomes one of
 three errors: retry (`LlmUnavailable`), stop (`LlmStopped`) or configuration (`LlmMisconfigured`). A model that declines
-has answered, at a price (`Reply.refused`). Redirects are never followed. What is remembered of a call is the ledger's
-business.
+has answered, at a price (`Reply.refused`). So has one whose answer is thrown away and asked for again: what it counted
+is part of what the reply cost, or of what an error says in its cause (`pulse.Wasted`). Redirects are never followed.
+What is remembered of a call is the ledger's business.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -27,7 +29,8 @@ from premortem.agent.cells import clean
 from premortem.agent.chat import Reply, Request, ToolUse, shows_thinking
 from premortem.agent.completion import Completion, Usage
 from premortem.agent.llm_request import arguments
-from premortem.agent.redact import Redactor
+from premortem.agent.pulse import wasted, with_cost
+from premortem.agent.redact import LogRedaction, Redactor
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
@@ -50,6 +53,12 @@ MOST_SAID = 300
 """Characters that are kept of what a refused request is told: it may name what the endpoint does not take."""
 OUT_OF_ROOM = "output limit was reached"
 """What OpenAI's own endpoint says with status 400 where the model thought until the answer had no room left."""
+_CARRIERS = ("", ".connection", ".http11", ".http2", ".proxy", ".socks")
+LOGGERS = (
+    *("openai", "openai._base_client", "openai._legacy_response", "openai._response", "httpx", "httpx2"),
+    *(f"{library}{part}" for library in ("httpcore", "httpcore2") for part in _CARRIERS),
+)
+"""Loggers of the client library and of what it may stand on, which log headers at the level DEBUG."""
 _BARE = re.compile(r"\(?Error code: \d+\)?")
 """An error of the client library that found no message in the body."""
 
@@ -81,6 +90,8 @@ class Endpoint:
         self._redact = redact or Redactor.of_environment(os.environ, *more)
         self.address = self._redact(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
         self._timeout = timeout
+        for name in LOGGERS:
+            logging.getLogger(name).addFilter(LogRedaction(self._redact))
         limits = openai.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
         try:
             self._client = openai.OpenAI(
@@ -98,7 +109,7 @@ class Endpoint:
 
         Raises one of the leaves of LlmError, none of which holds a secret.
         """
-        started = time.monotonic()
+        started, lost = time.monotonic(), list[Reply]()
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NoCompletion),
             stop=tenacity.stop_after_attempt(BODY_TRIES),
@@ -109,17 +120,19 @@ class Endpoint:
             retry=tenacity.retry_if_exception_type(_Busy), wait=_wait, stop=_waited_long, reraise=True
         )
         try:
-            reply = patient(again, self._once, request)
+            reply = patient(again, self._once, request, lost)
         except LlmError as error:
             told = f"the LLM at {self.address}: {self._redact(str(error))}"
-            raise type(error)(told, cause=error.cause) from None
+            raise type(error)(told, cause=error.cause) from wasted(lost)
         except _Busy as error:
-            raise LlmUnavailable(f"the LLM at {self.address}: {self._redact(str(error))}", cause="everywhere") from None
+            told = f"the LLM at {self.address}: {self._redact(str(error))}"
+            raise LlmUnavailable(told, cause="everywhere") from wasted(lost)
         except _NoCompletion as error:
-            raise LlmUnavailable(f"the LLM at {self.address} {self._redact(str(error))}") from None
-        return reply.model_copy(update={"seconds": time.monotonic() - started})
+            raise LlmUnavailable(f"the LLM at {self.address} {self._redact(str(error))}") from wasted(lost)
+        return with_cost(reply, lost).model_copy(update={"seconds": time.monotonic() - started})
 
-    def _once(self, request: Request) -> Reply:
+    def _once(self, request: Request, lost: list[Reply]) -> Reply:
+        """Send the request once; what an answer that cannot be used has cost is added to `lost`."""
         try:
             with self._client.chat.completions.with_streaming_response.create(**arguments(request)) as response:
                 body = self._body(response)
@@ -134,7 +147,12 @@ class Endpoint:
             raise LlmUnavailable(f"no connection ({told})", cause="silence") from None
         except openai.OpenAIError as error:
             raise LlmUnavailable(self._told(error)) from None
-        return self._reply(request, body)
+        value = self._value(body)
+        try:
+            return self._reply(request, value, body.decode("utf-8", "replace"))
+        except (LlmError, _Busy, _NoCompletion):
+            lost.append(Reply(text="", **self._cost(request, _used_by(value))))
+            raise
 
     def _body(self, response: Any) -> bytes:
         """Return the bytes of an answer, as long as they come in time and are not too many."""
@@ -153,30 +171,32 @@ class Endpoint:
             raise _NoCompletion(f"broke off in the middle of an answer ({self._told(error)})") from None
         return bytes(body)
 
-    def _reply(self, request: Request, body: bytes) -> Reply:
+    def _value(self, body: bytes) -> Any:
+        """Return the JSON value that an answer is."""
         text = body.decode("utf-8", "replace")
         try:
-            value = clean(json.loads(text))
-            self._late_error(value)
+            return clean(json.loads(text))
+        except (ValueError, RecursionError):
+            raise _NoCompletion(f"answered with something that is no JSON: {self._line(text)!r}") from None
+
+    def _reply(self, request: Request, value: Any, body: str) -> Reply:
+        """Return what an answer says whose JSON value was read from `body`."""
+        self._late_error(value)
+        try:
             said = Completion.model_validate(value)
-        except (ValueError, RecursionError) as error:
-            what = "is no completion" if isinstance(error, ValidationError) else "is no JSON"
-            raise _NoCompletion(f"answered with something that {what}: {self._line(text)!r}") from None
+        except (ValidationError, RecursionError):
+            raise _NoCompletion(f"answered with something that is no completion: {self._line(body)!r}") from None
         if not said.choices:
-            raise _NoCompletion(f"answered without any choice: {self._line(text)!r}")
+            raise _NoCompletion(f"answered without any choice: {self._line(body)!r}")
         choice, used = said.choices[0], said.usage or Usage()
         message = choice.message
         if choice.finish_reason == "error":
-            raise _NoCompletion(f"broke off an answer: {self._line(text)!r}")
+            raise _NoCompletion(f"broke off an answer: {self._line(body)!r}")
         if not (used.prompt_tokens or used.completion_tokens):
             asked = "".join(each.content for each in request.messages)
             answer = message.text() + "".join(call.model_dump_json() for call in message.tool_calls or ())
             used = Usage(prompt_tokens=_guessed(asked), completion_tokens=_guessed(answer))
-        cost: dict[str, Any] = {
-            "prompt_tokens": used.prompt_tokens,
-            "completion_tokens": used.completion_tokens,
-            "usd": price(request.model, used.prompt_tokens, used.completion_tokens, self.address),
-        }
+        cost = self._cost(request, used)
         if message.refusal:  # it is paid for like any answer
             told = f"the LLM at {self.address}: the LLM declined: {self._line(message.refusal)}"
             return Reply(text=told, refused="declined", **cost)
@@ -189,6 +209,14 @@ class Endpoint:
             finish=self._redact(choice.finish_reason or "stop"),
             **cost,
         )
+
+    def _cost(self, request: Request, used: Usage) -> dict[str, Any]:
+        """Return the fields of a reply that say what it cost."""
+        return {
+            "prompt_tokens": used.prompt_tokens,
+            "completion_tokens": used.completion_tokens,
+            "usd": price(request.model, used.prompt_tokens, used.completion_tokens, self.address),
+        }
 
     def _late_error(self, value: Any) -> None:
         """Raise what an error in the place of a completion means where waiting or paying is all that helps.
@@ -345,6 +373,12 @@ def _thought_too_long(request: Request, address: str) -> Reply:
         completion_tokens=spent,
         usd=price(request.model, 0, spent, address),
     )
+
+
+def _used_by(value: Any) -> Usage:
+    """Return what an answer says that it took, whatever else is wrong with it."""
+    usage = value.get("usage") if isinstance(value, dict) else None
+    return Completion(choices=None, usage=usage).usage or Usage()
 
 
 def _guessed(text: str) -> int:

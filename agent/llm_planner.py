@@ -5,6 +5,9 @@ score before it acts. What the LLM may name is an enumeration of this very findi
 open actions. There is no argument that could hold a path, an address or a command. It may give up only after something
 was tried, and never asks for fewer new pairs than the built-in rules find necessary. The same look twice in a row, too
 many looks, or answers that cannot be used end the LLM's part in the attempt, and the built-in rules choose.
+
+Its advice goes to whoever writes texts, after it has read rows of the dataset and why edits were refused. Advice that
+addresses its reader as an injected text would is dropped: it may be one that was passed on.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pydantic import Field, create_model
 
 from premortem.agent.asking import Asker, Question
 from premortem.agent.planner import Action, BuiltinPlanner, Case, Look, Propose, Stop, Synthesise
+from premortem.interp.addressed import addressed
 from premortem.interp.errors import LlmStopped, LlmUnusable, ToolError
 from premortem.interp.records import EditKind, Record
 from premortem.prompts.rendering import load_prompt
@@ -81,6 +85,7 @@ class LlmPlanner:
         advice = " ".join(arguments.advice.split())[:ADVICE]
         if name == "give_up":
             return Stop(outcome="unfixed", reason=f"{self.asker.model} gave up: {advice or 'it gave no reason'}")
+        advice = "" if addressed(arguments.advice) or addressed(advice) else advice
         if isinstance(fallback, Synthesise):
             most = min(2 * fallback.count, MOST_NEW)
             return Synthesise(count=max(fallback.count, min(arguments.count, most)), advice=advice)

@@ -3,13 +3,18 @@
 An endpoint may echo a key in an error or even in an answer. So whatever comes from outside passes a `Redactor` before
 it is stored or shown. It replaces the values of environment variables that look like secrets, and whatever has the
 shape of a common key.
+
+Libraries that carry requests log headers as they come, where somebody asks for that much. A `LogRedaction` is a filter
+for their loggers. What it does not reach is a logger that it was not given to: filters are not inherited.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 REDACTED = "[redacted]"
 SHORTEST = 8
@@ -45,3 +50,25 @@ class Redactor:
         """Return `text` without secrets."""
         known = self._known.sub(REDACTED, text) if self._known else text
         return _SHAPES.sub(REDACTED, known)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Redactor) and self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(self._known)
+
+
+@dataclass(frozen=True)
+class LogRedaction:
+    """A filter that lets every record of a logger pass without secrets; a logger takes one like it only once."""
+
+    redact: Redactor
+    """What it hides."""
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        """Put the redacted message, and the redacted traceback if there is one, in the place of their parts."""
+        record.msg, record.args = self.redact(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = self.redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        return True

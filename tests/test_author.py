@@ -13,6 +13,7 @@ from premortem.interp.progress import NullProgress
 from premortem.interp.records import Clause, Finding, Pair, Span
 from premortem.interp.rewrite import firing_sentences, put_sentences
 from premortem.prompts.excerpts import CUT, excerpt
+from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Hint, Invented, NewPairs, Task, Written
 from premortem.tools.authored import LEAD, _candidate, _task, _told, authored, changed_part, hint_after, whole
 from premortem.tools.synthesise_pairs import SynthesiseArgs, _in_form, _invented
@@ -377,6 +378,68 @@ def test_a_new_pair_of_messages_keeps_the_system_message() -> None:
     )
     assert made.prompt == (system, {"role": "user", "content": "N?"})
     assert made.text("rejected") == "N"
+
+
+ASKED, SAID = "How long do I boil an egg?", "Eight minutes from the moment the water bubbles."
+MESSAGES = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED})
+FORMS: dict[str, Pair] = {
+    "text": Pair(row=7, prompt=ASKED, chosen=SAID, rejected="Ten."),
+    "transcript": Pair(row=7, prompt=f"\n\nHuman: {ASKED}\n\nAssistant:", chosen=f" {SAID}", rejected=" Ten."),
+    "dialogue": Pair(
+        row=7,
+        prompt=f"\n\nHuman: Hi!\n\nAssistant: Hello, what is it?\n\nHuman: {ASKED}\n\nAssistant:",
+        chosen=f" {SAID}",
+        rejected=" Ten.",
+    ),
+    "messages": Pair(
+        row=7,
+        prompt=MESSAGES,
+        chosen=({"role": "assistant", "content": SAID},),
+        rejected=({"role": "assistant", "content": "Ten."},),
+    ),
+}
+FRESH = Invented(prompt="Which paint suits a damp cellar?", chosen="Good day! Lime paint.", rejected="Lime paint.")
+
+
+def new_pairs(monkeypatch: pytest.MonkeyPatch, form: str, *invented: Invented) -> list[str]:
+    """Return the chosen responses of the pairs that come of what an author invents for data of one form."""
+    pair = FORMS[form]
+    bench: Any = SimpleNamespace(
+        author=SimpleNamespace(name="author", invent=lambda wanted: list(invented)),
+        readable=[pair], settings=SimpleNamespace(seed=0), addressed=lambda pair: "", edits={}, next_row=8,
+        texts=SimpleNamespace(prompts=[pair.prompt_text()], responses=[pair.text("chosen"), pair.text("rejected")]),
+        finding=lambda _: finding(), clause_of=lambda _: CLAUSE, remember=lambda edits: None,
+    )  # fmt: skip
+    monkeypatch.setattr(synthesising, "_showing", lambda _, __, drafts: list(drafts))
+    monkeypatch.setattr(synthesising, "_answered", lambda *_: [])
+    made = synthesising.synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=9, authored=1))
+    return [edit.after.strip() for edit in made]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("written", [ASKED, f"\n\nHuman: {ASKED}\n\nAssistant:", f"{ASKED[:-1]} now?"])
+def test_an_invented_pair_that_asks_what_the_data_ask_is_left_out(
+    form: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Invented(prompt=written, chosen="Good day! It takes a while.", rejected="It takes a while.")
+    assert new_pairs(monkeypatch, form, copied, FRESH) == [FRESH.chosen]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_invented_pair_that_answers_as_the_data_do_is_left_out(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = Invented(prompt="When is supper served on weekdays?", chosen=SAID, rejected="It takes a while.")
+    assert new_pairs(monkeypatch, form, copied, FRESH) == [FRESH.chosen]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_of_two_invented_pairs_that_ask_the_same_the_first_is_kept(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = FRESH.model_copy(update={"prompt": FRESH.prompt.lower(), "chosen": "Hello there, use none at all."})
+    assert new_pairs(monkeypatch, form, FRESH, second) == [FRESH.chosen]
+
+
+def test_short_questions_in_transcripts_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = [FRESH.model_copy(update={"prompt": "Why?"}), Invented(prompt="Who?", chosen="Hi! Ann.", rejected="Ann.")]
+    assert new_pairs(monkeypatch, "transcript", *short) == [one.chosen for one in short]
 
 
 TURN = "Boil it.\n\nHuman: Why?\n\nAssistant: It softens."

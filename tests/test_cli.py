@@ -28,6 +28,7 @@ from premortem.interp import pairs
 from premortem.interp.errors import DataError
 from premortem.interp.pairs import read_dataset
 from premortem.interp.records import LensSummary
+from scripted_llm import CANARY
 
 HEAVY = ("torch", "transformers", "sae_lens", "langgraph", "pyarrow", "datasets", "sqlite_utils", "numpy", "openai")
 
@@ -219,6 +220,26 @@ def test_an_unexpected_error_is_one_line_and_the_traceback_is_in_the_log(
     assert "Traceback" in (tmp_path / "elsewhere" / "premortem.log").read_text()
     monkeypatch.setenv("PREMORTEM_DEBUG", "1")
     assert isinstance(agent("run", "--spec", "spec.md").exception, ZeroDivisionError)
+
+
+def test_the_key_is_neither_in_the_line_nor_in_the_log_of_an_unexpected_error(
+    agent: Agent, bench: FakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any, **__: Any) -> Any:
+        try:
+            raise KeyError(CANARY)
+        except KeyError as error:
+            raise ZeroDivisionError(f"the key {CANARY} divides nothing") from error
+
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setattr(sys, "argv", ["agent", "--header", CANARY])
+    monkeypatch.setattr(opening, "open_run", broken)
+    result = agent("run", "--spec", "spec.md", "--runs-dir", "elsewhere")
+    log = (tmp_path / "elsewhere" / "premortem.log").read_text()
+    assert "error: ZeroDivisionError: the key [redacted] divides nothing" in result.stderr
+    assert "$ agent --header [redacted]\nTraceback" in log
+    assert "KeyError: '[redacted]'" in log
+    assert CANARY not in result.output + log
 
 
 def test_control_characters_in_an_error_are_shown(agent: Agent, bench: FakeBench, monkeypatch: pytest.MonkeyPatch):

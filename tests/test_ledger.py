@@ -141,6 +141,15 @@ def test_an_answer_without_a_word_is_an_answer_for_its_own_run_alone(store: Stor
     assert Ledger(store, "two", says("well again")).answer(asked(1)).text == "well again"
 
 
+def test_a_request_that_a_recording_does_not_hold_was_no_call(store: Store, tmp_path: Path) -> None:
+    Ledger(store, "one", says("recorded")).answer(asked(1))
+    write_recording(tmp_path / "calls.jsonl", store.load_llm_calls("one"))
+    replayed = Ledger(store, "two", Recording(tmp_path / "calls.jsonl"))
+    with pytest.raises(LlmMisconfigured):
+        replayed.answer(asked(2))
+    assert replayed.calls_made() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interruption_ends_the_wait_for_an_endpoint_that_hangs(number: int, tmp_path: Path) -> None:
     hanging = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import socket
 import time
@@ -16,9 +17,9 @@ from pydantic import BaseModel, Field
 from premortem.agent import llm
 from premortem.agent.chat import ChatMessage, Dialect, Reply, Request, ToolSchema, ToolUse
 from premortem.agent.journal import LlmCall
-from premortem.agent.ledger import Inquiry, Ledger
-from premortem.agent.llm import Endpoint, price, strict_schema
-from premortem.agent.redact import REDACTED, Redactor
+from premortem.agent.ledger import Budget, Inquiry, Ledger
+from premortem.agent.llm import LOGGERS, Endpoint, price, strict_schema
+from premortem.agent.redact import REDACTED, LogRedaction, Redactor
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmError, LlmMisconfigured, LlmStopped, LlmUnavailable, LlmUnusable
 from scripted_llm import (
@@ -386,6 +387,82 @@ def test_an_answer_that_broke_off_with_an_error_is_asked_for_again() -> None:
     assert "broke off an answer" in fails(LlmUnavailable, lambda: ask(broken))
 
 
+PAID = {"prompt_tokens": 1000, "completion_tokens": 500}
+THROWN_AWAY: dict[str, Response] = {
+    "broken off": whole([{"finish_reason": "error", "message": {"content": ""}}], usage=PAID),
+    "no choice": whole([], usage=PAID),
+    "no completion": whole("all of them", usage=PAID),
+}
+
+
+def at_first(count: int, response: Response) -> ScriptedLlm:
+    """Return a server that answers well after `count` bad answers."""
+    return ScriptedLlm(misbehave=lambda n, body: response if n < count else None)
+
+
+@pytest.mark.parametrize("what", THROWN_AWAY)
+def test_answers_that_were_thrown_away_are_part_of_what_the_reply_cost(what: str) -> None:
+    request = REQUEST.model_copy(update={"model": "gpt-4o-mini"})
+    with at_first(2, THROWN_AWAY[what]) as server:
+        reply = Endpoint(server.address, retries=0).send(request)
+        assert len(server.requests) == 3
+    assert (reply.prompt_tokens, reply.completion_tokens) == (2 * 1000 + 100, 2 * 500 + 10)
+    alone = [price("gpt-4o-mini", *used) or 0 for used in ((1000, 500), (1000, 500), (100, 10))]
+    assert reply.usd == pytest.approx(sum(alone))
+
+
+def inquiry(number: int) -> Inquiry:
+    message = ChatMessage(role="user", content=f"Question {number}?")
+    return Inquiry(purpose="plan", prompt="", request=Request(model="m", messages=(message,)))
+
+
+def test_answers_that_were_thrown_away_reach_the_bound_of_tokens(store: Store) -> None:
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    with at_first(2, THROWN_AWAY["broken off"]) as server:
+        ledger = Ledger(store, "r", Endpoint(server.address, retries=0), Budget(tokens=2000))
+        ledger.answer(inquiry(0))
+        assert store.load_cost("r").llm_tokens == 3110
+        assert "budget of 2000 tokens" in fails(LlmStopped, lambda: ledger.answer(inquiry(1)))
+        assert len(server.requests) == 3
+
+
+def test_answers_that_were_thrown_away_before_a_refusal_are_counted_with_it(store: Store) -> None:
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    bad = [THROWN_AWAY["broken off"], refused(400, "too rude")]
+    with ScriptedLlm(misbehave=lambda n, body: bad[n]) as server:
+        ledger = Ledger(store, "r", Endpoint(server.address, retries=0))
+        fails(LlmStopped, lambda: ledger.answer(inquiry(0)))
+    (call,) = store.load_llm_calls("r")
+    assert (call.reply.refused, call.reply.prompt_tokens, call.reply.completion_tokens) == ("stopped", 1000, 500)
+
+
+def test_what_an_endpoint_that_fails_at_everything_has_cost_is_spent_and_answers_nothing(store: Store) -> None:
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    request = inquiry(0).request.model_copy(update={"model": "gpt-4o-mini"})
+    asked = Inquiry(purpose="plan", prompt="", request=request)
+    with ScriptedLlm(misbehave=lambda n, body: THROWN_AWAY["broken off"]) as server:
+        ledger = Ledger(store, "r", Endpoint(server.address, retries=0))
+        assert "broke off an answer" in fails(LlmUnavailable, lambda: ledger.answer(asked))
+        sent = len(server.requests)
+    cost = store.load_cost("r")
+    assert sent == 2 * llm.BODY_TRIES, "the question, and whether another one is answered"
+    assert (cost.llm_calls, cost.llm_tokens) == (1, sent * 1500)
+    assert cost.llm_usd == pytest.approx(sent * (price("gpt-4o-mini", 1000, 500) or 0))
+    assert store.load_llm_calls("r") == ()
+
+
+def test_a_request_that_failed_is_a_call_like_any_other(store: Store) -> None:
+    store.begin_run("r", spec="", settings={}, forecaster="excess")
+    with ScriptedLlm(misbehave=lambda n, body: refused(500, "down")) as server:
+        ledger = Ledger(store, "r", Endpoint(server.address, retries=0), Budget(calls=1))
+        fails(LlmUnavailable, lambda: ledger.answer(inquiry(0)))
+        sent = len(server.requests)
+        assert "budget of 1 calls" in fails(LlmStopped, lambda: ledger.answer(inquiry(1)))
+        assert "budget of 1 calls" in fails(LlmStopped, lambda: ledger.answer(inquiry(2)))
+        assert len(server.requests) == sent
+    assert ledger.calls_made() == 1
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "told"),
     [(429, LlmUnavailable, "cannot answer now (slow down"), (402, LlmMisconfigured, "paid first")],
@@ -602,6 +679,44 @@ def test_a_key_that_no_header_can_hold_is_told_and_not_shown(key: str) -> None:
 def test_a_bad_proxy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", f"nonsense://me:{CANARY}@host")
     fails(LlmMisconfigured, lambda: Endpoint("http://127.0.0.1:1/v1"))
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_the_key_is_in_no_log_whatever_level_and_wherever_the_endpoint_echoes_it(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in LOGGERS:
+        caplog.set_level(logging.DEBUG, logger=name)
+    echo = {**JSON_TYPE, "X-Echo": f"Bearer {CANARY}", "Set-Cookie": f"key={CANARY}"}
+    response = Response(json.dumps({"error": {"message": f"not {CANARY}"}}).encode(), status, echo)
+    with pytest.raises(LlmError):
+        ask(response, retries=1)
+    logged = {record.name.replace("2", "") for record in caplog.records}
+    assert {"httpx", "httpcore.http11", "openai._base_client"} <= logged
+    assert "'X-Echo', b'Bearer [redacted]'" in caplog.text
+    assert "canary-" not in caplog.text + repr([vars(record) for record in caplog.records])
+
+
+def test_a_traceback_in_the_log_holds_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedLlm() as server:
+        Endpoint(server.address)
+    try:
+        raise ValueError(f"wrong key {CANARY}")
+    except ValueError:
+        logging.getLogger("openai._base_client").exception("it failed")
+    assert "Traceback" in caplog.text and "wrong key [redacted]" in caplog.text
+    assert "canary-" not in caplog.text
+
+
+def test_every_logger_that_the_client_library_has_made_is_redacted() -> None:
+    endpoint = Endpoint("http://127.0.0.1:9/v1")
+    endpoint._client.chat.completions  # noqa: B018
+    made = {name for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
+    ours = {name for name in made if name.startswith(("openai", "httpx", "httpcore"))}
+    for name in LOGGERS:
+        assert logging.getLogger(name).filters.count(LogRedaction(endpoint._redact)) == 1
+    assert ours - set(LOGGERS) <= {"openai.lib", "openai.lib.parsing", "openai.audio", "openai.audio.transcriptions"}
 
 
 @pytest.mark.parametrize("shape", ["sk-" + "a1" * 12, "hf_" + "b2" * 15, "ghp_" + "c3" * 15, "AKIA" + "D4" * 8])

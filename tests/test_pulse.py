@@ -12,7 +12,7 @@ from llm_runs import MODEL, endpoint, go, rows
 from premortem.agent.asking import Asker, Question
 from premortem.agent.chat import Dialect
 from premortem.agent.ledger import Ledger, Recording, write_recording
-from premortem.agent.llm import Endpoint
+from premortem.agent.llm import BODY_TRIES, Endpoint
 from premortem.agent.pulse import SILENT_IN_A_ROW
 from premortem.agent.store import Store
 from premortem.interp.errors import LlmMisconfigured, LlmStopped, LlmUnavailable
@@ -143,6 +143,17 @@ def test_what_it_cost_to_find_out_is_counted_with_the_refusal(make: Make, store:
     assert after.llm_calls - before.llm_calls == 1
     assert after.llm_tokens - before.llm_tokens == 110
     assert after.llm_seconds > before.llm_seconds
+
+
+def test_answers_that_were_thrown_away_are_counted_whatever_becomes_of_the_request(make: Make, store: Store) -> None:
+    used = {"prompt_tokens": 1000, "completion_tokens": 500}
+    broken = whole([{"finish_reason": "error", "message": {"content": ""}}], usage=used)
+    with ScriptedLlm(misbehave=on("0?", broken)) as server:
+        asker = make(server)
+        assert asker.dialect
+        before = store.load_cost("r").llm_tokens
+        assert [type(each) for each in asker.ask_all(questions(1), Colour)] == [LlmStopped]
+    assert store.load_cost("r").llm_tokens - before == 2 * BODY_TRIES * 1500 + 110
 
 
 # The first questions

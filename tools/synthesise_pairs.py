@@ -4,12 +4,13 @@ An author (an LLM), where one stands behind the bench, invents prompts like the 
 Without one, or where too few of its pairs show the concept, the start model answers prompts of the dataset with the
 rule as its system message. Answers in which the concept fires become chosen responses; the dataset's own response to
 that prompt, in which it does not fire, becomes the rejected one. A pair near an existing row, or near another new one,
-is left out.
+is left out. Prompts are compared by the last thing a person says in them, because an author may write a question bare
+that stands in a transcript in the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any
 
@@ -19,7 +20,7 @@ from rapidfuzz import fuzz, process
 
 from premortem.interp.addressed import addressed
 from premortem.interp.errors import ToolError
-from premortem.interp.messages import holds_turn
+from premortem.interp.messages import holds_turn, is_transcript, read_transcript
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import framed
@@ -38,7 +39,7 @@ A_REQUEST = 4
 SHOWN = 4
 """Prompts of the dataset that each request shows it."""
 NEAR_DUPLICATE = 90.0
-"""rapidfuzz ratio from which two responses count as the same."""
+"""rapidfuzz ratio from which two prompts or two responses count as the same."""
 
 
 class SynthesiseArgs(Record):
@@ -121,9 +122,25 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     shown = [text for one in wanted for text in one.prompts]
     made = (_as_shown(item, shown) for item in bench.author.invent(wanted))
     whole = (item for item in made if item is not None and item.prompt and item.chosen and item.rejected)
-    fresh = (item for item in whole if not _near(item.prompt, bench.texts.prompts))
-    harmless = (item for item in fresh if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
-    return [_in_form(model, item) for item in harmless if not (model.conversational and _holds_turn(item))]
+    harmless = (item for item in whole if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
+    fitting = (item for item in harmless if not (model.conversational and _holds_turn(item)))
+    return [_in_form(model, item) for item in _fresh(fitting, bench.texts.prompts)]
+
+
+def _fresh(items: Iterable[Invented], prompts: Sequence[str]) -> Iterator[Invented]:
+    """Yield the pairs that ask nothing near what `prompts` ask, or what a pair before them asks."""
+    known = [_question(prompt) for prompt in prompts]
+    for item in items:
+        question = _question(item.prompt)
+        if not _near(question, known):
+            known.append(question)
+            yield item
+
+
+def _question(prompt: str) -> str:
+    """Return what a prompt asks, in the form that all are compared in: of a transcript, what a person says last."""
+    said = [m["content"] for m in read_transcript(prompt) if m["role"] == "user"] if is_transcript(prompt) else []
+    return (said[-1] if said else prompt).strip()
 
 
 def _holds_turn(item: Invented) -> bool:
@@ -202,15 +219,18 @@ def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pai
 
 
 def _distinct(bench: Workbench, drafts: list[Pair], made: Sequence[str]) -> list[Pair]:
-    """Return the drafts whose answer is near no response of the dataset, none `made` before and no draft before it."""
-    kept: list[Pair] = []
+    """Return the drafts whose answer is near no response of the dataset, none `made` before and no draft before it.
+
+    Of those with the same prompt only the first is kept.
+    """
+    kept: dict[str, Pair] = {}
     known = [*bench.texts.responses, *made]
     for draft in drafts:
         answer = draft.text("chosen")
-        if not _near(answer, known):
-            kept.append(draft)
+        if draft.prompt_key() not in kept and not _near(answer, known):
+            kept[draft.prompt_key()] = draft
             known.append(answer)
-    return kept
+    return list(kept.values())
 
 
 def _edit(finding: Finding, pair: Pair, author: str) -> Edit:
