@@ -110,7 +110,7 @@ def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     marks = np.zeros(len(texts.responses), dtype=bool)
     for word in words:
         inflected = rf"\b{re.escape(stem(word))}\w{{0,4}}\b"
-        pattern = re.compile(_phrase(word) if spaced(word) != word else inflected, re.IGNORECASE)
+        pattern = re.compile(phrase_pattern(word) if spaced(word) != word else inflected, re.IGNORECASE)
         hits = np.asarray([bool(pattern.search(text)) for text in texts.responses])
         if hits.mean() > COMMONPLACE:
             continue
@@ -119,7 +119,7 @@ def word_marks(words: Sequence[str], texts: Texts) -> Bools:
     return marks
 
 
-def _phrase(example: str) -> str:
+def phrase_pattern(example: str) -> str:
     """Return the pattern of a quoted phrase, which no letters may go on before it or behind it.
 
     Scripts without spaces and Korean, which joins particles to its words, know no such borders.
@@ -141,7 +141,7 @@ def gather(clause: Clause, texts: Texts, behaviours: Sequence[Evidence]) -> list
         marks = np.asarray([bool(pattern.search(text)) for text in texts.responses])
         found.append(Evidence("detector", marks, literal=True))
     if clause.examples:
-        quoted = re.compile("|".join(map(_phrase, clause.examples)), re.IGNORECASE)
+        quoted = re.compile("|".join(map(phrase_pattern, clause.examples)), re.IGNORECASE)
         marks = np.asarray([bool(quoted.search(text)) for text in texts.responses])
         found.append(Evidence("quoted", marks, literal=True))
     found += behaviours

@@ -20,6 +20,7 @@ from premortem.tools import forecast_concepts as forecasting
 from premortem.tools import propose_edits as proposing
 from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools import tracing
+from premortem.tools.evidence import own_words
 from premortem.tools.findings import breach, left_in_topic, measured
 from premortem.tools.forecast_concepts import _fresh, _is_fresh
 from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose, propose_edits
@@ -85,6 +86,13 @@ def test_an_effect_inside_the_limit_or_by_chance_breaks_nothing() -> None:
     assert breach(effect(0.08), clause("avoid", limit=0.1)) is None
     assert breach(effect(0.08, q=0.05), clause("avoid")) is None
     assert breach(effect(0.08, half_width=0.1), clause("avoid")) is None
+
+
+def test_a_clause_is_said_in_its_own_words_and_not_in_those_that_an_llm_added() -> None:
+    said = {"text": "No metaphors of ships and the sea.", "words": ("ships", "sea", "ship")}
+    rule = clause("avoid").model_copy(update=said)
+    assert own_words(rule) == ["ships", "sea"]
+    assert own_words(rule.model_copy(update={"words": ("boat",)})) == ["boat"]
 
 
 def test_a_rule_is_broken_by_longer_answers_too() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from premortem.interp.matching import Evidence, stem
+from premortem.interp.matching import Evidence, phrase_pattern, stem
 from premortem.interp.one_sided import sharpest_marks
 from premortem.interp.readout import Bag, bag_of
 from premortem.interp.records import LEAST_EXAMPLES, LEAST_WORDS, Clause, Content
@@ -79,8 +79,20 @@ def given_examples(bench: Workbench, clause: Clause) -> Bag | None:
 
 
 def spoken_clauses(bench: Workbench, clauses: Sequence[Clause]) -> Bag:
-    """Return the words of each clause, then the behaviour of each, as answers through the main lens."""
-    return _spoken(bench, [" ".join(clause.words) for clause in clauses] + [clause.behaviour for clause in clauses])
+    """Return the own words of each clause, then the behaviour of each, as answers through the main lens."""
+    return _spoken(
+        bench, [" ".join(own_words(clause)) for clause in clauses] + [clause.behaviour for clause in clauses]
+    )
+
+
+def own_words(clause: Clause) -> list[str]:
+    """Return the words of a clause that stand in its text; an LLM may have added others, which say what it thinks of.
+
+    All of them where none stands there.
+    """
+    return [word for word in clause.words if re.search(phrase_pattern(word), clause.text, re.IGNORECASE)] or list(
+        clause.words
+    )
 
 
 def spoken_library(bench: Workbench) -> Bag:
