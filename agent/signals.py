@@ -21,9 +21,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once: a second one may not break the cleanup."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -37,9 +34,6 @@ def interruptible() -> Iterator[None]:
 @contextmanager
 def mortal() -> Iterator[None]:
     """Let SIGINT and SIGTERM end the process at once inside the block, with the exit code that shells give them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def leave(number: int, frame: FrameType | None) -> None:
         if sys.stderr.isatty():
@@ -52,7 +46,10 @@ def mortal() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: signal._HANDLER) -> Iterator[None]:
-    """Handle SIGNALS by `handler` inside the block, and as before behind it."""
+    """Handle SIGNALS by `handler` inside the block, and as before behind it; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     former = {each: signal.signal(each, handler) for each in SIGNALS}
     try:
         yield
