@@ -22,7 +22,7 @@ or dollars reached depended on when answers came, so whatever is recorded is ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from math import inf
 from pathlib import Path
@@ -172,18 +172,13 @@ class Ledger:
         on_their_way: dict[Future[Reply], str] = {}
         with ThreadPoolExecutor(SIDE_BY_SIDE, "llm") as pool:
             while on_their_way or (waiting and fatal is None):
-                while waiting and fatal is None and len(on_their_way) < SIDE_BY_SIDE:
-                    spent = self._spent(waiting[0][0], len(on_their_way))
-                    if spent is None:
-                        break
-                    request_id, inquiry = waiting.pop(0)
-                    if spent:
-                        stopped = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
-                        known[request_id] = stopped
-                        self._note(inquiry, stopped)
-                    else:
-                        on_their_way[pool.submit(self._pulse.ask, inquiry.request)] = request_id
-                for future in _next_done(on_their_way):
+                try:
+                    if fatal is None:
+                        self._ask(pool, waiting, known, on_their_way)
+                    done = _next_done(on_their_way)
+                except KeyboardInterrupt as interruption:
+                    fatal, done = interruption, _all_done(on_their_way)
+                for future in done:
                     request_id = on_their_way.pop(future)
                     try:
                         known[request_id] = _said(future.result())
@@ -197,6 +192,26 @@ class Ledger:
                     heard()
         if fatal is not None:
             raise fatal
+
+    def _ask(
+        self,
+        pool: ThreadPoolExecutor,
+        waiting: list[tuple[str, Inquiry]],
+        known: dict[str, Reply | LlmError],
+        on_their_way: dict[Future[Reply], str],
+    ) -> None:
+        """Send what is `waiting`, as long as there is room and no bound is near."""
+        while waiting and len(on_their_way) < SIDE_BY_SIDE:
+            spent = self._spent(waiting[0][0], len(on_their_way))
+            if spent is None:
+                return
+            request_id, inquiry = waiting.pop(0)
+            if spent:
+                stopped = LlmStopped(f"the run's budget of {spent} for the LLM is used up")
+                known[request_id] = stopped
+                self._note(inquiry, stopped)
+            else:
+                on_their_way[pool.submit(self._pulse.ask, inquiry.request)] = request_id
 
     def _spent(self, request_id: str, on_their_way: int) -> str | None:
         """Return which bound keeps a request from being sent, in words; empty: none; None: the next answer tells."""
@@ -327,21 +342,18 @@ def _said(reply: Reply) -> Reply | LlmError:
     return _REFUSALS[reply.refused](reply.text) if reply.refused else reply
 
 
-def _next_done(on_their_way: dict[Future[Reply], str]) -> Sequence[Future[Reply]]:
-    """Wait for the next answers; an interruption waits for all, because what is on its way is paid for.
-
-    A second one does not: it ends the process.
-    """
+def _next_done(on_their_way: Mapping[Future[Reply], str]) -> Sequence[Future[Reply]]:
+    """Wait for the next answers."""
     if not on_their_way:
         return ()
-    try:
-        return sorted(wait(on_their_way, return_when=FIRST_COMPLETED).done, key=on_their_way.__getitem__)
-    except KeyboardInterrupt as interruption:
+    return sorted(wait(on_their_way, return_when=FIRST_COMPLETED).done, key=on_their_way.__getitem__)
+
+
+def _all_done(on_their_way: Mapping[Future[Reply], str]) -> Sequence[Future[Reply]]:
+    """Wait for all answers after an interruption, because they are paid for; a second one ends the process."""
+    if on_their_way:
         with mortal():
             say(f"interrupted; waiting for answers that are on their way and will be paid for: {len(on_their_way)}")
             say("a second interruption leaves without them; the same command goes on in either case", "dim")
             wait(on_their_way)
-        stop: Future[Reply] = Future()
-        stop.set_exception(interruption)
-        on_their_way[stop] = ""
-        return [*(future for future in on_their_way if future is not stop), stop]
+    return list(on_their_way)
