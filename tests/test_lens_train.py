@@ -5,7 +5,6 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from heard import Heard
 from premortem.interp import lens_check, lens_train
 from premortem.interp.encode import Reader
 from premortem.interp.errors import LensError, LensMisfit, NoPairs
@@ -25,7 +25,6 @@ from premortem.interp.lens_check import check_lens
 from premortem.interp.lens_train import Place, Recipe, Text, harvest, texts_of, train_lenses, train_sae, usual_features
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.packing import Batch, Request
-from premortem.interp.progress import NullStage, Stage
 from premortem.interp.quick_topk import QuickTopK
 from premortem.interp.records import Pair
 from tiny import HIDDEN, chat_pair, some_pairs, write_model, write_sae
@@ -288,17 +287,6 @@ def random_texts(seed: int = 0) -> list[Text]:
 def test_one_lens_per_layer(model: LoadedModel, tmp_path: Path) -> None:
     folders = train_lenses(model, random_texts(), [0, 2], tmp_path, recipe=SMALL)
     assert {load_lens(model, str(folder)).layer for folder in folders.values()} == {0, 2}
-
-
-class Heard:
-    """A `Progress` that remembers the names of its stages."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-
-    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
-        self.stages.append(name)
-        return nullcontext(NullStage())
 
 
 def test_the_same_command_keeps_the_layers_that_are_finished(

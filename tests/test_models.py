@@ -6,7 +6,6 @@ import pickle
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +17,12 @@ from huggingface_hub.errors import GatedRepoError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from heard import Heard
 from premortem.interp import embedded, models
 from premortem.interp.embedded import fetch_model
 from premortem.interp.errors import ModelError
 from premortem.interp.fast_linear import PackedGate, PackedLinear, can_pack, pack_linears
 from premortem.interp.models import decoder_layers, load_model, resolve_model
-from premortem.interp.progress import NullStage, Stage
 from tiny import HIDDEN, LAYERS, write_model, write_tokenizer
 
 
@@ -329,17 +328,6 @@ def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         resolve_model(str(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-class Heard:
-    """A `Progress` that remembers the names of its stages."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-
-    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
-        self.stages.append(name)
-        return nullcontext(NullStage())
 
 
 def test_a_model_of_the_hub_is_downloaded_in_a_stage_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
