@@ -471,10 +471,10 @@ def test_parts_are_compared_for_calibrated_on_the_data_as_it_is(
     name: str, edited: int, told: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Forecast(forecaster=name, n_pairs=1, concepts=())
-    stubs = {"forecast": made, "told_apart": 0.7, "parts_agree": -0.5, "injections": ()}
+    stubs = {"forecast": made, "told_apart": 0.7, "injections": ()}
     for function, answer in stubs.items():
         monkeypatch.setattr(forecasting, function, lambda *_, answer=answer: answer)
     readings = [SimpleNamespace(responses=None, answers=None) for _ in range(2)]
-    bench: Any = SimpleNamespace(reading=readings[0], groups=[], concepts={}, clauses=())
+    bench: Any = SimpleNamespace(reading=readings[0], parts_agree=-0.5, concepts={}, clauses=())
     found = forecasting._report(bench, readings[edited], name, ()).forecast
     assert (found.parts_agree, found.told_apart) == (told, 0.7)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.discover import Discovery, led
 from premortem.interp.forecast import NamedReadout, Reading, forecast, name_readout
-from premortem.interp.forecasters import ForecasterName, parts_agree
+from premortem.interp.forecasters import ForecasterName
 from premortem.interp.growth import MIN_ROWS
 from premortem.interp.matching import (
     ANSWERS,
@@ -101,9 +101,10 @@ def _new_breaches(bench: Workbench, after: Reading, remaining: Sequence[Finding]
 
 def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
     named = list(bench.concepts.values())
+    made_of_parts = forecaster == "calibrated" and reading is bench.reading
     consistency = {
         "told_apart": told_apart(reading.responses),
-        "parts_agree": _parts_agree(bench, forecaster) if reading is bench.reading else None,
+        "parts_agree": bench.parts_agree if made_of_parts else None,
     }
     return ForecastReport(
         forecast=forecast(reading, named, forecaster).model_copy(update=consistency),
@@ -111,13 +112,6 @@ def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple
         clauses=bench.clauses,
         findings=(*findings, *injections(bench)),
     )
-
-
-def _parts_agree(bench: Workbench, forecaster: str) -> float | None:
-    """Return how far the parts of a forecast of the data as it is agree; None where `forecaster` is not made of any."""
-    if forecaster != "calibrated":
-        return None
-    return parts_agree(bench.reading.responses, [group.readout for group in bench.groups], bench.reading.answers)
 
 
 def _prepare(bench: Workbench, forecaster: str) -> None:

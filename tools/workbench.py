@@ -31,7 +31,7 @@ from premortem.interp.forecast import (
     reread,
     without_prompts,
 )
-from premortem.interp.forecasters import DEFAULT, ForecasterName, Own
+from premortem.interp.forecasters import DEFAULT, ForecasterName, Own, parts_agree
 from premortem.interp.lens import Lens
 from premortem.interp.matching import Texts
 from premortem.interp.pooling import EncodedPairs
@@ -213,6 +213,11 @@ class Workbench:
     def groups(self) -> list[NamedReadout]:
         """Groups of co-firing features."""
         return group_concepts(self.reading)
+
+    @cached_property
+    def parts_agree(self) -> float | None:
+        """How far the two parts of `calibrated` agree over the groups of features; see `forecasters.parts_agree`."""
+        return parts_agree(self.reading.responses, [group.readout for group in self.groups], self.reading.answers)
 
     @cached_property
     def texts(self) -> Texts:
