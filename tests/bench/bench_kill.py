@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measured import stamped
+
 from premortem.interp.cache_home import cache_home
 from premortem.interp.embedded import fetch_model
 
@@ -106,7 +108,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     print(f"{sum(row['same'] for row in rows)} of {len(rows)} exports are the same")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"expected": expected, "kills": rows}, indent=1) + "\n", "utf-8")
+        result = {"expected": expected, "seconds": [round(cold_seconds), round(warm_seconds)], "kills": rows}
+        arguments.json.write_text(json.dumps(stamped(result), indent=1) + "\n", "utf-8")
     sys.exit(0 if all(row["same"] for row in rows) else 1)
 
 

@@ -1,17 +1,25 @@
 """What whole runs find in four real files, each with a spec that a user would write: `make bench-real PAIRS=FOLDER`
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl; the specs are in `specs/`. Each run is
-a process of its own, so that time and memory are its own too. Reading the pairs is kept: a second run tells what a run
-costs beside that. What was found goes to `results/real.json` and is told in `real-data.md`.
+a process of its own, so that time and memory are its own too. Each file is run twice: with a cache that holds the model
+and nothing else, and again with everything read, which tells what a run costs beside reading. What was found goes to
+`results/real.json` and is told in `real-data.md`.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from bench_kill import fresh_cache
+from measured import stamped
+
+from premortem.interp.embedded import fetch_model
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "real.json"
@@ -28,14 +36,10 @@ finally:
 
 
 def measure(name: str, most: int | None, folder: Path, work: Path) -> dict[str, Any]:
-    """Run the agent on one file and return what it found; raises CalledProcessError when the run fails."""
-    command = [sys.executable, "-c", _MEASURED, "run", "--spec", str(HERE / "specs" / f"{name}.md")]
-    command += ["--data", str(folder / f"{name}.jsonl"), "--db", str(work / f"{name}.db"), "--json"]
-    command += [] if most is None else ["--limit", str(most)]
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
-    run = json.loads(done.stdout)
+    """Run the agent on one file, twice, and return what it found; raises CalledProcessError when a run fails."""
+    cache = fresh_cache(work / name)
+    run, seconds, gigabytes = once(name, most, folder, work / f"{name}-1.db", cache)
+    again, seconds_again, _ = once(name, most, folder, work / f"{name}-2.db", cache)
     rules = {clause["clause_id"]: clause["text"] for clause in run["clauses"]}
     findings = [
         {
@@ -55,32 +59,46 @@ def measure(name: str, most: int | None, folder: Path, work: Path) -> dict[str, 
         "findings": findings,
         "edits": len(run["edits"]),
         "passed": sum(edit["verdict"]["passed"] for edit in run["edits"]),
+        "tokens": run["cost"]["tokens_encoded"],
         "seconds": round(seconds, 1),
-        "gigabytes": round(int(done.stderr.split()[-1]) / 2**20, 1),
+        "seconds_again": round(seconds_again, 1),
+        "same_again": run["findings"] == again["findings"],
+        "gigabytes": round(gigabytes, 1),
     }
+
+
+def once(name: str, most: int | None, folder: Path, database: Path, cache: Path) -> tuple[dict[str, Any], float, float]:
+    """Run the agent on one file; return its document, seconds, and the gigabytes that the process held at most."""
+    command = [sys.executable, "-c", _MEASURED, "run", "--spec", str(HERE / "specs" / f"{name}.md")]
+    command += ["--data", str(folder / f"{name}.jsonl"), "--db", str(database), "--json"]
+    command += [] if most is None else ["--limit", str(most)]
+    environment = {**os.environ, "PREMORTEM_CACHE": str(cache)}
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    return json.loads(done.stdout), seconds, int(done.stderr.split()[-1]) / 2**20
 
 
 def main() -> None:
     """Run the four and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
-    parser.add_argument("--work", type=Path, default=Path("build/real"), help="folder for the databases")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    fetch_model()
     results = []
     for name, most in PAIRS.items():
-        (arguments.work / f"{name}.db").unlink(missing_ok=True)
-        results.append(result := measure(name, most, arguments.pairs, arguments.work))
+        with tempfile.TemporaryDirectory() as work:
+            results.append(result := measure(name, most, arguments.pairs, Path(work)))
         kinds = [finding["kind"] for finding in result["findings"]]
         print(
             f"{name}: {result['pairs']} pairs, {len(kinds) - kinds.count('surprise')} findings against a rule, "
             f"{kinds.count('surprise')} surprises, {result['passed']} of {result['edits']} edits passed, "
-            f"{result['seconds']:.0f} s, {result['gigabytes']} GB"
+            f"{result['seconds']:.0f} s, again {result['seconds_again']:.0f} s, {result['gigabytes']} GB"
         )
         for finding in result["findings"]:
             what = f"{finding['kind']:9s} {finding['effect']:+.3f} {finding['rows']:4d} rows"
             print(f"  {what}, {finding['passed']:3d} edits  {finding['name']} | {finding['rule'] or '-'}", flush=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    RESULTS.write_text(json.dumps(stamped({"runs": results}), indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
