@@ -80,7 +80,8 @@ wheel: $(READY)
 
 bench-encode: $(READY)
 	$(BIN)/agent models fetch
-	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_encode.py
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_encode.py --json tests/bench/results/encode.json \
+		$(if $(PAIRS),--many "$(PAIRS)/hh-harmless.jsonl")
 
 bench-plants: $(READY)
 	$(BIN)/agent models fetch

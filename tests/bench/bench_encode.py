@@ -8,7 +8,9 @@ Three questions, answered in one run on one machine:
    some machines and which the reading itself uses.
 2. Pairs per second against the usual way: sae-lens's hooked model, `run_with_cache` on prompt + chosen and on
    prompt + rejected, one by one. Goal: 4.
-3. Reading 1400 pairs again after 20 edits, against reading the 20 edited responses alone. Goal: at most 2.
+3. The forecast on 1400 pairs again after 20 edits, against reading the 20 edited responses alone. Goal: at most 2.
+   The edited responses are read within it, and every concept and topic is measured anew. Beside it, how long the first
+   forecast took, with all that it needs.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measured import stamped
 
 from premortem.interp.encode import GPU_BATCH_TOKENS, Reader, request_of
 from premortem.interp.fast_linear import PackedLinear, can_pack
@@ -30,8 +34,11 @@ from premortem.interp.lens import Lens, default_lenses, load_lens
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.packing import Request, lay_out
 from premortem.interp.pairs import read_dataset
-from premortem.interp.records import Pair
+from premortem.interp.records import Edit, Pair
+from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize_all
+from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
+from premortem.tools.workbench import Workbench
 
 DEMO = Path(__file__).parents[2] / "runs" / "demo" / "pairs.jsonl"
 EDITS, PAIRS, SLICE = 20, 1400, 30
@@ -135,17 +142,40 @@ class UsualWay:
             (acts > 0).float().mean(0), acts.mean(0), acts.amax(0)
 
 
-def edit_ratio(model: LoadedModel, lens: Lens, pairs: Sequence[Pair], warm: Reader) -> float:
-    """Return the seconds of reading 1400 pairs after 20 edits over those of reading the edited responses alone."""
-    many = [pairs[row % len(pairs)].model_copy(update={"row": row}) for row in range(PAIRS)]
-    warm.encode(many)
-    rows = range(0, len(pairs), max(1, len(pairs) // EDITS))[:EDITS]
-    edited = [many[row].with_text("chosen", many[row].text("chosen") + SENTENCE) for row in rows]
-    for pair in edited:
-        many[pair.row] = pair
-    fresh = ready(Reader(model, [lens]))
-    alone = seconds_of(lambda: fresh.encode_texts([(pair.prompt, pair.text("chosen")) for pair in edited]))
-    return seconds_of(lambda: warm.encode(many)) / alone
+def after_edits(lens: Lens, options: argparse.Namespace) -> dict[str, Any]:
+    """Return how long the forecast on 1400 pairs takes, and again after 20 edits, against reading the edits alone."""
+    read = read_dataset(str(options.many or options.data), limit=PAIRS)
+    some = read.pairs
+    many = [some[row % len(some)].model_copy(update={"row": row}) for row in range(PAIRS)]
+    model = load_model(options.model, lens.layer + 1)
+    reader = ready(Reader(model, [lens]))
+    start = partial(StartModel, load_model(options.model, trunk=model), 0)
+    bench = Workbench(read.model_copy(update={"pairs": tuple(many)}), (), reader, lens, None, start)
+    first = seconds_of(lambda: forecast_concepts(bench, ForecastArgs()))
+    rows = [pair.row for pair in bench.readable][:: max(1, len(bench.readable) // EDITS)][:EDITS]
+    edits = [longer(many[row]) for row in rows]
+    bench.remember(edits)
+    again = ForecastArgs(edits=tuple(edit.edit_id for edit in edits))
+    whole = seconds_of(lambda: forecast_concepts(bench, again))
+    alone = ready(Reader(model, [lens]))
+    edited = [(many[edit.row].prompt, edit.after) for edit in edits]
+    reading = seconds_of(lambda: alone.encode_texts(edited))
+    return {
+        "forecast_data": Path(options.many or options.data).name,
+        "forecast_concepts": len(bench.concepts),
+        "forecast_seconds": first,
+        "forecast_again_seconds": whole,
+        "edits_alone_seconds": reading,
+        "edited_tokens": alone.tokens_encoded,
+        "edit_ratio": whole / reading,
+    }
+
+
+def longer(pair: Pair) -> Edit:
+    """Return an edit that adds SENTENCE to the chosen response."""
+    before = pair.text("chosen")
+    told: dict[str, Any] = {"finding_id": "none", "kind": "rewrite", "side": "chosen", "rationale": "a sentence more"}
+    return Edit(edit_id=f"edit-{pair.row}", row=pair.row, before=before, after=before + SENTENCE, **told)
 
 
 def ready(reader: Reader) -> Reader:
@@ -194,7 +224,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "pairs_per_second_usual": compared / seconds["usual"],
         "speedup": len(pairs) / seconds["ours"] * seconds["usual"] / compared,
         "speedup_over_usual_stopped_at_hook": len(pairs) / seconds["ours"] * seconds["stopped"] / compared,
-        "edit_ratio": edit_ratio(model, lens, pairs, reader),
+        **after_edits(lens, options),
     }
 
 
@@ -210,7 +240,8 @@ def report(found: dict[str, Any]) -> str:
         f"  pairs per second    {found['pairs_per_second']:8.2f} against {found['pairs_per_second_usual']:.2f} the "
         f"usual way: {found['speedup']:.1f} times (goal 4), "
         f"{found['speedup_over_usual_stopped_at_hook']:.1f} if that stops at the hook\n"
-        f"  {EDITS} edits in {PAIRS}    {found['edit_ratio']:8.2f} times the edited responses alone (goal at most 2)"
+        f"  {EDITS} edits in {PAIRS}    {found['edit_ratio']:8.2f} times the edited responses alone (goal at most 2): "
+        f"{found['forecast_again_seconds']:.2f} s for the forecast again, {found['forecast_seconds']:.0f} s at first"
     )
 
 
@@ -218,6 +249,7 @@ def main() -> None:
     """Measure, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEMO, help="pairs to read")
+    parser.add_argument("--many", type=Path, help="pairs to forecast on, repeated to 1400; default: those of --data")
     parser.add_argument("--model", default="smollm2", help="model name, folder or hub id")
     parser.add_argument("--sae", default=None, help="SAE folder or release:id; default: the embedded main lens")
     parser.add_argument("--pairs", type=int, default=120, help="pairs read our way")
@@ -228,7 +260,7 @@ def main() -> None:
     found = measure(options)
     print(report(found))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        options.json.write_text(json.dumps(stamped(found), indent=1) + "\n", "utf-8")
     met = found["ratio_to_torch_matmul"] >= 0.7 and found["speedup"] >= 4 and found["edit_ratio"] <= 2
     sys.exit(0 if met else 1)
 

@@ -40,6 +40,15 @@ RIDGE = 10.0
 UNFITTED = "alpacaeval"
 """The source whose licence forbids that what ships is fitted on it."""
 
+LEVELS = {
+    "groups": "100 groups",
+    "finer": "up to 300 groups",
+    "topics": "groups within topics",
+    "features": "single features",
+    "elsewhere": "100 groups, everyday prompts",
+}
+"""Levels of the figures, and what tables call them."""
+
 MOSTLY = 0.8
 """Share of a group's first rows that a planted behaviour fills where the group is about little else."""
 Document = dict[str, Any]
@@ -150,6 +159,33 @@ def forecasters(documents: dict[str, Document], level: str) -> str:
         ],
         lines,
     )
+
+
+def by_run(documents: dict[str, Document]) -> str:
+    """Return the figures of DEFAULT on each run, level by level."""
+    lines = []
+    for name, document in documents.items():
+        for level, title in LEVELS.items():
+            row = next((one for one in rows_of(document, level) if one["forecaster"] == DEFAULT), None)
+            if row is None or row["r2"] is None:
+                continue
+            called = row["n_called"]
+            share = f"{row['r2'] / row['ceiling']:.0%}" if row["ceiling"] and row["ceiling"] > 0 else "–"
+            lines.append(
+                [
+                    short(name),
+                    title,
+                    str(row["n_concepts"]),
+                    figure(row["r2"]),
+                    f"{figure(row['low'])} to {figure(row['high'])}",
+                    share,
+                    figure(row["slope"]),
+                    f"{row['sign_accuracy']:.0%} of {called}" if called else "none called",
+                    f"{row['coverage']:.0%}",
+                ]
+            )
+    head = ["run", "level", "concepts", "R²", "90%", "of the ceiling", "slope", "signs right", "coverage"]
+    return table(head, lines)
 
 
 def baselines(documents: dict[str, Document], level: str, ceilings: Sequence[float | None]) -> list[list[str]]:
@@ -403,6 +439,8 @@ def main() -> None:
             ("Later: groups within topics", forecasters(later, "topics")),
             ("Later: planted behaviours, as findings", planted_findings(later)),
         ]
+        (LATER / "scatter.svg").write_text(pictures(later), "utf-8")
+    sections.append((f"`{DEFAULT}`, run by run", by_run(documents | later)))
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
