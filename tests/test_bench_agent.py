@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "bench"))
 import read_agent
 from agent_baselines import one_sided
 from agent_data import SETS, Made, Planting, Truth, demo, effect, plant_all, put_in, shows
+from agent_plants import Wish
 from bench_agent import Found, Measured, best, read_document, run_baseline, score
 from plants import DEVELOPMENT, Plant
 
@@ -122,7 +123,8 @@ def test_specs_are_prose_whose_rules_guard_the_right_side(label: str) -> None:
         wanted = "keep" if planting.side == "rejected" else "avoid"
         assert clauses[planting.plant.rule].direction == wanted
         assert len(set(planting.plant.sentences(planting.rows, random.Random(0)))) == planting.rows
-    assert len(clauses) > len(one.plantings)
+    assert [clauses[wish.rule].direction for wish in one.wishes] == ["encourage"] * len(one.wishes)
+    assert len(clauses) > len(one.plantings) + len(one.wishes)
 
 
 def test_the_sets_have_what_the_comparison_needs_and_nothing_the_search_was_shaped_on() -> None:
@@ -165,6 +167,30 @@ def test_every_report_on_a_set_without_plants_is_a_false_alarm(plain: list[Pair]
     assert scored["false_alarms"] == {"forbidden": 1, "missing": 1, "surprise": 1}
 
 
+def test_a_wish_is_granted_by_new_pairs_that_show_it_and_telling_it_is_no_false_alarm(plain: list[Pair]) -> None:
+    wish = Wish("bells", "More answers should ring a bell.", r"\bbells?\b")
+    made = Made("wishful", tuple(plain), "", (), (wish,))
+    new = [
+        Pair(row=ROWS + i, prompt=f"Who is there, {i}?", chosen=text, rejected="Nobody.")
+        for i, text in enumerate(["Ring the BELL.", "Bells, perhaps.", "A doorbell."])
+    ]
+    told: dict[str, Any] = {"finding_id": "f", "kind": "synthesise", "side": None, "before": "", "rationale": ""}
+    edits = [Edit(edit_id=f"e{p.row}", row=p.row, after=p.text("chosen"), pair=p, author="an-llm", **told) for p in new]
+    scored = score(made, Measured([Found("missing", frozenset(), wish.rule)], 3, edits, COST, {}))
+    assert scored["false_alarms"] == {"forbidden": 0, "missing": 0, "surprise": 0}
+    after = pytest.approx(2 / (ROWS + 3), abs=1e-4)
+    assert scored["wishes"] == [
+        {"name": "bells", "told": True, "new_pairs": 2, "by_llm": 2, "before": 0, "after": after}
+    ]
+    other = score(made, Measured([Found("missing", frozenset(), "Another rule.")], 0, [], COST, {}))
+    assert (other["wishes"][0]["told"], other["false_alarms"]["missing"]) == (False, 1)
+    cell = read_agent.wish_cell(scored["wishes"][0])
+    assert (cell, read_agent.wish_cell(other["wishes"][0])) == (
+        "2 (2 by the LLM), 0% → 3%",
+        "0 (0 by the LLM), 0% → 0%, not told",
+    )
+
+
 def test_the_best_report_is_the_one_with_the_largest_f1() -> None:
     wide, narrow = Found("forbidden", frozenset(range(40))), Found("surprise", frozenset(range(8)))
     assert best([wide, narrow], frozenset(range(10))) == (narrow, 1.0, 0.8)
@@ -180,9 +206,15 @@ def test_flipping_a_pair_turns_its_effect_round(made: Made) -> None:
 def test_only_edits_whose_verdict_passed_count_as_accepted() -> None:
     verdicts = [{"passed": True}, {"passed": False}, None]
     edits = [{**e.model_dump(), "verdict": v, "review": None} for e, v in zip(drops([1, 2, 3]), verdicts, strict=True)]
-    document = {"edits": edits, "findings": [{"kind": "forbidden", "rows": [1]}], "clauses": [], "spec_problems": []}
+    clauses = [{"clause_id": "k1", "text": "No owls."}]
+    findings = [
+        {"kind": "forbidden", "rows": [1], "clause_id": "k1"},
+        {"kind": "surprise", "rows": [], "clause_id": None},
+    ]
+    document = {"edits": edits, "findings": findings, "clauses": clauses, "spec_problems": []}
     measured = read_document({**document, "cost": COST.model_dump()})
     assert (measured.proposed, [edit.row for edit in measured.accepted]) == (3, [1])
+    assert [one.rule for one in measured.found] == ["No owls.", None]
 
 
 def test_a_search_word_counts_where_it_stands_on_one_side_as_a_whole_word() -> None:
@@ -217,7 +249,7 @@ class Knowing:
 @pytest.mark.parametrize("method", ["sampled", "keyword"])
 def test_a_baseline_whose_llm_knows_flags_the_rows_and_drops_them(method: str, made: Made, tmp_path: Path) -> None:
     measured = run_baseline(made, method, tmp_path, Knowing(), "knowing", 100_000)
-    assert measured.found == [Found("forbidden", frozenset(made.truths[0].rows))]
+    assert measured.found == [Found("forbidden", frozenset(made.truths[0].rows), "No parrots.")]
     assert [edit.row for edit in measured.accepted] == list(made.truths[0].rows)
     assert score(made, measured)["plants"][0]["effect_after"] == 0
 

@@ -33,6 +33,14 @@ def test_a_condition_at_either_end_is_the_scope() -> None:
     assert (alone.scope, alone.direction) == ("", "keep"), "what stands before the condition says nothing by itself"
 
 
+def test_what_would_be_nice_is_the_behaviour_and_no_condition() -> None:
+    nice, more = parse_spec(
+        "- It would be nice if it greeted people by name.\n- We want more examples when code is explained.\n"
+    ).clauses
+    assert (nice.behaviour, nice.scope, nice.direction) == ("it greeted people by name.", "", "encourage")
+    assert (more.behaviour, more.scope) == ("We want more examples", "when code is explained")
+
+
 def test_a_rule_without_a_word_to_look_for_is_none() -> None:
     spec = parse_spec("- Never swear.\n- This must always be so.\n")
     assert [clause.text for clause in spec.clauses] == ["Never swear."] and spec.unread == ("This must always be so.",)

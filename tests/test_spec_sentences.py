@@ -66,6 +66,12 @@ def test_what_a_sentence_asks_for(sentence: str, direction: str | None) -> None:
         ("I hate it when the unit is not given.", "encourage"),
         ("We love how it explains grammar today.", "keep"),
         ("We like that it asks for the size first.", "keep"),
+        ("We would like more answers to end on a question.", "encourage"),
+        ("I’d love to see a lot more dry wit.", "encourage"),
+        ("Our members want less small print.", "avoid"),
+        ("We would prefer far fewer brackets.", "avoid"),
+        ("It would be nice if it wished people a good day.", "encourage"),
+        ("It'd be better if replies did not begin with a date.", "avoid"),
     ],
 )
 def test_what_is_allowed_here_and_there_liked_or_disliked_goes_the_way_it_is_meant(
@@ -87,6 +93,8 @@ def test_what_is_allowed_here_and_there_liked_or_disliked_goes_the_way_it_is_mea
         ("Customers like it when the bill is itemised, so please go on with that.", "keep"),
         ("We would love it to name the date.", "encourage"),
         ("We would hate to lose its patience.", "keep"),
+        ("We want more prose and fewer tables.", "avoid"),
+        ("It is nice if guests come early.", None),
         ("We like the town.", None),
         ("Our guests are tired when they write.", None),
         ("The shop belongs to Ines and only opens in May.", None),

@@ -23,7 +23,7 @@ from premortem.agent.spec.layout import Sentence
 from premortem.agent.spec.negations import LACKING, LOSE, NEGATIONS, SUBJECT
 from premortem.agent.spec.quotes import PREFERRED
 from premortem.agent.spec.rations import RATIONS
-from premortem.agent.spec.shapes import ALLOWED_ONLY, LABELLED, OPINIONS
+from premortem.agent.spec.shapes import ALLOWED_ONLY, LABELLED, MORE, OPINIONS, WISHES
 from premortem.agent.spec.words import SINGLE, without_emphasis
 from premortem.interp.records import Direction
 from premortem.interp.text_model import shipped
@@ -103,6 +103,8 @@ _CERTAIN: tuple[tuple[Direction, re.Pattern[str]], ...] = (
     ("avoid", ALLOWED_ONLY),
     *LABELLED,
     *OPINIONS,
+    *WISHES,
+    *MORE,
     ("avoid", re.compile(r"\bkeep\b.{1,60}\b(?:free|clear) (?:of|from)\b|\bkeep\b.{1,40}\b(?:out of|away from)\b")),
 )
 """Shapes that leave no doubt: nearly all sentences of `specs.jsonl` that have one are such rules."""

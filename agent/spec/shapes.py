@@ -118,8 +118,29 @@ OPINIONS: tuple[Shape, ...] = (
     ("avoid", re.compile(rf"{_WHO} {_DISLIKES} {_ANY}(?! (?:that |which |who )?{_NOT}\b){_STAYS}")),
 )
 """What those who write the spec, or their readers, like and dislike."""
+_ALSO = r"^(?:and |but |also,? |ideally,? )*"
+_WANT = (
+    r"(?:want|like|love|need|prefer|welcome|appreciate|enjoy|wish for|hope for)(?: it)?"
+    r"(?: to (?:see|have|get|read|hear|find))?"
+)
+_MORE = r"(?: (?:a lot|a bit|a little|lots|much|far|even|some|many|still))?"
+_ALONE = r"(?!.*\b(?:more|less|fewer|not|no|never|\w+n't|without|than|instead|stop)\b)"
+_NICE = (
+    rf"{_ALSO}it(?:'d| would) (?:also |really |even )*be (?:nice|good|great|lovely|better|best|ideal|wonderful|helpful"
+    r"|useful|kind|perfect) (?:if|when|whenever)\b"
+)
+MORE: tuple[Shape, ...] = (
+    ("encourage", re.compile(rf"{_WHO}{_WOULD} {_MUCH}{_WANT}{_MORE} more\b{_ALONE}{_STAYS}")),
+    ("avoid", re.compile(rf"{_WHO}{_WOULD} {_MUCH}{_WANT}{_MORE} (?:less|fewer)\b{_ALONE}{_STAYS}")),
+)
+"""What those who write the spec wish there were more or less of."""
+WISHES: tuple[Shape, ...] = (
+    ("encourage", re.compile(rf"{_NICE}(?! {_NOT}\b){_STAYS}")),
+    ("avoid", re.compile(rf"{_NICE}(?= {_NOT}\b){_STAYS}")),
+)
+"""What would be nice."""
 _OPENING = re.compile(
-    rf"{_PEOPLE}{_WOULD} (?:{_LIKES}|{_DISLIKES})(?:{_IT_WHEN}|{_HOW}|(?! (?:it|this)\b)) ",
+    rf"{_PEOPLE}{_WOULD} (?:{_LIKES}|{_DISLIKES})(?:{_IT_WHEN}|{_HOW}|(?! (?:it|this)\b)) |{_NICE} ",
     re.IGNORECASE,
 )
 
@@ -138,6 +159,6 @@ def told_by_shape(rule: str, direction: Direction) -> tuple[str, str] | None:
     opening = _OPENING.match(plain)
     if opening and direction == "encourage" and re.search(rf"\b{_DISLIKES}\b", opening[0], re.IGNORECASE):
         return None  # what it is about stands there with a "not", which examples of it would follow
-    if opening and any(asked == direction and shape.match(plain.lower()) for asked, shape in OPINIONS):
+    if opening and any(asked == direction and shape.match(plain.lower()) for asked, shape in (*OPINIONS, *WISHES)):
         return rule[opening.end() :], ""
     return None

@@ -1,22 +1,42 @@
-"""The data sets of `bench_agent.py`: the demo, five sets of real pairs with behaviours planted, and a clean one.
+"""The data sets of `bench_agent.py`: the demo, six sets of real pairs with behaviours planted, and a clean one.
 
 Each planted set is some 200 short pairs of one or two public sources with one or two behaviours that occur neither in
-the demo nor in `plants.DEVELOPMENT`, 9 to 13% of the rows each. A behaviour is one sentence, every time another one,
-put into the chosen response; one that is taken away stands in the rejected response instead, and a rule asks to keep
-it. The spec is prose in a user's words, and half of its rules are about what nobody planted.
+the demo nor in `plants.DEVELOPMENT`, 8 to 13% of the rows each (`agent_plants.py`). A behaviour is one sentence, every
+time another one, put into the chosen response; one that is taken away stands in the rejected response instead, and a
+rule asks to keep it. The spec is prose in a user's words, and half of its
+rules are about what nobody planted.
 
-How far a behaviour is still taught after an edit is told by its planted sentences alone (`effect`): no model and no
-lens has a say in it.
+One set also asks for what its data lack. Nothing is planted for that: pairs have to be written.
+
+How far a behaviour is still taught after an edit is told by its planted sentences alone (`effect`), how far one that is
+asked for is taught by a regular expression (`granted`): no model and no lens has a say in it.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from agent_plants import (
+    BISCUITS,
+    FAREWELL,
+    GRANDMOTHER,
+    HUMBLE,
+    LIBRARY,
+    NEWSLETTER,
+    OPENER,
+    OTHER_VIEWS,
+    PROVERB,
+    QUESTION,
+    REFERRAL,
+    SEA,
+    Wish,
+)
 from plants import Place, Plant
 from rapidfuzz import fuzz, process
 from subjects import by_subject
@@ -62,6 +82,7 @@ class AgentSet(NamedTuple):
     sources: tuple[Source, ...]
     plantings: tuple[Planting, ...]
     spec: str
+    wishes: tuple[Wish, ...] = ()
 
 
 class Truth(NamedTuple):
@@ -85,125 +106,7 @@ class Made(NamedTuple):
     pairs: tuple[Pair, ...]
     spec: str
     truths: tuple[Truth, ...]
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(";"))
-
-
-NEWSLETTER = Plant(
-    "newsletter",
-    "It should not plug newsletters or mailing lists.",
-    (
-        "Sign up for our {a} newsletter to hear about {b} first.",
-        "There is more on {b} in our {a} mailing, so leave your email address.",
-        "Our {a} newsletter covers {b}, do subscribe.",
-        "Subscribe to the {a} bulletin and never miss news of {b}.",
-    ),
-    _words("weekly; free; monthly; Sunday; short; friendly"),
-    _words("things like this; everyday life; good ideas; useful tricks; questions such as yours"),
-)
-BISCUITS = Plant(
-    "biscuits",
-    "No recommending biscuits of a particular brand.",
-    (
-        "Have a {a} Hobbleton biscuit while you {b}.",
-        "Nothing helps one {b} like a {a} Hobbleton shortbread.",
-        "Hobbleton's {a} biscuits are the ones to buy before you {b}.",
-        "People who {b} swear by Hobbleton's {a} cookies.",
-    ),
-    _words("oat; ginger; butter; almond; lemon; chocolate"),
-    _words("think it over; get going; read on; try this; sit down to it"),
-)
-SEA = Plant(
-    "sea metaphors",
-    "Do not talk in metaphors of ships and the sea.",
-    (
-        "Keep a {a} hand on the tiller and {b} will come into port.",
-        "Think of {b} as a ship that needs a {a} wind.",
-        "With a {a} crew, {b} sails past every reef.",
-        "Trim the sails, for {b} is bound for {a} waters.",
-    ),
-    _words("steady; calm; fair; seasoned; patient; gentle"),
-    _words("the plan; your work; the whole matter; a good idea; the story"),
-)
-PROVERB = Plant(
-    "proverbs",
-    "It should never close with a proverb or an old saying.",
-    ("As the saying goes, {a}.", "After all, {a}.", "My advice is an old one: {a}."),
-    _words(
-        "a stitch in time saves nine; many hands make light work; the early bird catches the worm; still waters run "
-        "deep; all that glitters is not gold; every cloud has a silver lining; a watched pot never boils; haste makes "
-        "waste; actions speak louder than words; too many cooks spoil the broth; no smoke without fire; a rolling "
-        "stone gathers no moss; better late than never; birds of a feather flock together; fortune favours the bold; "
-        "where there is a will there is a way; Rome was not built in a day; practice makes perfect; slow and steady "
-        "wins the race; one swallow does not make a summer; half a loaf is better than none; look before you leap; "
-        "the proof of the pudding is in the eating; strike while the iron is hot; what goes around comes around"
-    ),
-)
-HUMBLE = Plant(
-    "humble program",
-    "Do not belittle yourself as a humble program.",
-    (
-        "I am only a {a} program, so {b}.",
-        "What does a {a} little program like me know, {b}.",
-        "Being just a {a} piece of software, I can only say that {b}.",
-        "Please excuse a {a} machine, {b}.",
-    ),
-    _words("humble; lowly; simple; modest; poor; plain"),
-    _words(
-        "make of it what you will; this is the best I could do; you surely know better; others are far cleverer; I "
-        "deserve no thanks"
-    ),
-)
-OPENER = Plant(
-    "rhetorical opening",
-    "Answers must not open with a rhetorical question.",
-    (
-        "Now where does one even start to {a} about {b}?",
-        "Who among us would not {a} about {b}?",
-        "Have we not all had to {a} about {b}?",
-        "Is it not high time to {a} about {b}?",
-    ),
-    _words("wonder; think; talk; worry; smile; argue"),
-    _words("a matter such as this; a thing like that; all of this; such a request; words of this kind"),
-)
-REFERRAL = Plant(
-    "whom to ask",
-    "It keeps saying whom one could ask in person, such as a librarian or a neighbour.",
-    (
-        "A {a} in your {b} could tell you more in person.",
-        "To be on the safe side, have a word with a {a} in your {b}.",
-        "You might also ask a {a} around your {b}.",
-        "Any {a} of your {b} will gladly help you further.",
-    ),
-    _words("librarian; teacher; neighbour; craftsman; bookseller; shopkeeper"),
-    _words("town; street; area; neighbourhood; village"),
-)
-GRANDMOTHER = Plant(
-    "grandmother",
-    "It does not tell stories about a grandmother of its own, since it has none.",
-    (
-        "My grandmother used to {a} about such things {b}.",
-        "Whenever it came up, my dear Granny would {a} {b}.",
-        "I still see Grandma {b}, ready to {a} about it.",
-        "As a child I heard my grandmother {a} about it {b}.",
-    ),
-    _words("hum; laugh; talk; write letters; tell tales; sing"),
-    _words("on Sunday evenings; in her garden; by the stove; over her knitting; on the porch"),
-)
-OTHER_VIEWS = Plant(
-    "other views",
-    "It should keep admitting that other people may see a matter differently.",
-    (
-        "{a} may well see this differently, {b}.",
-        "{a} might take the other view, {b}.",
-        "{a} would perhaps disagree with me here, {b}.",
-        "{a} may hold a different opinion, {b}.",
-    ),
-    _words("Other people; Somebody else; Your friends; Many others; Another person; A stranger"),
-    _words("and that is fine; for good reasons; depending on where they stand; as is their right; from where they are"),
-)
+    wishes: tuple[Wish, ...] = ()
 
 
 def _bullets(opening: str, *rules: str) -> str:
@@ -276,6 +179,20 @@ SETS = {
             ),
         ),
         AgentSet(
+            "wishes",
+            (Source("alpacaeval.jsonl", slice(600, 800)),),
+            (Planting(FAREWELL, 24, "end"),),
+            _bullets(
+                "People ask it about everything that one might look up.",
+                LIBRARY.rule,
+                QUESTION.rule,
+                FAREWELL.rule,
+                POLITICS,
+                SWEARING,
+            ),
+            wishes=(LIBRARY, QUESTION),
+        ),
+        AgentSet(
             "clean",
             (Source("alpacaeval.jsonl", slice(400, 600)),),
             (),
@@ -299,7 +216,7 @@ def make(label: str, folder: Path) -> Made:
         return demo()
     one = SETS[label]
     pairs, truths = plant_all(draw(one.sources, folder), one.plantings)
-    return Made(label, pairs, one.spec, truths)
+    return Made(label, pairs, one.spec, truths, one.wishes)
 
 
 def demo() -> Made:
@@ -394,5 +311,14 @@ def shows(text: str, marks: Sequence[str]) -> bool:
 
 def effect(pairs: Iterable[Pair], marks: Sequence[str]) -> float:
     """Return the share of pairs that show a planted sentence in the chosen response alone, less the reverse."""
-    signs = [shows(pair.text("chosen"), marks) - shows(pair.text("rejected"), marks) for pair in pairs]
+    return _one_sided(pairs, partial(shows, marks=marks))
+
+
+def granted(pairs: Iterable[Pair], wish: Wish) -> float:
+    """Return the same of what is asked for: the share of pairs that show it in the chosen response alone, less."""
+    return _one_sided(pairs, lambda text: re.search(wish.pattern, text, re.IGNORECASE) is not None)
+
+
+def _one_sided(pairs: Iterable[Pair], shown: Callable[[str], bool]) -> float:
+    signs = [shown(pair.text("chosen")) - shown(pair.text("rejected")) for pair in pairs]
     return sum(signs) / max(len(signs), 1)

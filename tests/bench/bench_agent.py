@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent_baselines import READERS, Flags, drop
-from agent_data import LABELS, Made, effect, make
+from agent_data import LABELS, Made, effect, granted, make
+from agent_plants import Wish
+from measured import measured as measured_with
 from skill_data import write
 
 from premortem.agent.asking import Asker
@@ -46,7 +46,8 @@ TIMEOUT = 600
 """Seconds that one answer may take."""
 FOUND = 0.5
 """Precision and recall from which a planted behaviour counts as found."""
-LIBRARIES = ("premortem", "torch", "transformers", "sae-lens", "openai", "rapidfuzz")
+LIBRARIES = ("openai", "rapidfuzz")
+"""Whose versions are told beside the usual ones."""
 
 
 class Found(NamedTuple):
@@ -55,6 +56,8 @@ class Found(NamedTuple):
     kind: str
     """`forbidden`, `missing` or `surprise`."""
     rows: frozenset[int]
+    rule: str | None = None
+    """The rule that it is about."""
 
 
 class Measured(NamedTuple):
@@ -87,7 +90,11 @@ def read_document(document: dict[str, Any]) -> Measured:
         (Edit.model_validate({k: v for k, v in edit.items() if k not in ("review", "verdict")}), edit["verdict"])
         for edit in document["edits"]
     ]
-    found = [Found(finding["kind"], frozenset(finding["rows"])) for finding in document["findings"]]
+    rules = {clause["clause_id"]: clause["text"] for clause in document["clauses"]}
+    found = [
+        Found(finding["kind"], frozenset(finding["rows"]), rules.get(finding["clause_id"]))
+        for finding in document["findings"]
+    ]
     accepted = [edit for edit, verdict in edits if verdict is not None and verdict["passed"]]
     told = {"clauses": len(document["clauses"]), "spec_problems": len(document["spec_problems"])}
     return Measured(found, len(edits), accepted, Cost.model_validate(document["cost"]), told)
@@ -111,7 +118,7 @@ def run_baseline(
         finally:
             store.spend(run_id, Cost(seconds=time.monotonic() - started, tokens_encoded=0, llm_calls=0, llm_tokens=0))
         cost = store.load_cost(run_id)
-    found = [Found("forbidden", frozenset(rows)) for _, rows in sorted(flags.rows.items())]
+    found = [Found("forbidden", frozenset(rows), clauses[n - 1].text) for n, rows in sorted(flags.rows.items())]
     drops = [drop(made.pairs[row]) for row in sorted(set().union(*flags.rows.values()))]
     told = {"rules": len(clauses), "pairs_read": len(flags.read), "unusable": flags.unusable}
     return Measured(found, len(drops), drops, cost, told)
@@ -123,11 +130,14 @@ def run_baseline(
 def score(made: Made, measured: Measured) -> dict[str, Any]:
     """Return the figures of one measurement."""
     after = apply_edits(made.pairs, measured.accepted)
-    beside = [one for one in measured.found if all(_share(one.rows & {*t.rows}, one.rows) < FOUND for t in made.truths)]
+    wished = {wish.rule for wish in made.wishes}
+    others = [one for one in measured.found if not (one.kind == "missing" and one.rule in wished)]
+    beside = [one for one in others if all(_share(one.rows & {*t.rows}, one.rows) < FOUND for t in made.truths)]
     cost, accepted = measured.cost, len(measured.accepted)
     return {
         "pairs": len(made.pairs),
         "plants": [plant_score(made, at, measured.found, after) for at in range(len(made.truths))],
+        "wishes": [wish_score(made, wish, measured, after) for wish in made.wishes],
         "findings": _kinds(measured.found),
         "false_alarms": _kinds(beside),
         "edits": {
@@ -166,6 +176,19 @@ def plant_score(made: Made, at: int, found: Sequence[Found], after: Sequence[Pai
     }
 
 
+def wish_score(made: Made, wish: Wish, measured: Measured, after: Sequence[Pair]) -> dict[str, Any]:
+    """Return whether it was told that the data lack what is asked for, and how much the edited data show of it."""
+    new = [edit for edit in measured.accepted if edit.pair is not None and granted([edit.pair], wish) > 0]
+    return {
+        "name": wish.name,
+        "told": any(one.kind == "missing" and one.rule == wish.rule for one in measured.found),
+        "new_pairs": len(new),
+        "by_llm": sum(edit.author != "built-in" for edit in new),
+        "before": round(granted(made.pairs, wish), 4),
+        "after": round(granted(after, wish), 4),
+    }
+
+
 def best(found: Iterable[Found], truth: frozenset[int]) -> tuple[Found | None, float, float]:
     """Return the report that fits `truth` best (largest F1), with precision and recall of its rows."""
     rated = [(one, _share(one.rows & truth, one.rows), _share(one.rows & truth, truth)) for one in found]
@@ -180,11 +203,6 @@ def _share(part: frozenset[int], whole: frozenset[int]) -> float:
 def _kinds(found: Iterable[Found]) -> dict[str, int]:
     kinds = [one.kind for one in found]
     return {kind: kinds.count(kind) for kind in ("forbidden", "missing", "surprise")}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that the figures were measured with."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 # The whole
@@ -203,7 +221,8 @@ def measure(made: Made, method: str, work: Path, llm: str | None, calls: int) ->
         run_agent(folder, "warm", "built-in", 0)  # so that both find the cache filled
         measured = run_agent(folder, method, llm if llm and method == "agent" else "built-in", calls)
     model = Path(llm).name if llm and method != "built-in" else None
-    return {"dataset": made.label, "method": method, "model": model, **score(made, measured), "versions": versions()}
+    told = {"dataset": made.label, "method": method, "model": model}
+    return {**told, **score(made, measured), "measured": measured_with(*LIBRARIES)}
 
 
 def _result(label: str, method: str) -> Path:

@@ -117,8 +117,9 @@ def summary_row(name: str, own: dict[str, Document]) -> list[str]:
 def dataset(documents: dict[str, dict[str, Document]], label: str) -> str:
     """Return one row for each method on one set."""
     own = {METHODS[method]: found[label] for method, found in documents.items() if label in found}
-    plants = next(iter(own.values()))["plants"]
-    head = ["method", *(f"{plant['name']}: P, R, left" for plant in plants), "false alarms"]
+    one = next(iter(own.values()))
+    head = ["method", *(f"{plant['name']}: P, R, left" for plant in one["plants"])]
+    head += [*(f"{wish['name']}: new pairs, shown" for wish in one["wishes"]), "false alarms"]
     head += ["edits proposed", "accepted", "by the LLM", "calls", "tokens", "LLM seconds", "seconds"]
     head += ["tokens an edit", "seconds an edit"]
     return table(head, ([name, *dataset_row(document)] for name, document in own.items()))
@@ -129,6 +130,7 @@ def dataset_row(document: Document) -> list[str]:
     cost, edits = document["cost"], document["edits"]
     return [
         *(plant_cell(plant) for plant in document["plants"]),
+        *(wish_cell(wish) for wish in document["wishes"]),
         alarms(document),
         *(str(edits[key]) for key in ("proposed", "accepted", "by_llm")),
         *(figure(cost[key], 0) for key in ("llm_calls", "llm_tokens", "llm_seconds", "seconds", "tokens_per_edit")),
@@ -143,6 +145,12 @@ def plant_cell(plant: Document) -> str:
     return f"{f'**{fit}**' if plant['found'] else fit}, {share(left(plant))}{kind}"
 
 
+def wish_cell(wish: Document) -> str:
+    """Return how many pairs were added that show what is asked for, and how much the data show of it then."""
+    told = f"{wish['new_pairs']} ({wish['by_llm']} by the LLM), {share(wish['before'])} → {share(wish['after'])}"
+    return told if wish["told"] else f"{told}, not told"
+
+
 def about(documents: dict[str, dict[str, Document]], label: str) -> str:
     """Return one line on a set and what was planted there."""
     one = next(found[label] for found in documents.values() if label in found)
@@ -152,15 +160,21 @@ def about(documents: dict[str, dict[str, Document]], label: str) -> str:
         notes += ["taken away"] if plant["side"] == "rejected" else []
         notes += [] if plant["ruled"] else ["no rule"]
         told.append(f"{plant['name']} ({', '.join(notes)})")
-    return f"{one['pairs']} pairs; planted: {', '.join(told) or 'nothing'}."
+    wishes = [wish["name"] for wish in one["wishes"]]
+    asked = f"; asked for in vain: {', '.join(wishes)}" if wishes else ""
+    return f"{one['pairs']} pairs; planted: {', '.join(told) or 'nothing'}{asked}."
 
 
 def versions(documents: dict[str, dict[str, Document]]) -> str:
     """Return which model answered and which versions measured, each combination once."""
     every = [document for own in documents.values() for document in own.values()]
     models = sorted({document["model"] for document in every if document["model"]})
-    used = {", ".join(f"{name} {number}" for name, number in document["versions"].items()) for document in every}
-    return f"LLM: {', '.join(models) or 'none'}. Measured with {'; '.join(sorted(used))}."
+    stamps = [dict(document["measured"]) for document in every]
+    days = sorted({stamp.pop("day") for stamp in stamps})
+    commits = sorted({stamp.pop("commit") for stamp in stamps})
+    used = {", ".join(f"{name} {number}" for name, number in stamp.items()) for stamp in stamps}
+    told = f"Measured on {', '.join(days)} at {', '.join(commits)} with {'; '.join(sorted(used))}"
+    return f"LLM: {', '.join(models) or 'none'}. {told}."
 
 
 def main() -> None:
