@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,9 @@ BAD: dict[str, tuple[Misbehaviour, type[LlmError] | None]] = {
     "depth without end": (always(Response(b"[" * 50_000)), LlmUnavailable),
     "broken off": (always(Response(b'{"choices"', missing=99)), LlmUnavailable),
     "no UTF-8": (always(Response(b"\xff\xfe\xff")), LlmUnavailable),
+    "a socket that hangs": (always(Response(b"{}", wait=5.0)), LlmUnavailable),
+    "a byte now and then": (always(replace(completion("{}"), pause=0.5)), LlmUnavailable),
+    "a body without end": (always(Response(b'{"choices": [' * 1000, endless=True)), LlmUnavailable),
     "500": (always(refused(500, f"stack trace with {CANARY}")), LlmUnavailable),
     "429 for long": (always(refused(429, "later", Retry_After="300")), LlmUnavailable),
     "401": (always(refused(401, f"Incorrect API key provided: {CANARY}")), LlmMisconfigured),
@@ -212,6 +216,8 @@ BAD: dict[str, tuple[Misbehaviour, type[LlmError] | None]] = {
     "brackets": (always(completion("[" * 4000)), None),
     "invented functions": (always(completion(calls=[("rm_rf", '{"path": "/"}')])), None),
     "torn arguments": (always(completion(calls=[("propose_edits", '{"kinds": [')])), None),
+    "endless repetition": (always(completion('{"text": "' + "and then it rained " * 2000, finish="length")), None),
+    "a loop of calls": (always(completion(calls=[("propose_edits", '{"kinds": ["flip"]}')] * 200)), None),
     "cut off": (always(completion('{"text": "and then', finish="length")), None),
     "declined": (always(completion(None, refusal=f"I cannot.\nNot with {CANARY}.")), None),
     "half a character": (always(Response(completion("\ud800").body)), None),
