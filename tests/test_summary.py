@@ -152,6 +152,16 @@ def test_a_run_that_is_not_done_is_offered_neither_for_review_nor_for_export(sta
     assert "agent report" in told and "agent review" not in told and "agent export" not in told
 
 
+def test_what_an_llm_finds_wrong_with_the_spec_is_told_in_the_terminal_and_in_the_report():
+    problem = "contradiction: one asks for [b]lists[/b] & the other forbids them (A / B) Suggestion: keep <one>"
+    run = document() | {"spec_problems": [problem]}
+    assert f"the spec, {problem}" in " ".join(terminal(run).split())
+    page = render_report(run, pairs())
+    assert "&amp; the other forbids them (A / B) Suggestion: keep &lt;one&gt;" in page
+    for told in (terminal(document()), render_report(document(), pairs())):
+        assert "the spec, " not in told and "cannot be checked as it stands" not in told
+
+
 def test_nobody_is_told_to_start_a_run_that_is_at_work():
     early = {"status": "running", "forecast": {"n_pairs": None, "concepts": []}}
     assert headline(document() | early) == "No forecast yet, the run is at work; `agent show` tells how far it is."
