@@ -16,7 +16,7 @@ from premortem.interp.errors import LlmError
 from premortem.interp.progress import Progress
 from premortem.interp.records import Record
 from premortem.prompts.rendering import Rendered, load_prompt
-from premortem.tools.author import Invented, NewPairs, Task, Written
+from premortem.tools.author import A_REQUEST, Invented, NewPairs, Task, Written
 
 LONGEST = 24_000
 """Characters of an answer whose sentences the LLM is asked to replace, at most; longer ones are left to the lens."""
@@ -50,7 +50,7 @@ class WholeText(Record):
 class InventedPairs(Record):
     """Answer to the prompt `synthesise`."""
 
-    pairs: list[Invented] = Field(min_length=1)
+    pairs: list[Invented] = Field(min_length=1, json_schema_extra={"maxItems": A_REQUEST})
     """The new pairs."""
 
 

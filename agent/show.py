@@ -150,8 +150,17 @@ def _surprises(views: Sequence[FindingView]) -> list[Text]:
     return [Text(told, style="dim")] if any(view.kind == "surprise" and not view.edits for view in views) else []
 
 
+EXAMPLES_HELP = (
+    "What a rule asks for can be measured from three sentences or more that show it, as `examples` in the front matter "
+    "of the spec."
+)
+
+
 def _uncovered(document: Document) -> RenderableType:
-    lines = [f"not covered by any concept here: {excerpt(str(c['text']), 80)}" for c in uncovered(document)]
+    rules = uncovered(document)
+    lines = [f"not covered by any concept here: {excerpt(str(rule['text']), 80)}" for rule in rules]
+    if any(rule["direction"] == "encourage" for rule in rules):
+        lines.append(EXAMPLES_HELP)
     return Text("\n" + "\n".join(lines), style="yellow") if lines else Text("")
 
 

@@ -34,6 +34,8 @@ CONTRASTS = 6
 """Contrastive examples per rule, at most."""
 LONGEST_CONTRAST = 300
 """Characters of the sentence that makes one, at most."""
+MOST_SAID = 8
+"""Sentences of one answer, where the endpoint can be held to it."""
 ENOUGH_CONTRASTS = 4
 """With fewer the LLM is asked for others."""
 LEAST_CONTRASTS = 3
@@ -71,8 +73,8 @@ class DirectionRead(Record):
 class ContrastRead(Record):
     """Answer to the prompt `contrast`."""
 
-    sentences: list[str] = Field(min_length=1)
-    """Sentences with the behaviour."""
+    sentences: list[str] = Field(min_length=1, json_schema_extra={"maxItems": MOST_SAID})
+    """Sentences with the behaviour; a small model that may write any number goes on for ever."""
 
 
 class NameRead(Record):

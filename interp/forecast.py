@@ -21,7 +21,7 @@ from premortem.interp.effects import EffectTable, adjusted, measure_inside, prom
 from premortem.interp.forecasters import FITTED, Answers, model_error, tested, values_per_pair
 from premortem.interp.groups import group_features, group_readout
 from premortem.interp.learner import Learner
-from premortem.interp.names import Vocabulary
+from premortem.interp.names import Name, Vocabulary
 from premortem.interp.pooling import EncodedPairs
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.readout import Readout, prompt_groups, signed_rows
@@ -153,10 +153,14 @@ def name_readout(reading: Reading, readout: Readout, origin: str) -> NamedReadou
     """Name `readout` in the words of the data."""
     shown = reading.responses.fires(readout)
     name = reading.vocabulary.name(shown, reading.directions.promotes(readout) if reading.directions else ())
-    fires = np.packbits(shown).tobytes().hex()
+    return as_concept(reading.lens_id, readout, name, origin, np.packbits(shown).tobytes().hex())
+
+
+def as_concept(lens_id: str, readout: Readout, name: Name, origin: str, told: str) -> NamedReadout:
+    """Return `readout` as the concept of that name; `origin` and `told` tell it from others with the same features."""
     strongest = sorted(readout.strongest(FEATURES_SHOWN))
     concept = Concept(
-        concept_id=content_id("concept", reading.lens_id, origin, [feature for feature, _ in strongest], fires),
+        concept_id=content_id("concept", lens_id, origin, [feature for feature, _ in strongest], told),
         name=name.text,
         name_tested=name.tested,
         name_score=round(name.score, 4),

@@ -15,7 +15,7 @@ from premortem.interp.rewrite import firing_sentences, put_sentences
 from premortem.prompts.excerpts import CUT, excerpt
 from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Hint, Invented, NewPairs, Task, Written
-from premortem.tools.authored import LEAD, _candidate, _task, _told, authored, changed_part, hint_after, whole
+from premortem.tools.authored import LEAD, _task, _told, authored, changed_part, hint_after, rewritten, whole
 from premortem.tools.synthesise_pairs import SynthesiseArgs, _in_form, _invented
 from premortem.tools.synthesise_pairs import _as_shown as as_shown
 from stub_llm import StubLlm, make_asker
@@ -85,7 +85,7 @@ def test_what_only_the_rejected_response_shows_is_added_to_the_chosen_one() -> N
 
 def mend(sentence: str | None) -> Any:
     task = _task(finding(), CLAUSE, PAIR, "chosen", [span("What lovely weather!")])
-    return _candidate(PAIR, task, None if sentence is None else Written(sentences={1: sentence}), "stub")
+    return rewritten(PAIR, task, None if sentence is None else Written(sentences={1: sentence}), "stub")
 
 
 def test_a_candidate_changes_the_marked_sentence_alone() -> None:
@@ -121,7 +121,7 @@ def test_what_begins_and_ends_like_the_old_sentence_is_whole(new: str, old: str)
 def test_sentences_that_nobody_marked_are_not_touched() -> None:
     task = _task(finding(), CLAUSE, PAIR, "chosen", [span("What lovely weather!")])
     written = Written(sentences={0: "Burn the water.", 1: "", 2: "Throw it away."})
-    assert _candidate(PAIR, task, written, "stub").text == "Boil the water first. Then add the rice and wait."
+    assert rewritten(PAIR, task, written, "stub").text == "Boil the water first. Then add the rice and wait."
 
 
 CODE = 'Here it is.\n\n```\n#include <stdio.h>\nint main() { puts("sunny"); }\n```\n\nDear [FIRST_NAME], see List<T>.'
@@ -138,7 +138,7 @@ def test_code_that_was_copied_from_what_was_shown_is_code_again(kind: str, tmp_p
 
     writes, _ = author(tmp_path, rewrite_whole=copies, add_behaviour=copies)
     asked = task(kind=kind, answer=CODE)
-    candidate = _candidate(pair_with(CODE), asked, writes.write([asked])[0], "stub")
+    candidate = rewritten(pair_with(CODE), asked, writes.write([asked])[0], "stub")
     assert candidate is not None and candidate.text == CODE.replace("sunny", "dry")
 
 
@@ -149,14 +149,14 @@ def test_a_mark_of_an_excerpt_in_a_sentence_is_taken_back() -> None:
 
 def test_a_text_with_a_mark_that_nobody_can_tell_is_no_candidate() -> None:
     assert mend("Use ‹salt› here.") is None
-    assert _candidate(PAIR, task(kind="anew"), Written(text="Use ‹salt› here."), "stub") is None
+    assert rewritten(PAIR, task(kind="anew"), Written(text="Use ‹salt› here."), "stub") is None
 
 
 def test_a_whole_answer_that_lost_its_joiners_is_no_candidate() -> None:
     old = "برنج را می\u200cشویند. هوا خوب است."
     asked = task(kind="anew", answer=old)
-    assert _candidate(pair_with(old), asked, Written(text="برنج را در آب بریزید."), "stub") is None
-    kept = _candidate(pair_with(old), asked, Written(text="برنج را میشویند."), "stub")
+    assert rewritten(pair_with(old), asked, Written(text="برنج را در آب بریزید."), "stub") is None
+    kept = rewritten(pair_with(old), asked, Written(text="برنج را میشویند."), "stub")
     assert kept is not None and kept.text == "برنج را می\u200cشویند."
 
 
@@ -186,7 +186,7 @@ def test_a_long_answer_keeps_all_that_is_not_marked_and_is_shown_whole(fires: st
     assert asked is not None and asked.kind == "mend" and len(LONG) > 5000
     place = asked.sentences.index("What lovely weather!")
     writes, stub = author(tmp_path, rewrite=replace("Salt it.", place + 1), rewrite_whole=lambda _: {"text": "Anew."})
-    candidate = _candidate(pair_with(LONG), asked, writes.write([asked])[0], "stub")
+    candidate = rewritten(pair_with(LONG), asked, writes.write([asked])[0], "stub")
     assert candidate is not None and candidate.text == f"{FIRST}Salt it. So sunny today.{LAST}"
     assert CUT not in stub.asked[-1].messages[-1].content
 
@@ -405,7 +405,7 @@ def new_pairs(monkeypatch: pytest.MonkeyPatch, form: str, *invented: Invented) -
     """Return the chosen responses of the pairs that come of what an author invents for data of one form."""
     pair = FORMS[form]
     bench: Any = SimpleNamespace(
-        author=SimpleNamespace(name="author", invent=lambda wanted: list(invented)),
+        author=SimpleNamespace(name="author", invent=lambda wanted: list(invented)), contrasts={},
         readable=[pair], settings=SimpleNamespace(seed=0), addressed=lambda pair: "", edits={}, next_row=8,
         texts=SimpleNamespace(prompts=[pair.prompt_text()], responses=[pair.text("chosen"), pair.text("rejected")]),
         finding=lambda _: finding(), clause_of=lambda _: CLAUSE, remember=lambda edits: None,

@@ -276,8 +276,8 @@ def synthesising_bench(monkeypatch: pytest.MonkeyPatch, drawn: list[int], bad: s
     """A bench whose start model shows the behaviour for every prompt; an edit whose text holds `bad` is no good."""
     one = finding(-0.1, 0).model_copy(update={"kind": "missing"})
 
-    def answered(_: Any, __: Any, ___: Any, count: int, used: int) -> list[Pair]:
-        drawn.append(used)
+    def answered(_: Any, __: Any, ___: Any, args: SynthesiseArgs, count: int) -> list[Pair]:
+        drawn.append(used := synthesising._used(args))
         return [new_pair(used + n) for n in range(count)]
 
     monkeypatch.setattr(synthesising, "_answered", answered)
@@ -289,7 +289,7 @@ def synthesising_bench(monkeypatch: pytest.MonkeyPatch, drawn: list[int], bad: s
     )
     bench: Any = SimpleNamespace(
         edits={}, author=None, finding=lambda _: one, clause_of=lambda _: clause("encourage"), next_row=140,
-        texts=SimpleNamespace(responses=["a", "b"]),
+        texts=SimpleNamespace(responses=["a", "b"]), contrasts={}, readable=[], settings=SimpleNamespace(seed=0),
     )  # fmt: skip
     bench.remember = lambda edits: bench.edits.update({edit.edit_id: edit for edit in edits})
     return bench
@@ -417,7 +417,7 @@ def test_rows_left_together_in_one_topic_are_mended_too_where_they_break_the_rul
     rule = clause("avoid", limit=1 / 12)
     bench: Any = SimpleNamespace(
         clauses=(rule,), clause_of=lambda _: rule, concept=lambda _: named, held_to=lambda _, reading: reading,
-        reading=reading, settings=SimpleNamespace(forecaster="mean-difference"),
+        reading=reading, settings=SimpleNamespace(forecaster="mean-difference"), by_example={},
     )  # fmt: skip
     everywhere = measured(bench, reading, "x", "mean-difference", rule)
     assert everywhere is not None and everywhere.topic is None

@@ -14,6 +14,8 @@ from pydantic import Field
 
 from premortem.interp.records import Record
 
+A_REQUEST = 4
+"""New pairs that an author is asked for at a time."""
 MOST_NEW = 2000
 """New pairs that may be asked for at a time."""
 WHOLE = 1600

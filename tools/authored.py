@@ -49,7 +49,7 @@ def authored(
     asked = [(pair, _told(task, hints.get(pair.row, Hint()), again)) for pair, task in known if task is not None]
     made: dict[int, Candidate] = {}
     for (pair, task), written in zip(asked, author.write([task for _, task in asked]), strict=True):
-        candidate = _candidate(pair, task, written, author.name)
+        candidate = rewritten(pair, task, written, author.name)
         if candidate is not None:
             made[pair.row] = candidate
     return made
@@ -118,7 +118,8 @@ def whole(new: str, old: str) -> bool:
     return bool(ends) and not (old[:1].isupper() and new[:1].islower())
 
 
-def _candidate(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:
+def rewritten(pair: Pair, task: Task, written: Written | None, name: str) -> Candidate | None:
+    """Return the chosen response of `pair` as the author of that `name` has written it; None: it cannot be used."""
     written = None if written is None else _as_shown(task, written)
     if written is None:
         return None

@@ -74,8 +74,13 @@ def given_examples(bench: Workbench, clause: Clause) -> Bag | None:
 
     None where they are too few to say anything; words and short phrases are for the letter alone.
     """
-    sentences = [example for example in clause.examples if len(spaced(example).split()) >= LEAST_WORDS]
+    sentences = sentences_given(clause)
     return _spoken(bench, sentences) if len(sentences) >= LEAST_EXAMPLES else None
+
+
+def sentences_given(clause: Clause) -> list[str]:
+    """Return those of a clause's examples that are sentences."""
+    return [example for example in clause.examples if len(spaced(example).split()) >= LEAST_WORDS]
 
 
 def spoken_clauses(bench: Workbench, clauses: Sequence[Clause]) -> Bag:

@@ -25,7 +25,8 @@ def measured(bench: Workbench, reading: Reading, concept_id: str, forecaster: st
     kinds = [
         (effect, kind)
         for effect in effects
-        if (kind := breach(effect, clause)) == "missing" or (kind is not None and wrong_way)
+        if (kind := breach(effect, clause, concept_id in bench.by_example)) == "missing"
+        or (kind is not None and wrong_way)
     ]
     if not kinds:
         return None
@@ -50,15 +51,27 @@ def left_in_topic(bench: Workbench, reading: Reading, finding: Finding) -> Findi
     return None if left is None or left.topic is None else left
 
 
-def breach(effect: ConceptEffect, clause: Clause) -> FindingKind | None:
+def missing_still(bench: Workbench, reading: Reading, finding: Finding) -> Finding | None:
+    """Return what `finding` is in `reading`, where what its rule asks for is still missing there."""
+    clause = bench.clause_of(finding)
+    if clause is None:
+        return None
+    left = measured(bench, reading, finding.concept_id, bench.settings.forecaster, clause)
+    return left if left is not None and left.kind == "missing" else None
+
+
+def breach(effect: ConceptEffect, clause: Clause, by_example: bool = False) -> FindingKind | None:
     """Say how an effect breaks a clause: beyond its limit, and not by chance; None when it does not.
 
-    That longer answers say more of anything is no excuse: a rule is broken all the same.
+    What a clause asks for is missing where the effect is certainly below what it asks for; where its concept was learnt
+    `by_example`, since nothing in the data stands for it, also where the effect cannot be told from none. That longer
+    answers say more of anything is no excuse: a rule is broken all the same.
     """
     if badness(effect.effect, clause) > clause.limit and effect.q <= CERTAIN and not effect.low <= 0 <= effect.high:
         return "forbidden"
-    missing = clause.direction == "encourage" and effect.topic is None and effect.high < clause.limit
-    return "missing" if missing else None
+    if clause.direction != "encourage" or effect.topic is not None:
+        return None
+    return "missing" if effect.high < clause.limit or (by_example and effect.low <= 0) else None
 
 
 def effect_and_rows(named: NamedReadout, reading: Reading, forecaster: str) -> tuple[ConceptEffect, tuple[int, ...]]:

@@ -25,11 +25,12 @@ from premortem.interp.matching import (
     stands_for,
 )
 from premortem.interp.one_sided import CONFIDENCE
-from premortem.interp.readout import Readout
+from premortem.interp.readout import Readout, signed_rows
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
 from premortem.interp.told_apart import told_apart
 from premortem.interp.verify import within
+from premortem.tools.asked_for import asked_for
 from premortem.tools.evidence import examples, given_examples, named_behaviours, spoken_clauses, spoken_library
 from premortem.tools.findings import effect_and_rows, make_finding, measured, remeasured
 from premortem.tools.injections import injections
@@ -184,6 +185,10 @@ def _match_clauses(bench: Workbench) -> dict[str, list[Match]]:
     for clause in bench.clauses:
         matches = matched[clause.clause_id]
         named = [name_readout(bench.reading, match.readout, clause.clause_id) for match in matches]
+        if not named and clause.direction == "encourage" and (own := asked_for(bench, clause)) is not None:
+            signs = signed_rows(bench.reading.responses.fires(own.readout), bench.reading.responses.n_pairs)
+            matches.append(Match(own.readout, signs, "examples", False))
+            named = [own]
         bench.concepts.update({item.concept.concept_id: item for item in named})
         filled.append(clause.model_copy(update={"concept_ids": tuple(item.concept.concept_id for item in named)}))
     bench.set_clauses(filled)

@@ -1,11 +1,12 @@
 """The tool `synthesise_pairs`: new pairs that teach what the data lacks.
 
-An author (an LLM), where one stands behind the bench, invents prompts like the dataset's own with both responses.
-Without one, or where too few of its pairs show the concept, the start model answers prompts of the dataset with the
-rule as its system message. Answers in which the concept fires become chosen responses; the dataset's own response to
-that prompt, in which it does not fire, becomes the rejected one. A pair near an existing row, or near another new one,
-is left out. Prompts are compared by the last thing a person says in them, because an author may write a question bare
-that stands in a transcript in the data.
+An author (an LLM), where one stands behind the bench, invents prompts like the dataset's own with both responses. Where
+too few of them show the concept, it is shown responses of the dataset and adds what is asked for. Then each sentence
+that was given as an example goes into a response of the dataset, and at last the start model answers prompts of the
+dataset with the rule as its system message. Answers in which the concept fires become chosen responses; the dataset's
+own response to that prompt, in which it does not fire, becomes the rejected one. A pair near an existing row, or near
+another new one, is left out. Prompts are compared by the last thing a person says in them, because an author may write
+a question bare that stands in a transcript in the data.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from pydantic import Field
 from rapidfuzz import fuzz, process
 
 from premortem.interp.addressed import addressed
+from premortem.interp.by_example import put_into
 from premortem.interp.errors import ToolError
 from premortem.interp.messages import holds_turn, is_transcript, read_transcript
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import framed
 from premortem.prompts.excerpts import restored
-from premortem.tools.author import MOST_NEW, Invented, NewPairs
+from premortem.tools.asked_for import example_sentences
+from premortem.tools.author import A_REQUEST, MOST_NEW, WHOLE, Hint, Invented, NewPairs, Task
+from premortem.tools.authored import rewritten
 from premortem.tools.verify_edits import implied_clause, own_objections
 from premortem.tools.workbench import Workbench
 
@@ -34,8 +38,8 @@ TRIES = 3
 MOST_ASKED = 120
 """Prompts asked in one call, at most: a small model on two cores answers about one a second."""
 MAX_NEW_TOKENS = 80
-A_REQUEST = 4
-"""Pairs that an author is asked for at a time."""
+TIMES = 8
+"""How many times as long as an example a response may be that it is put behind: both sides must differ visibly."""
 SHOWN = 4
 """Prompts of the dataset that each request shows it."""
 NEAR_DUPLICATE = 90.0
@@ -77,11 +81,13 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     wanted = most - len(again)
     if wanted <= 0:
         return tuple(again)
-    drafts = _invented(bench, finding, clause, args, wanted)
-    own = {id(draft) for draft in drafts}
-    pairs = _showing(bench, finding, drafts)
-    if len(pairs) < wanted:
-        pairs += _showing(bench, finding, _answered(bench, finding, clause, wanted - len(pairs), _used(args)))
+    pairs: list[Pair] = []
+    by_author = 0
+    for draft in (_invented, _added, _by_example, _answered):
+        if len(pairs) < wanted:
+            pairs += _showing(bench, finding, draft(bench, finding, clause, args, wanted - len(pairs)))
+        by_author = len(pairs) if draft in (_invented, _added) else by_author
+    own = {id(pair) for pair in pairs[:by_author]}
     known = [*refused, *(bench.edits[edit_id] for edit_id in args.kept)]
     pairs = _distinct(bench, pairs, [edit.after for edit in known])[:wanted]
     if not pairs:
@@ -107,7 +113,6 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
         return []
     sources = _sources(bench, finding, len(bench.readable), _used(args))
     like = [pair for pair in sources if not bench.addressed(pair)]
-    requests = min(args.authored, ceil(count / A_REQUEST))
     wanted = [
         NewPairs(
             rule=clause.text,
@@ -116,7 +121,7 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
             count=min(A_REQUEST, count - n * A_REQUEST),
             advice=args.advice,
         )
-        for n in range(requests)
+        for n in range(_requests(args, count))
     ]
     model = like[0] if like else bench.readable[0]
     shown = [text for one in wanted for text in one.prompts]
@@ -125,6 +130,11 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     harmless = (item for item in whole if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
     fitting = (item for item in harmless if not (model.conversational and _holds_turn(item)))
     return [_in_form(model, item) for item in _fresh(fitting, bench.texts.prompts)]
+
+
+def _requests(args: SynthesiseArgs, count: int) -> int:
+    """Return how many requests for `count` invented pairs the author is sent."""
+    return min(args.authored, ceil(count / A_REQUEST))
 
 
 def _fresh(items: Iterable[Invented], prompts: Sequence[str]) -> Iterator[Invented]:
@@ -174,12 +184,69 @@ def _in_form(model: Pair, item: Invented) -> Pair:
     return model.model_copy(update={**update, "extra": {}})
 
 
-def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int, used: int) -> list[Pair]:
+def _added(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
+    """Return `count` responses of the dataset or fewer as the author changes them, each against itself as it was.
+
+    The author sees what is asked for in another answer, where there are examples of it. So an author that copies
+    questions and answers may still add what is wanted to one that stands there.
+    """
+    left = args.authored - _requests(args, count)
+    if bench.author is None or left <= 0:
+        return []
+    sentences = example_sentences(bench, clause)
+    sources = [
+        pair
+        for pair in _sources(bench, finding, len(bench.readable), _used(args))
+        if 0 < len(pair.text("chosen").strip()) <= WHOLE and not bench.addressed(pair)
+    ][: min(count, left)]
+    tasks = [
+        Task(
+            kind="add",
+            rule=clause.text,
+            behaviour=clause.about or clause.behaviour,
+            question=source.prompt_text(),
+            answer=source.text("chosen"),
+            model_answer=sentences[at % len(sentences)] if sentences else "",
+            hint=Hint(advice=args.advice),
+        )
+        for at, source in enumerate(sources)
+    ]
+    made = zip(sources, tasks, bench.author.write(tasks), strict=True)
+    written = [(source, rewritten(source, task, text, bench.author.name)) for source, task, text in made]
+    return [_against_itself(source, candidate.text) for source, candidate in written if candidate is not None]
+
+
+def _against_itself(source: Pair, chosen: str) -> Pair:
+    """Return a new pair that prefers `chosen` to the chosen response of `source`."""
+    return (
+        source.with_text("chosen", chosen).with_text("rejected", source.text("chosen")).model_copy(update={"extra": {}})
+    )
+
+
+def _by_example(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
+    """Return responses of the dataset with an example of what is asked for behind them, each against itself without it.
+
+    All examples are used, whatever the `count`, but for sentences that stand in an edit of an earlier attempt.
+    """
+    before = "\n".join(bench.edits[edit_id].after for edit_id in (*args.kept, *args.refused))
+    sentences = [sentence for sentence in example_sentences(bench, clause) if sentence not in before]
+    sources = iter(_sources(bench, finding, len(bench.readable), _used(args)))
+    made = []
+    for sentence in sentences:
+        source = next((pair for pair in sources if 0 < len(pair.text("chosen").strip()) <= TIMES * len(sentence)), None)
+        if source is None:
+            break
+        own = source.text("chosen")
+        made.append(_against_itself(source, framed(put_into(own, sentence, late=True), own)))
+    return made
+
+
+def _answered(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
     """Return prompts of the dataset with the start model's answer under the rule against the dataset's own.
 
-    The first `used` prompts were drawn before.
+    Prompts that earlier attempts have drawn come last.
     """
-    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED), used)
+    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED), _used(args))
     answers = bench.start_model.sample(
         sources,
         max_new_tokens=MAX_NEW_TOKENS,
@@ -189,9 +256,7 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, count: int, us
         progress=bench.progress,
     )
     return [
-        source.with_text("chosen", framed(answer.strip(), source.text("chosen")))
-        .with_text("rejected", source.text("chosen"))
-        .model_copy(update={"extra": {}})
+        _against_itself(source, framed(answer.strip(), source.text("chosen")))
         for source, answer in zip(sources, answers, strict=True)
         if answer.strip()
     ]
@@ -221,20 +286,22 @@ def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pai
 def _distinct(bench: Workbench, drafts: list[Pair], made: Sequence[str]) -> list[Pair]:
     """Return the drafts whose answer is near no response of the dataset, none `made` before and no draft before it.
 
-    Of those with the same prompt only the first is kept.
+    It may be near the one that it is preferred to: that is what tells the two apart. Of those with the same prompt only
+    the first is kept.
     """
     kept: dict[str, Pair] = {}
     known = [*bench.texts.responses, *made]
     for draft in drafts:
         answer = draft.text("chosen")
-        if draft.prompt_key() not in kept and not _near(answer, known):
+        others = [text for text in known if text != draft.text("rejected")]
+        if draft.prompt_key() not in kept and not _near(answer, others):
             kept[draft.prompt_key()] = draft
             known.append(answer)
     return list(kept.values())
 
 
 def _edit(finding: Finding, pair: Pair, author: str) -> Edit:
-    who = "the start model's answer" if author == "built-in" else f"the answer that {author} wrote"
+    who = "the chosen answer" if author == "built-in" else f"the answer that {author} wrote"
     return Edit(
         edit_id=content_id("edit", finding.finding_id, "synthesise", pair.prompt, pair.chosen),
         finding_id=finding.finding_id,

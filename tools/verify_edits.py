@@ -15,7 +15,7 @@ from premortem.interp.sentences import split
 from premortem.interp.sides import Edited
 from premortem.interp.tokens import tokenize
 from premortem.interp.verify import EVERYWHERE, Guarded, SetOutcome, Where, judge_set, random_rows
-from premortem.tools.findings import left_in_topic
+from premortem.tools.findings import left_in_topic, missing_still
 from premortem.tools.tracing import finding_spans
 from premortem.tools.workbench import Workbench
 
@@ -86,10 +86,12 @@ def _judge(bench: Workbench, finding: Finding, edits: Sequence[Edit]) -> SetOutc
         n_edits=len(edits),
         bounds=bench.settings.verify,
     )
-    left = left_in_topic(bench, after, finding)
-    if left is None:
-        return outcome
-    return replace(outcome, reasons=(*outcome.reasons, f"the rule is still broken within the topic '{left.topic}'"))
+    reasons = list(outcome.reasons)
+    if (left := left_in_topic(bench, after, finding)) is not None:
+        reasons.append(f"the rule is still broken within the topic '{left.topic}'")
+    if not reasons and finding.kind == "missing" and (left := missing_still(bench, after, finding)) is not None:
+        reasons.append(f"the effect of {left.effect:+.3f} ({left.low:+.3f} to {left.high:+.3f}) is not told from none")
+    return replace(outcome, reasons=tuple(reasons))
 
 
 def _where(bench: Workbench, finding: Finding, clause: Clause) -> Where:

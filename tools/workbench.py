@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,8 @@ class Workbench:
         """Who writes texts for the tools; None: the built-in rewriter works alone."""
         self.contrasts: dict[str, Behaviour] = {}
         """Contrastive examples that somebody wrote for a clause, by clause_id."""
+        self.by_example: dict[str, Callable[[Reading], Readout]] = {}
+        """How another lens learns a concept that was learnt from examples, by concept_id."""
         self._addressed: dict[int, str] = {}
         self._taught: dict[str, Readout] = {}
         self._fit = Fit(float("nan"), float("nan"))
@@ -333,6 +335,7 @@ class Workbench:
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.
 
+        A concept that was learnt from examples is taught by the same examples.
         What learning needs is large, so all findings' concepts are taught together and it is let go.
         """
         if self.second_reading is None:
@@ -341,7 +344,8 @@ class Workbench:
             concepts = {f.concept_id: self.concept(f.concept_id) for f in self.findings.values()}
             for concept_id, each in {**concepts, named.concept.concept_id: named}.items():
                 if concept_id not in self._taught:
-                    self._taught[concept_id] = teach(each.readout, self.reading, self.second_reading)
+                    learn = self.by_example.get(concept_id) or partial(teach, each.readout, self.reading)
+                    self._taught[concept_id] = learn(self.second_reading)
             self.second_reading.forget_learner()
         return self._taught[named.concept.concept_id]
 
