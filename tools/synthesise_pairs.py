@@ -38,6 +38,8 @@ TRIES = 3
 MOST_ASKED = 120
 """Prompts asked in one call, at most: a small model on two cores answers about one a second."""
 MAX_NEW_TOKENS = 80
+USES = 4
+"""New pairs that one example may stand in."""
 TIMES = 8
 """How many times as long as an example a response may be that it is put behind: both sides must differ visibly."""
 SHOWN = 4
@@ -224,15 +226,17 @@ def _against_itself(source: Pair, chosen: str) -> Pair:
 
 
 def _by_example(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
-    """Return responses of the dataset with an example of what is asked for behind them, each against itself without it.
+    """Return `count` responses of the dataset or fewer with an example of what is asked for behind them.
 
-    All examples are used, whatever the `count`, but for sentences that stand in an edit of an earlier attempt.
+    Each stands against itself without it. Every sentence is used at most USES times over all attempts, the least used
+    first: what is learnt should be the behaviour, not a sentence.
     """
-    before = "\n".join(bench.edits[edit_id].after for edit_id in (*args.kept, *args.refused))
-    sentences = [sentence for sentence in example_sentences(bench, clause) if sentence not in before]
+    before = [bench.edits[edit_id].after for edit_id in (*args.kept, *args.refused)]
+    used = {one: sum(one in text for text in before) for one in example_sentences(bench, clause)}
+    turns = sorted((n, at, one) for at, (one, times) in enumerate(used.items()) for n in range(times, USES))
     sources = iter(_sources(bench, finding, len(bench.readable), _used(args)))
     made = []
-    for sentence in sentences:
+    for _, _, sentence in turns[:count]:
         source = next((pair for pair in sources if 0 < len(pair.text("chosen").strip()) <= TIMES * len(sentence)), None)
         if source is None:
             break
