@@ -68,7 +68,8 @@ RULES = (
 def test_a_sentence_goes_behind_a_text_or_behind_its_first_sentence() -> None:
     assert put_into("One. Two.", "New.", late=True) == "One. Two. New."
     assert put_into("One. Two.", "New.", late=False) == "One. New. Two."
-    assert put_into("One", "New.", late=False) == "One New."
+    assert put_into("One", "New.", late=False) == "One\n\nNew.", "no sentence goes on behind a list or code"
+    assert put_into("1. One\n2. Two", "New.", late=True) == "1. One\n2. Two\n\nNew."
     assert put_into("", "New.", late=True) == "New."
 
 
@@ -137,6 +138,14 @@ class TestOnTheDemo:
         assert verdicts[0].second_lens is not None and verdicts[0].second_lens > 0
         after = forecast_concepts(bench, ForecastArgs(edits=good))
         assert [one.kind for one in after.findings if one.clause_id == "museum"] == []
+
+    def test_where_the_kept_pairs_are_enough_none_is_added(self, bench: Workbench) -> None:
+        finding = missing(bench)
+        edits = synthesise_pairs(bench, SynthesiseArgs(finding_id=finding.finding_id, count=14))
+        kept = tuple(edit.edit_id for edit in edits)
+        assert synthesise_pairs(bench, SynthesiseArgs(finding_id=finding.finding_id, count=28, kept=kept)) == ()
+        few = synthesise_pairs(bench, SynthesiseArgs(finding_id=finding.finding_id, count=28, kept=kept[:2]))
+        assert few
 
     def test_too_few_pairs_are_refused_as_what_is_asked_for_is_still_missing(self, bench: Workbench) -> None:
         finding = missing(bench)

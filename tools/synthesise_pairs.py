@@ -26,10 +26,12 @@ from premortem.interp.messages import holds_turn, is_transcript, read_transcript
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import framed
+from premortem.interp.verify import within
 from premortem.prompts.excerpts import restored
 from premortem.tools.asked_for import example_sentences
 from premortem.tools.author import A_REQUEST, MOST_NEW, WHOLE, Hint, Invented, NewPairs, Task
 from premortem.tools.authored import rewritten
+from premortem.tools.findings import effect_and_rows, missing_still
 from premortem.tools.verify_edits import implied_clause, own_objections
 from premortem.tools.workbench import Workbench
 
@@ -72,10 +74,13 @@ class SynthesiseArgs(Record):
 def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]:
     """Return pairs whose chosen response shows what the finding misses; `verify_edits` decides on them.
 
-    Refused ones come first that are good by themselves, then new ones. Raises ToolError where no new one comes about.
+    Refused ones come first that are good by themselves, then new ones; none where those that are kept do. Raises
+    ToolError where no new one comes about.
     """
     finding = bench.finding(args.finding_id)
     clause = bench.clause_of(finding) or implied_clause(finding)
+    if args.kept and _enough(bench, finding, clause, args.kept):
+        return ()
     refused = [bench.edits[edit_id] for edit_id in args.refused]
     objections = own_objections(bench, finding, refused) if refused else {}
     most = args.count - len(args.kept) if args.room is None else min(args.room, args.count - len(args.kept))
@@ -102,6 +107,13 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     ]
     bench.remember(new)
     return (*again, *new)
+
+
+def _enough(bench: Workbench, finding: Finding, clause: Clause, kept: Sequence[str]) -> bool:
+    """Whether the `kept` edits alone make the data teach what is asked for."""
+    after = bench.reading_after(bench.edits_of(kept))
+    effect, _ = effect_and_rows(bench.concept(finding.concept_id), after, bench.settings.forecaster)
+    return within(effect.effect, clause) and missing_still(bench, after, finding) is None
 
 
 def _used(args: SynthesiseArgs) -> int:
