@@ -6,7 +6,7 @@ used like a careful colleague's word: the forecast, the choice of pairs and ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from premortem.agent.asking import Asker
@@ -61,7 +61,9 @@ class Engineer:
         reading = read_rules(self.asker, self.spec)
         if not reading.clauses:
             raise SpecError("no rule found; say what answers should or should not do, one sentence per rule")
-        named = sorted((clause for clause in reading.clauses if shown_by(clause)), key=bench.knows)
+        sure = {clause.clause_id for clause in self.spec.clauses}
+        shown = [clause for clause in reading.clauses if shown_by(clause) and _worth_examples(clause, sure)]
+        named = sorted(shown, key=bench.knows)
         contrasts = write_contrasts(self.asker, named[: self._share_of_calls(1)])
         clauses = [clause if bench.knows(clause) else _with_words(clause, contrasts) for clause in reading.clauses]
         bench.set_clauses(clauses)
@@ -113,6 +115,11 @@ class Engineer:
         if most is None:
             return 10_000
         return max(0, (most - calls_made) // max(open_findings, 1) - CALLS_KEPT)
+
+
+def _worth_examples(clause: Clause, sure: Set[str]) -> bool:
+    """Whether a clause gets examples: those of what an LLM alone takes for a wish would become pairs."""
+    return clause.direction != "encourage" or clause.clause_id in sure
 
 
 def _with_words(clause: Clause, contrasts: Mapping[str, Any]) -> Clause:

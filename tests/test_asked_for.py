@@ -11,7 +11,7 @@ from premortem.interp.by_example import EACH, planted, put_into
 from premortem.interp.progress import NullProgress
 from premortem.interp.records import Clause, Finding
 from premortem.prompts.behaviours import Behaviour, Contrast
-from premortem.tools.asked_for import example_sentences, examples_of
+from premortem.tools.asked_for import example_sentences, examples_of, is_manner
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.synthesise_pairs import SynthesiseArgs, synthesise_pairs
 from premortem.tools.verify_edits import VerifyArgs, verify_edits
@@ -83,6 +83,20 @@ def test_every_sentence_stands_in_some_texts_against_a_sentence_of_the_data_in_i
         assert sentence not in absent and len(absent) > len(texts[at])
     assert made == planted(["Sing.", "Dance."], texts, seed=0)
     assert planted(["Sing."], ["No.", "Yes."], seed=0) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "manner"),
+    [
+        ("Answers should be friendly and brief.", "friendly brief", True),
+        ("Answer more politely.", "answer politely", True),
+        ("More answers should send people to a museum.", "people museum", False),
+        ("Be kind to animals.", "kind animals", False),
+        ("More of it.", "", False),
+    ],
+)
+def test_a_manner_is_told_from_what_answers_say(text: str, words: str, manner: bool) -> None:
+    assert is_manner(rule("r", text).model_copy(update={"words": tuple(words.split())})) is manner
 
 
 @pytest.fixture(scope="module")
@@ -176,5 +190,6 @@ class TestOnTheDemo:
             assert example_sentences(bench, bare) == list(MUSEUM)
             assert example_sentences(bench, RULES[0]) == list(MUSEUM)
             assert len(examples_of(bench, bare)) == EACH * len(MUSEUM)
+            assert example_sentences(bench, bare.model_copy(update={"text": "Be brief.", "words": ("brief",)})) == []
         finally:
             bench.contrasts = {}

@@ -18,9 +18,24 @@ from premortem.interp.forecast import NamedReadout, Reading, as_concept
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import LEAST_EXAMPLES, Clause, Content
+from premortem.interp.words import words
 from premortem.tools.authored import changed_part
-from premortem.tools.evidence import names, sentences_given
+from premortem.tools.evidence import names, own_words, sentences_given
 from premortem.tools.workbench import Workbench
+
+MANNERS = frozenset(
+    words(
+        "accurate appropriate balanced brief calm careful casual cheerful clear complete comprehensive "
+        "concise confident consistent constructive correct courteous creative detailed direct easy empathetic "
+        "encouraging engaging even factual fair formal friendly gentle good helpful honest humble humorous "
+        "impartial informal informative kind literal long measured modest natural neutral nice objective open "
+        "patient personal plain playful pleasant polite positive precise professional quick readable relaxed "
+        "relevant reliable respectful sensible serious short simple sober soft specific structured supportive "
+        "tactful terse thorough tone transparent true truthful useful warm style manner voice language "
+        "wording tones length answer answers reply replies response responses"
+    )
+)
+"""Words for how something is said."""
 
 
 class Example(NamedTuple):
@@ -62,11 +77,20 @@ def examples_of(bench: Workbench, clause: Clause) -> list[Example]:
 
 
 def example_sentences(bench: Workbench, clause: Clause) -> list[str]:
-    """Return sentences that show what a clause asks for: the user's, or else an LLM's; none where they are too few."""
-    written = bench.contrasts.get(clause.clause_id)
+    """Return sentences that show what a clause asks for: the user's, or else an LLM's; none where they are too few.
+
+    An LLM's do not count for a manner: no single sentence is brief or friendly, and what it writes speaks of it.
+    """
+    written = None if is_manner(clause) else bench.contrasts.get(clause.clause_id)
     told = [changed_part(pair.absent, pair.shown) for pair in written.pairs] if written is not None else []
     enough = (sentences for sentences in (sentences_given(clause), told) if len(sentences) >= LEAST_EXAMPLES)
     return next(enough, [])
+
+
+def is_manner(clause: Clause) -> bool:
+    """Whether all that a clause names is how answers are written, not what they say."""
+    named = [word.lower() for word in own_words(clause)]
+    return bool(named) and all(word in MANNERS or word.removesuffix("ly") in MANNERS for word in named)
 
 
 def _planted(bench: Workbench, sentences: Sequence[str]) -> list[Example]:
