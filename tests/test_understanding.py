@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from premortem.agent.engineer import Engineer
 from premortem.agent.ledger import Budget
+from premortem.agent.planner import BuiltinPlanner
 from premortem.agent.spec import parse_spec, sentences_of
 from premortem.agent.spec.problems import SOUND
 from premortem.agent.understanding import (
@@ -18,6 +21,7 @@ from premortem.agent.understanding import (
     read_rules,
     write_contrasts,
 )
+from premortem.interp.progress import NullProgress
 from premortem.interp.records import Clause
 from premortem.prompts.rendering import load_prompt
 from stub_llm import StubLlm, make_asker
@@ -293,3 +297,22 @@ def test_clusters_are_described_one_by_one_or_not_at_all(tmp_path: Path) -> None
     asker = make_asker(tmp_path, stub)
     assert describe_clusters(asker, [["How do I boil an egg?"], ["What is a noun?"]]) == ["cooking", "grammar"]
     assert describe_clusters(asker, [["One group."]]) == []
+
+
+def test_no_examples_are_asked_for_of_what_the_llm_alone_takes_for_a_wish(tmp_path: Path) -> None:
+    wish = reader(weather=rule("bringing up the weather", "avoid"), Slang=rule("speaking plainly", "encourage"))
+    sentences = [f"The sky over town number {n} is grey." for n in range(4)]
+    changed = {
+        "read_rule": wish,
+        "contrast": lambda asked: {"sentences": sentences},
+        "check_direction": lambda asked: {"wanted": "yes" if "plainly" in asked else "no"},
+    }
+    stub = StubLlm(answers(**changed))
+    spec = parse_spec(SPEC + "- More answers should name a bird.\n")
+    bench: Any = SimpleNamespace(knows=lambda clause: False, set_clauses=lambda clauses: None)
+    reading = Engineer(make_asker(tmp_path, stub), spec, BuiltinPlanner(), NullProgress()).understand(bench)
+    wishes = {clause.text: clause.clause_id for clause in reading.clauses if clause.direction == "encourage"}
+    assert {"Slang confuses people.", "More answers should name a bird."} <= set(wishes)
+    assert wishes["Slang confuses people."] not in bench.contrasts
+    assert wishes["More answers should name a bird."] in bench.contrasts
+    assert not any("plainly" in asked for asked in stub.asked_for("contrast"))
