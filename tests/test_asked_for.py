@@ -11,7 +11,7 @@ from premortem.interp.by_example import EACH, planted, put_into
 from premortem.interp.progress import NullProgress
 from premortem.interp.records import Clause, Finding
 from premortem.prompts.behaviours import Behaviour, Contrast
-from premortem.tools.asked_for import example_sentences, examples_of, is_manner
+from premortem.tools.asked_for import example_sentences, examples_of, is_manner, speaks_of_manner
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.synthesise_pairs import SynthesiseArgs, synthesise_pairs
 from premortem.tools.verify_edits import VerifyArgs, verify_edits
@@ -97,6 +97,11 @@ def test_every_sentence_stands_in_some_texts_against_a_sentence_of_the_data_in_i
 )
 def test_a_manner_is_told_from_what_answers_say(text: str, words: str, manner: bool) -> None:
     assert is_manner(rule("r", text).model_copy(update={"words": tuple(words.split())})) is manner
+
+
+def test_sentences_that_speak_of_a_manner_are_told_from_such_as_show_something() -> None:
+    assert speaks_of_manner(["Always be polite.", "Be clear and concise.", "Ask if you need help.", "Stay calm."])
+    assert not speaks_of_manner([*MUSEUM, "It is a calm place."]) and not speaks_of_manner([])
 
 
 @pytest.fixture(scope="module")

@@ -25,17 +25,25 @@ from premortem.tools.workbench import Workbench
 
 MANNERS = frozenset(
     words(
-        "accurate appropriate balanced brief calm careful casual cheerful clear complete comprehensive "
-        "concise confident consistent constructive correct courteous creative detailed direct easy empathetic "
-        "encouraging engaging even factual fair formal friendly gentle good helpful honest humble humorous "
-        "impartial informal informative kind literal long measured modest natural neutral nice objective open "
-        "patient personal plain playful pleasant polite positive precise professional quick readable relaxed "
-        "relevant reliable respectful sensible serious short simple sober soft specific structured supportive "
-        "tactful terse thorough tone transparent true truthful useful warm style manner voice language "
-        "wording tones length answer answers reply replies response responses"
+        "accurate appropriate balanced brief calm careful casual cheerful clear comprehensive concise "
+        "confident consistent constructive correct courteous creative detailed direct empathetic encouraging "
+        "engaging factual formal friendly gentle honest humble humorous impartial informal informative "
+        "literal measured modest neutral nice objective patient playful pleasant polite precise professional "
+        "readable relaxed relevant reliable respectful sensible serious simple sober structured supportive "
+        "tactful terse thorough transparent truthful"
     )
 )
-"""Words for how something is said."""
+"""Words for how something is said, which say little else."""
+OF_ANSWERS = frozenset(
+    words(
+        "complete easy even fair good helpful kind long natural open personal plain positive quick short soft "
+        "specific tone true useful warm style manner voice language wording tones length answer answers reply "
+        "replies response responses"
+    )
+)
+"""Words that say how an answer is to be where nothing else is named."""
+SPEAKS = 0.5
+"""Share of an LLM's sentences with a word of MANNERS from which they speak of a manner instead of showing anything."""
 
 
 class Example(NamedTuple):
@@ -81,8 +89,10 @@ def example_sentences(bench: Workbench, clause: Clause) -> list[str]:
 
     An LLM's do not count for a manner: no single sentence is brief or friendly, and what it writes speaks of it.
     """
-    written = None if is_manner(clause) else bench.contrasts.get(clause.clause_id)
+    written = bench.contrasts.get(clause.clause_id)
     told = [changed_part(pair.absent, pair.shown) for pair in written.pairs] if written is not None else []
+    if is_manner(clause) or speaks_of_manner(told):
+        told = []
     enough = (sentences for sentences in (sentences_given(clause), told) if len(sentences) >= LEAST_EXAMPLES)
     return next(enough, [])
 
@@ -90,7 +100,13 @@ def example_sentences(bench: Workbench, clause: Clause) -> list[str]:
 def is_manner(clause: Clause) -> bool:
     """Whether all that a clause names is how answers are written, not what they say."""
     named = [word.lower() for word in own_words(clause)]
-    return bool(named) and all(word in MANNERS or word.removesuffix("ly") in MANNERS for word in named)
+    return bool(named) and all(word in MANNERS | OF_ANSWERS or word.removesuffix("ly") in MANNERS for word in named)
+
+
+def speaks_of_manner(sentences: Sequence[str]) -> bool:
+    """Whether sentences that should show something speak of a manner instead: "Always be clear and polite."."""
+    spoken = [bool(MANNERS & {word.lower() for word in words(sentence)}) for sentence in sentences]
+    return bool(spoken) and sum(spoken) >= SPEAKS * len(spoken)
 
 
 def _planted(bench: Workbench, sentences: Sequence[str]) -> list[Example]:
