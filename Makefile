@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-real bench-kill bench-skill bench-agent clean
+.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-real bench-kill bench-skill bench-agent bench-wishes clean
 
 help:
 	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-real    what runs find in four real files, each with a spec; PAIRS names their folder"
 	@echo "make bench-kill    whether a run that is killed and given again exports the same bytes"
 	@echo "make bench-skill   whether real DPO does what the forecast says; PAIRS names the folder; hours"
+	@echo "make bench-wishes  what the lens learns of a wish from six sentences; PAIRS names their folder"
 	@echo "make bench-agent   whether the LLM agent is worth its tokens; PAIRS names the folder, LLM the model; hours"
 	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
 
@@ -90,6 +91,10 @@ bench-plants: $(READY)
 bench-real: $(READY)
 	$(BIN)/agent models fetch
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_real.py --pairs "$(PAIRS)"
+
+bench-wishes: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_wishes.py --pairs "$(PAIRS)"
 
 bench-kill: $(READY)
 	$(BIN)/agent models fetch

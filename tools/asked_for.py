@@ -62,12 +62,17 @@ def asked_for(bench: Workbench, clause: Clause) -> NamedReadout | None:
     The bench keeps the examples for the second lens.
     """
     made = examples_of(bench, clause)
-    learnt = _learn(bench, made, bench.main.lens_id, bench.reading)
+    learnt = learnt_from(bench, made)
     if learnt is None or learnt.seen > SEEN:
         return None
     named = _named(bench, clause, made, learnt.readout)
     bench.by_example[named.concept.concept_id] = partial(_second, bench, made)
     return named
+
+
+def learnt_from(bench: Workbench, made: Sequence[Example]) -> Learnt | None:
+    """Return what examples teach the main lens; None where they teach nothing."""
+    return _learn(bench, made, bench.main.lens_id, bench.reading)
 
 
 def _second(bench: Workbench, made: Sequence[Example], second: Reading) -> Readout:
