@@ -159,7 +159,7 @@ EXAMPLES_HELP = (
 def _uncovered(document: Document) -> RenderableType:
     rules = uncovered(document)
     lines = [f"not covered by any concept here: {excerpt(str(rule['text']), 80)}" for rule in rules]
-    if any(rule["direction"] == "encourage" for rule in rules):
+    if any(rule["direction"] == "encourage" and not rule["scope"] for rule in rules):
         lines.append(EXAMPLES_HELP)
     return Text("\n" + "\n".join(lines), style="yellow") if lines else Text("")
 

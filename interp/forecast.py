@@ -62,7 +62,7 @@ class Reading:
         """Let go of what learning needs, when all readouts are learnt; asked for again, it is made again."""
         self.__dict__.pop("learner", None)
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """`(n_pairs,)`: the row of each pair."""
         return np.asarray([pair.row for pair in self.pairs], dtype=np.int64)
@@ -289,4 +289,4 @@ def responsible(reading: Reading, readout: Readout, values: NDArray, direction: 
     if readout.unit == "responses":
         carries &= signed_rows(reading.responses.fires(readout), reading.responses.n_pairs) * direction > 0
     carriers = np.flatnonzero(carries)
-    return tuple(int(reading.rows[i]) for i in carriers[np.argsort(-gap[carriers], kind="stable")])
+    return tuple(reading.rows[carriers[np.argsort(-gap[carriers], kind="stable")]].tolist())

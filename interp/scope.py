@@ -51,6 +51,11 @@ _UNASKED = re.compile(
     re.IGNORECASE,
 )
 """The same without a condition of its own."""
+_CONDITION = re.compile(
+    r"\s*(?:when|whenever|if|unless|until|while|where|wherever|as long as|so long as|in|on|for|with|about|before|after"
+    r"|once|between|as|at|by|during|since|except|other than|apart from|even|especially|above all|without)\b",
+    re.IGNORECASE,
+)
 _END = re.compile(r"[;:.!?—–(]")
 """Where a condition ends at the latest; a new thought may follow."""
 LISTED = 3
@@ -71,6 +76,11 @@ _PUTTING = frozenset(
 )
 """Words that say how a rule or a condition is put."""
 _PLAIN = ENGLISH_STOP_WORDS | _PUTTING
+
+
+def is_conditional(clause: Clause) -> bool:
+    """Whether a clause holds under a condition of its own, be it one that cannot be checked."""
+    return _CONDITION.match(clause.scope) is not None
 
 
 def exempting_words(clause: Clause, prompts: Sequence[str]) -> tuple[str, ...]:

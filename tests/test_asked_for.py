@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from premortem.agent.opening import open_run, settings_for
-from premortem.interp.by_example import EACH, planted, put_into
+from premortem.interp.by_example import EACH, Learnt, planted, put_into
 from premortem.interp.progress import NullProgress
+from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, Finding
 from premortem.prompts.behaviours import Behaviour, Contrast
-from premortem.tools.asked_for import example_sentences, examples_of, is_manner, speaks_of_manner
+from premortem.tools import asked_for as asking
+from premortem.tools.asked_for import SEEN_SECOND, example_sentences, examples_of, is_manner, speaks_of_manner
 from premortem.tools.forecast_concepts import ForecastArgs, forecast_concepts
 from premortem.tools.synthesise_pairs import SynthesiseArgs, synthesise_pairs
 from premortem.tools.verify_edits import VerifyArgs, verify_edits
@@ -62,6 +66,9 @@ RULES = (
     rule("unrelated", "More answers should be zesty.", *UNRELATED),
     rule("goblins", "We want more of the little folk.", *GOBLINS),
     rule("bare", "More answers should speak of lighthouses."),
+    rule("conditional", "When somebody plans a trip, name a museum.", *MUSEUM).model_copy(
+        update={"scope": "When somebody plans a trip"}
+    ),
 )
 
 
@@ -104,6 +111,14 @@ def test_sentences_that_speak_of_a_manner_are_told_from_such_as_show_something()
     assert not speaks_of_manner([*MUSEUM, "It is a calm place."]) and not speaks_of_manner([])
 
 
+def test_a_second_lens_that_cannot_tell_the_examples_never_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Readout(Part((1,), (1.0,)), Part(), 0.5)
+    second: Any = SimpleNamespace(lens_id="second")
+    for seen, readout in ((SEEN_SECOND, told), (SEEN_SECOND + 0.01, Readout(Part(), Part(), 0.0))):
+        monkeypatch.setattr(asking, "_learn", lambda *_, seen=seen: Learnt(told, seen))
+        assert asking._second(second, [], second) == readout
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Workbench:
     """Return the demo's bench after a forecast with RULES."""
@@ -138,6 +153,7 @@ class TestOnTheDemo:
     def test_examples_that_have_nothing_in_common_and_rules_without_any_cover_nothing(self, bench: Workbench) -> None:
         covered = {clause.clause_id: clause.concept_ids for clause in bench.clauses}
         assert covered["unrelated"] == covered["bare"] == ()
+        assert covered["conditional"] == (), "it would be asked for where nobody wants it"
 
     def test_new_pairs_show_it_and_pass_together_in_both_lenses(self, bench: Workbench) -> None:
         finding = missing(bench)
@@ -146,6 +162,9 @@ class TestOnTheDemo:
         for edit in edits:
             assert edit.pair is not None and edit.pair.text("rejected") in known
             assert edit.after not in known and edit.author == "built-in"
+        troubled = {row for one in bench.findings.values() if one.kind != "missing" for row in one.rows}
+        texts = {pair.text("chosen") for pair in bench.dataset.pairs if pair.row in troubled}
+        assert not texts & {edit.pair.text("rejected") for edit in edits if edit.pair is not None}
         assert len({edit.pair.prompt_key() for edit in edits if edit.pair is not None}) == len(edits)
         ids = tuple(edit.edit_id for edit in edits)
         first = verify_edits(bench, VerifyArgs(finding_id=finding.finding_id, edit_ids=ids))
@@ -170,7 +189,7 @@ class TestOnTheDemo:
         finding = missing(bench)
         (edit,) = synthesise_pairs(bench, SynthesiseArgs(finding_id=finding.finding_id, count=1))
         (verdict,) = verify_edits(bench, VerifyArgs(finding_id=finding.finding_id, edit_ids=(edit.edit_id,)))
-        assert not verdict.passed and "outside the limit" in verdict.reasons[0]
+        assert not verdict.passed and "outside the limit" in " ".join(verdict.reasons)
 
     def test_every_example_is_used_once_before_one_is_used_again_and_none_for_ever(self, bench: Workbench) -> None:
         finding = missing(bench)

@@ -16,7 +16,7 @@ from premortem.prompts.excerpts import CUT, excerpt
 from premortem.tools import synthesise_pairs as synthesising
 from premortem.tools.author import LONGEST_ADDED, LONGEST_MARKED, SHOWN, WHOLE, Hint, Invented, NewPairs, Task, Written
 from premortem.tools.authored import LEAD, _task, _told, authored, changed_part, hint_after, rewritten, whole
-from premortem.tools.synthesise_pairs import SynthesiseArgs, _in_form, _invented
+from premortem.tools.synthesise_pairs import Lacking, SynthesiseArgs, _in_form, _invented
 from premortem.tools.synthesise_pairs import _as_shown as as_shown
 from stub_llm import StubLlm, make_asker
 
@@ -405,7 +405,7 @@ def new_pairs(monkeypatch: pytest.MonkeyPatch, form: str, *invented: Invented) -
     """Return the chosen responses of the pairs that come of what an author invents for data of one form."""
     pair = FORMS[form]
     bench: Any = SimpleNamespace(
-        author=SimpleNamespace(name="author", invent=lambda wanted: list(invented)), contrasts={},
+        author=SimpleNamespace(name="author", invent=lambda wanted: list(invented)), contrasts={}, findings={},
         readable=[pair], settings=SimpleNamespace(seed=0), addressed=lambda pair: "", edits={}, next_row=8,
         texts=SimpleNamespace(prompts=[pair.prompt_text()], responses=[pair.text("chosen"), pair.text("rejected")]),
         finding=lambda _: finding(), clause_of=lambda _: CLAUSE, remember=lambda edits: None,
@@ -456,7 +456,8 @@ def test_an_invented_text_that_a_transcript_would_read_as_several_messages_is_le
         settings=SimpleNamespace(seed=0),
         texts=SimpleNamespace(prompts=["How do I cook pasta?"]),
         addressed=lambda pair: "",
+        findings={},
     )
     clause = Clause(clause_id="greet", text="Greet.", direction="encourage", limit=0.1, behaviour="a greeting")
-    made = _invented(bench, finding(), clause, SynthesiseArgs(finding_id="f", count=2, authored=1), 2)
+    made = _invented(bench, finding(), clause, SynthesiseArgs(finding_id="f", count=2, authored=1), Lacking(2, 1))
     assert [pair.prompt_text() for pair in made] == [good["prompt"]]

@@ -11,7 +11,7 @@ from premortem.interp.clusters import cluster_rows
 from premortem.interp.records import Pair
 from premortem.interp.tokens import MAX_LENGTH
 from premortem.tools.score_rule import rule_scores
-from premortem.tools.synthesise_pairs import _sources
+from premortem.tools.synthesise_pairs import SynthesiseArgs, _sources
 
 
 class Rows(tuple[int, ...]):
@@ -44,9 +44,10 @@ def test_rows_are_sorted_into_topics_without_reading_a_topic_for_each_row() -> N
 
 def test_pairs_outside_a_finding_are_drawn_without_reading_its_rows_for_each_pair() -> None:
     pairs = [Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(50)]
-    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, clause_of=lambda _: None)
+    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, findings={})
     finding: Any = SimpleNamespace(rows=Rows(range(40)))
-    assert sorted(pair.row for pair in _sources(bench, finding, 20)) == list(range(40, 50))
+    args = SynthesiseArgs(finding_id="f", count=20)
+    assert sorted(pair.row for pair in _sources(bench, finding, args)) == list(range(40, 50))
     assert finding.rows.read == 1
 
 

@@ -72,6 +72,8 @@ def test_what_a_sentence_asks_for(sentence: str, direction: str | None) -> None:
         ("We would prefer far fewer brackets.", "avoid"),
         ("It would be nice if it wished people a good day.", "encourage"),
         ("It'd be better if replies did not begin with a date.", "avoid"),
+        ("It would be good if there were fewer brackets.", "avoid"),
+        ("It would be kind if the bot stopped yawning.", "avoid"),
     ],
 )
 def test_what_is_allowed_here_and_there_liked_or_disliked_goes_the_way_it_is_meant(
@@ -94,6 +96,9 @@ def test_what_is_allowed_here_and_there_liked_or_disliked_goes_the_way_it_is_mea
         ("We would love it to name the date.", "encourage"),
         ("We would hate to lose its patience.", "keep"),
         ("We want more prose and fewer tables.", "avoid"),
+        ("Readers want more answers that skip the small print.", "avoid"),
+        ("We want more effort to avoid brackets.", "avoid"),
+        ("We want more brackets gone.", "avoid"),
         ("It is nice if guests come early.", None),
         ("We like the town.", None),
         ("Our guests are tired when they write.", None),

@@ -1,6 +1,7 @@
 """The tools' own decisions: what breaks a clause, how many pairs must change."""
 
 import re
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -276,9 +277,9 @@ def synthesising_bench(monkeypatch: pytest.MonkeyPatch, drawn: list[int], bad: s
     """A bench whose start model shows the behaviour for every prompt; an edit whose text holds `bad` is no good."""
     one = finding(-0.1, 0).model_copy(update={"kind": "missing"})
 
-    def answered(_: Any, __: Any, ___: Any, args: SynthesiseArgs, count: int) -> list[Pair]:
+    def answered(_: Any, __: Any, ___: Any, args: SynthesiseArgs, lacking: synthesising.Lacking) -> list[Pair]:
         drawn.append(used := synthesising._used(args))
-        return [new_pair(used + n) for n in range(count)]
+        return [new_pair(used + n) for n in range(lacking.pairs)]
 
     monkeypatch.setattr(synthesising, "_answered", answered)
     monkeypatch.setattr(synthesising, "_showing", lambda _, __, drafts: drafts)
@@ -290,6 +291,7 @@ def synthesising_bench(monkeypatch: pytest.MonkeyPatch, drawn: list[int], bad: s
     bench: Any = SimpleNamespace(
         edits={}, author=None, finding=lambda _: one, clause_of=lambda _: clause("encourage"), next_row=140,
         texts=SimpleNamespace(responses=["a", "b"]), contrasts={}, readable=[], settings=SimpleNamespace(seed=0),
+        findings={},
     )  # fmt: skip
     bench.remember = lambda edits: bench.edits.update({edit.edit_id: edit for edit in edits})
     return bench
@@ -326,12 +328,77 @@ def test_of_two_new_pairs_with_the_same_prompt_the_first_is_kept(monkeypatch: py
     assert [edit.after for edit in made] == ["x" * 9, new_pair(1).chosen]
 
 
-def test_prompts_that_were_used_are_drawn_last() -> None:
-    pairs = [Pair(row=row, prompt="?", chosen="a", rejected="b") for row in range(50)]
-    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, clause_of=lambda _: None)
-    rows = [pair.row for pair in synthesising._sources(bench, finding(0.1, 0), 50)]
-    later = [pair.row for pair in synthesising._sources(bench, finding(0.1, 0), 50, used=12)]
-    assert later == rows[12:] + rows[:12]
+def sources(bench: Any, *earlier: int, asked: Sequence[str] = ()) -> list[int]:
+    args = SynthesiseArgs(finding_id="f", count=4, earlier=earlier)
+    return [pair.row for pair in synthesising._sources(bench, finding(0.1, 0), args, frozenset(asked))]
+
+
+def test_prompts_that_were_used_are_drawn_last_and_those_that_new_pairs_have_not_at_all() -> None:
+    pairs = [Pair(row=row, prompt=f"{row}?", chosen="a", rejected="b") for row in range(50)]
+    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, findings={})
+    rows = sources(bench)
+    assert sources(bench, 4) == rows[4 * TRIES :] + rows[: 4 * TRIES]
+    assert sources(bench, asked=[pairs[rows[0]].prompt_key()]) == rows[1:]
+
+
+def test_no_new_pair_is_made_of_one_that_carries_another_finding_unless_all_do() -> None:
+    pairs = [Pair(row=row, prompt=f"{row}?", chosen="a", rejected="b") for row in range(9)]
+    other, lacking = finding(0.1, 0), finding(0.1, 0).model_copy(update={"kind": "missing", "rows": (5,)})
+    bench: Any = SimpleNamespace(settings=SimpleNamespace(seed=0), readable=pairs, findings={"a": lacking})
+    bench.findings["b"] = other.model_copy(update={"rows": (1, 2, 3)})
+    assert sorted(sources(bench)) == [0, 4, 5, 6, 7, 8]
+    bench.findings["b"] = other.model_copy(update={"rows": tuple(range(9))})
+    assert sorted(sources(bench)) == list(range(9))
+
+
+def test_a_pair_against_itself_keeps_all_that_its_chosen_side_holds() -> None:
+    called = (
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]},
+        {"role": "assistant", "content": "Bad."},
+    )
+    good = ({"role": "assistant", "content": "Good."},)
+    source = Pair(row=3, prompt=({"role": "user", "content": "Hi?"},), chosen=good, rejected=called, extra={"id": 7})
+    made = synthesising._against_itself(source, "Good. More.")
+    assert (made.rejected, made.text("chosen"), made.extra) == (good, "Good. More.", {})
+
+
+def test_examples_go_where_they_fit_and_one_that_fits_nowhere_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, short = "It has been so since the days of old. " * 15, "Sorry to hear."
+    texts = [long] * 6 + [short] * 3
+    pairs = [Pair(row=row, prompt=f"{row}?", chosen=text, rejected="b") for row, text in enumerate(texts)]
+    told = [
+        "See it in the museum.",
+        "The museum by the river has three of them behind glass, as the guide will tell you.",
+    ]
+    monkeypatch.setattr(synthesising, "example_sentences", lambda *_: told)
+    bench: Any = SimpleNamespace(
+        settings=SimpleNamespace(seed=0), readable=pairs, findings={}, edits={}, addressed=lambda pair: ""
+    )
+    args = SynthesiseArgs(finding_id="f", count=9)
+    lacking = synthesising.Lacking(9, 0)
+    made = synthesising._by_example(bench, finding(0.1, 0), clause("encourage"), args, lacking)
+    assert [told[1] in pair.text("chosen") for pair in made] == [True] * synthesising.USES
+    bench.addressed = lambda pair: "a fake turn"
+    assert synthesising._by_example(bench, finding(0.1, 0), clause("encourage"), args, lacking) == []
+
+
+def test_an_author_is_sent_no_more_requests_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = synthesising_bench(monkeypatch, [])
+    sent: list[int] = []
+
+    def drafts(requests: Callable[[synthesising.Lacking], int], found: int, first: int) -> Any:
+        def draft(*given: Any) -> list[Pair]:
+            sent.append(requests(given[-1]))
+            return [new_pair(first + n) for n in range(found)]
+
+        return draft
+
+    monkeypatch.setattr(synthesising, "_invented", drafts(lambda lacking: lacking.requests, 30, 0))
+    monkeypatch.setattr(synthesising, "_added", drafts(lambda lacking: min(lacking.pairs, lacking.authored), 0, 50))
+    monkeypatch.setattr(synthesising, "_distinct", lambda _, drafts, __: drafts)
+    made = synthesise_pairs(bench, SynthesiseArgs(finding_id="f", count=40, authored=12))
+    assert sent == [10, 2] and len(made) == 40
+    assert sum(edit.author == "built-in" for edit in made) == 10
 
 
 def test_pairs_of_anothers_refused_edits_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,10 +538,10 @@ def test_parts_are_compared_for_calibrated_on_the_data_as_it_is(
     name: str, edited: int, told: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Forecast(forecaster=name, n_pairs=1, concepts=())
-    stubs = {"forecast": made, "told_apart": 0.7, "injections": ()}
+    stubs = {"forecast": made, "injections": ()}
     for function, answer in stubs.items():
         monkeypatch.setattr(forecasting, function, lambda *_, answer=answer: answer)
     readings = [SimpleNamespace(responses=None, answers=None) for _ in range(2)]
-    bench: Any = SimpleNamespace(reading=readings[0], parts_agree=-0.5, concepts={}, clauses=())
+    bench: Any = SimpleNamespace(reading=readings[0], parts_agree=-0.5, told_apart=0.7, concepts={}, clauses=())
     found = forecasting._report(bench, readings[edited], name, ()).forecast
-    assert (found.parts_agree, found.told_apart) == (told, 0.7)
+    assert (found.parts_agree, found.told_apart) == (told, None if edited else 0.7)

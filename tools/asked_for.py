@@ -18,6 +18,7 @@ from premortem.interp.forecast import NamedReadout, Reading, as_concept
 from premortem.interp.names import Vocabulary
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import LEAST_EXAMPLES, Clause, Content
+from premortem.interp.scope import is_conditional
 from premortem.interp.words import words
 from premortem.tools.authored import changed_part
 from premortem.tools.evidence import names, own_words, sentences_given
@@ -42,6 +43,8 @@ OF_ANSWERS = frozenset(
     )
 )
 """Words that say how an answer is to be where nothing else is named."""
+SEEN_SECOND = 0.1
+"""Share of the data's responses that may look like the behaviour to the second lens, which only judges."""
 SPEAKS = 0.5
 """Share of an LLM's sentences with a word of MANNERS from which they speak of a manner instead of showing anything."""
 
@@ -59,8 +62,11 @@ class Example(NamedTuple):
 def asked_for(bench: Workbench, clause: Clause) -> NamedReadout | None:
     """Return a concept of what `clause` asks for, learnt from examples; None without any, or where the lens fails.
 
-    The bench keeps the examples for the second lens.
+    None for a wish under a condition: it would be measured, and taught, where nobody wants it. The bench keeps the
+    examples for the second lens.
     """
+    if is_conditional(clause):
+        return None
     made = examples_of(bench, clause)
     learnt = learnt_from(bench, made)
     if learnt is None or learnt.seen > SEEN:
@@ -76,9 +82,9 @@ def learnt_from(bench: Workbench, made: Sequence[Example]) -> Learnt | None:
 
 
 def _second(bench: Workbench, made: Sequence[Example], second: Reading) -> Readout:
-    """Return what the second lens makes of the examples; where they teach it nothing, a readout that never fires."""
+    """Return what the second lens makes of the examples; where it cannot tell them, a readout that never fires."""
     learnt = _learn(bench, made, second.lens_id, second)
-    return Readout(Part(), Part(), 0.0) if learnt is None else learnt.readout
+    return learnt.readout if learnt is not None and learnt.seen <= SEEN_SECOND else Readout(Part(), Part(), 0.0)
 
 
 def examples_of(bench: Workbench, clause: Clause) -> list[Example]:

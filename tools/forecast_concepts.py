@@ -28,7 +28,6 @@ from premortem.interp.one_sided import CONFIDENCE
 from premortem.interp.readout import Readout, signed_rows
 from premortem.interp.records import Clause, Concept, Finding, Forecast, Record
 from premortem.interp.scope import exempt, exempting_words
-from premortem.interp.told_apart import told_apart
 from premortem.interp.verify import within
 from premortem.tools.asked_for import asked_for
 from premortem.tools.evidence import examples, given_examples, named_behaviours, spoken_clauses, spoken_library
@@ -102,10 +101,10 @@ def _new_breaches(bench: Workbench, after: Reading, remaining: Sequence[Finding]
 
 def _report(bench: Workbench, reading: Reading, forecaster: str, findings: tuple[Finding, ...]) -> ForecastReport:
     named = list(bench.concepts.values())
-    made_of_parts = forecaster == "calibrated" and reading is bench.reading
+    as_it_is = reading is bench.reading
     consistency = {
-        "told_apart": told_apart(reading.responses),
-        "parts_agree": bench.parts_agree if made_of_parts else None,
+        "told_apart": bench.told_apart if as_it_is else None,
+        "parts_agree": bench.parts_agree if as_it_is and forecaster == "calibrated" else None,
     }
     return ForecastReport(
         forecast=forecast(reading, named, forecaster).model_copy(update=consistency),

@@ -11,9 +11,9 @@ a question bare that stands in a transcript in the data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +27,7 @@ from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import framed
 from premortem.interp.verify import within
+from premortem.interp.words import words
 from premortem.prompts.excerpts import restored
 from premortem.tools.asked_for import example_sentences
 from premortem.tools.author import A_REQUEST, MOST_NEW, WHOLE, Hint, Invented, NewPairs, Task
@@ -71,6 +72,22 @@ class SynthesiseArgs(Record):
     """How many requests the author may be sent, at most."""
 
 
+class Lacking(NamedTuple):
+    """What is still wanted of the next way to draft pairs."""
+
+    pairs: int
+    """How many."""
+    authored: int
+    """Requests that the author may still be sent."""
+    asked: Set[str] = frozenset()
+    """Prompts (`Pair.prompt_key`) that new pairs have already."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that the author is sent for so many invented pairs."""
+        return min(self.authored, ceil(self.pairs / A_REQUEST))
+
+
 def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]:
     """Return pairs whose chosen response shows what the finding misses; `verify_edits` decides on them.
 
@@ -88,25 +105,39 @@ def synthesise_pairs(bench: Workbench, args: SynthesiseArgs) -> tuple[Edit, ...]
     wanted = most - len(again)
     if wanted <= 0:
         return tuple(again)
-    pairs: list[Pair] = []
-    by_author = 0
-    for draft in (_invented, _added, _by_example, _answered):
-        if len(pairs) < wanted:
-            pairs += _showing(bench, finding, draft(bench, finding, clause, args, wanted - len(pairs)))
-        by_author = len(pairs) if draft in (_invented, _added) else by_author
-    own = {id(pair) for pair in pairs[:by_author]}
-    known = [*refused, *(bench.edits[edit_id] for edit_id in args.kept)]
-    pairs = _distinct(bench, pairs, [edit.after for edit in known])[:wanted]
+    pairs, by_author = _drafted(bench, finding, clause, args, wanted)
     if not pairs:
         raise ToolError(f"neither an author nor the start model showed '{finding.name}' when told to: {clause.text}")
     first = bench.next_row
     author = bench.author.name if bench.author is not None else ""
     new = [
-        _edit(finding, pair.model_copy(update={"row": first + i}), author if id(pair) in own else "built-in")
+        _edit(finding, pair.model_copy(update={"row": first + i}), author if i < by_author else "built-in")
         for i, pair in enumerate(pairs)
     ]
     bench.remember(new)
     return (*again, *new)
+
+
+def _drafted(
+    bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, wanted: int
+) -> tuple[list[Pair], int]:
+    """Return `wanted` new pairs or fewer that show the concept, and how many of them, the first, the author wrote."""
+    known = [bench.edits[edit_id] for edit_id in (*args.refused, *args.kept)]
+    before = [edit.after for edit in known]
+    asked = frozenset(edit.pair.prompt_key() for edit in known if edit.pair is not None)
+    pairs: list[Pair] = []
+    by_author, authored = 0, args.authored
+    for draft in (_invented, _added, _by_example, _answered):
+        if len(pairs) >= wanted:
+            break
+        lacking = Lacking(wanted - len(pairs), authored, asked | {pair.prompt_key() for pair in pairs})
+        shown = _showing(bench, finding, draft(bench, finding, clause, args, lacking))
+        pairs = _distinct(bench, [*pairs, *shown], before)[:wanted]
+        if draft is _invented:
+            authored -= lacking.requests
+        if draft in (_invented, _added):
+            by_author = len(pairs)
+    return pairs, by_author
 
 
 def _enough(bench: Workbench, finding: Finding, clause: Clause, kept: Sequence[str]) -> bool:
@@ -121,21 +152,20 @@ def _used(args: SynthesiseArgs) -> int:
     return sum(min(count * TRIES, MOST_ASKED) for count in args.earlier)
 
 
-def _invented(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
-    """Return `count` pairs or fewer that the author invents, in the dataset's own form."""
-    if bench.author is None or not args.authored:
+def _invented(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, lacking: Lacking) -> list[Pair]:
+    """Return the pairs that the author invents, in the dataset's own form."""
+    if bench.author is None or not lacking.authored:
         return []
-    sources = _sources(bench, finding, len(bench.readable), _used(args))
-    like = [pair for pair in sources if not bench.addressed(pair)]
+    like = [pair for pair in _sources(bench, finding, args) if not bench.addressed(pair)]
     wanted = [
         NewPairs(
             rule=clause.text,
             behaviour=clause.about or clause.behaviour,
             prompts=tuple(pair.prompt_text() for pair in like[n * SHOWN : (n + 1) * SHOWN]),
-            count=min(A_REQUEST, count - n * A_REQUEST),
+            count=min(A_REQUEST, lacking.pairs - n * A_REQUEST),
             advice=args.advice,
         )
-        for n in range(_requests(args, count))
+        for n in range(lacking.requests)
     ]
     model = like[0] if like else bench.readable[0]
     shown = [text for one in wanted for text in one.prompts]
@@ -144,11 +174,6 @@ def _invented(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     harmless = (item for item in whole if not any(map(addressed, (item.prompt, item.chosen, item.rejected))))
     fitting = (item for item in harmless if not (model.conversational and _holds_turn(item)))
     return [_in_form(model, item) for item in _fresh(fitting, bench.texts.prompts)]
-
-
-def _requests(args: SynthesiseArgs, count: int) -> int:
-    """Return how many requests for `count` invented pairs the author is sent."""
-    return min(args.authored, ceil(count / A_REQUEST))
 
 
 def _fresh(items: Iterable[Invented], prompts: Sequence[str]) -> Iterator[Invented]:
@@ -198,21 +223,20 @@ def _in_form(model: Pair, item: Invented) -> Pair:
     return model.model_copy(update={**update, "extra": {}})
 
 
-def _added(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
-    """Return `count` responses of the dataset or fewer as the author changes them, each against itself as it was.
+def _added(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, lacking: Lacking) -> list[Pair]:
+    """Return responses of the dataset as the author changes them, each against itself as it was.
 
     The author sees what is asked for in another answer, where there are examples of it. So an author that copies
     questions and answers may still add what is wanted to one that stands there.
     """
-    left = args.authored - _requests(args, count)
-    if bench.author is None or left <= 0:
+    if bench.author is None or lacking.authored <= 0:
         return []
     sentences = example_sentences(bench, clause)
     sources = [
         pair
-        for pair in _sources(bench, finding, len(bench.readable), _used(args))
+        for pair in _sources(bench, finding, args, lacking.asked)
         if 0 < len(pair.text("chosen").strip()) <= WHOLE and not bench.addressed(pair)
-    ][: min(count, left)]
+    ][: min(lacking.pairs, lacking.authored)]
     tasks = [
         Task(
             kind="add",
@@ -232,37 +256,45 @@ def _added(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseA
 
 def _against_itself(source: Pair, chosen: str) -> Pair:
     """Return a new pair that prefers `chosen` to the chosen response of `source`."""
-    return (
-        source.with_text("chosen", chosen).with_text("rejected", source.text("chosen")).model_copy(update={"extra": {}})
-    )
+    return source.with_text("chosen", chosen).model_copy(update={"rejected": source.chosen, "extra": {}})
 
 
-def _by_example(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
-    """Return `count` responses of the dataset or fewer with an example of what is asked for behind them.
+def _by_example(
+    bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, lacking: Lacking
+) -> list[Pair]:
+    """Return responses of the dataset with an example of what is asked for behind them, each against itself without it.
 
-    Each stands against itself without it. Every sentence is used at most USES times over all attempts, the least used
-    first: what is learnt should be the behaviour, not a sentence.
+    Every sentence is used at most USES times over all attempts, the least used first: what is learnt should be the
+    behaviour, not a sentence.
     """
     before = [bench.edits[edit_id].after for edit_id in (*args.kept, *args.refused)]
     used = {one: sum(one in text for text in before) for one in example_sentences(bench, clause)}
     turns = sorted((n, at, one) for at, (one, times) in enumerate(used.items()) for n in range(times, USES))
-    sources = iter(_sources(bench, finding, len(bench.readable), _used(args)))
-    made = []
-    for _, _, sentence in turns[:count]:
-        source = next((pair for pair in sources if 0 < len(pair.text("chosen").strip()) <= TIMES * len(sentence)), None)
-        if source is None:
+    pool = _sources(bench, finding, args, lacking.asked) if turns else []
+    made: list[Pair] = []
+    for _, _, sentence in turns:
+        if len(made) == lacking.pairs:
             break
-        own = source.text("chosen")
-        made.append(_against_itself(source, framed(put_into(own, sentence, late=True), own)))
+        source = next((pair for pair in pool if _carries(pair, sentence) and not bench.addressed(pair)), None)
+        if source is not None:
+            pool.remove(source)
+            own = source.text("chosen")
+            made.append(_against_itself(source, framed(put_into(own, sentence, late=True), own)))
     return made
 
 
-def _answered(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, count: int) -> list[Pair]:
+def _carries(pair: Pair, sentence: str) -> bool:
+    """Whether the chosen response is long enough for `sentence` to be a part of it, and short enough to show it."""
+    own = pair.text("chosen").strip()
+    return len(words(sentence)) <= len(words(own)) and len(own) <= TIMES * len(sentence)
+
+
+def _answered(bench: Workbench, finding: Finding, clause: Clause, args: SynthesiseArgs, lacking: Lacking) -> list[Pair]:
     """Return prompts of the dataset with the start model's answer under the rule against the dataset's own.
 
     Prompts that earlier attempts have drawn come last.
     """
-    sources = _sources(bench, finding, min(count * TRIES, MOST_ASKED), _used(args))
+    sources = _sources(bench, finding, args, lacking.asked)[: min(lacking.pairs * TRIES, MOST_ASKED)]
     answers = bench.start_model.sample(
         sources,
         max_new_tokens=MAX_NEW_TOKENS,
@@ -278,13 +310,19 @@ def _answered(bench: Workbench, finding: Finding, clause: Clause, args: Synthesi
     ]
 
 
-def _sources(bench: Workbench, finding: Finding, n: int, used: int = 0) -> list[Pair]:
-    """Draw pairs in which at least one response lacks the concept, those last that are among the first `used`."""
+def _sources(bench: Workbench, finding: Finding, args: SynthesiseArgs, asked: Set[str] = frozenset()) -> list[Pair]:
+    """Return pairs in which at least one response lacks the concept, in random order, those drawn before last.
+
+    None whose prompt is among those `asked`, and none that carries another finding, whose behaviour would be preferred
+    anew; where all pairs do, those are left in.
+    """
     rng = np.random.default_rng(bench.settings.seed)
     held = set(finding.rows)
     pairs = [pair for pair in bench.readable if pair.row not in held]
-    order = rng.permutation(len(pairs))
-    return [pairs[i] for i in np.roll(order, -used)[:n]]
+    troubled = {row for one in bench.findings.values() if one.kind != "missing" for row in one.rows}
+    pairs = [pair for pair in pairs if pair.row not in troubled] or pairs
+    order = np.roll(rng.permutation(len(pairs)), -_used(args))
+    return [pair for at in order if (pair := pairs[at]).prompt_key() not in asked]
 
 
 def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pair]:
@@ -302,16 +340,19 @@ def _showing(bench: Workbench, finding: Finding, drafts: list[Pair]) -> list[Pai
 def _distinct(bench: Workbench, drafts: list[Pair], made: Sequence[str]) -> list[Pair]:
     """Return the drafts whose answer is near no response of the dataset, none `made` before and no draft before it.
 
-    It may be near the one that it is preferred to: that is what tells the two apart. Of those with the same prompt only
-    the first is kept.
+    It may be near those to its own prompt, one of which it is preferred to: that is what tells the two apart. Of those
+    with the same prompt only the first is kept.
     """
     kept: dict[str, Pair] = {}
     known = [*bench.texts.responses, *made]
+    own: dict[str, set[str]] = {draft.prompt_key(): {draft.text("rejected")} for draft in drafts}
+    for pair in bench.readable:
+        if (texts := own.get(pair.prompt_key())) is not None:
+            texts |= {pair.text("chosen"), pair.text("rejected")}
     for draft in drafts:
-        answer = draft.text("chosen")
-        others = [text for text in known if text != draft.text("rejected")]
-        if draft.prompt_key() not in kept and not _near(answer, others):
-            kept[draft.prompt_key()] = draft
+        key, answer = draft.prompt_key(), draft.text("chosen")
+        if key not in kept and not _near(answer, [text for text in known if text not in own[key]]):
+            kept[key] = draft
             known.append(answer)
     return list(kept.values())
 

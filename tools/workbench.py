@@ -41,6 +41,7 @@ from premortem.interp.readout import Bag, Readout, bag_of
 from premortem.interp.records import Clause, Dataset, Edit, Finding, LensSummary, Pair, Prompt, Record, content_id
 from premortem.interp.sides import Edited, TokenFacts, responses_of
 from premortem.interp.start_model import StartModel
+from premortem.interp.told_apart import told_apart
 from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
 from premortem.tools.author import Author
@@ -215,6 +216,11 @@ class Workbench:
     def groups(self) -> list[NamedReadout]:
         """Groups of co-firing features."""
         return group_concepts(self.reading)
+
+    @cached_property
+    def told_apart(self) -> float | None:
+        """How well the sides of the data as it is can be told apart; see `interp.told_apart`."""
+        return told_apart(self.reading.responses)
 
     @cached_property
     def parts_agree(self) -> float | None:

@@ -124,19 +124,32 @@ _WANT = (
     r"(?: to (?:see|have|get|read|hear|find))?"
 )
 _MORE = r"(?: (?:a lot|a bit|a little|lots|much|far|even|some|many|still))?"
-_ALONE = r"(?!.*\b(?:more|less|fewer|not|no|never|\w+n't|without|than|instead|stop)\b)"
+_LESS = (
+    r"(?:fewer|less|stop(?:s|ped)?|avoid(?:s|ed|ing)?|skip(?:s|ped)?|refrain(?:s|ed)?|drop(?:s|ped)?|quit"
+    r"|remov(?:es?|ed)|gone|got rid|free of|against)"
+)
+_ONCE = r"(?!.*\b(?:not|never|\w+n't|more|than|fewer .* and|less .* and)\b)"
+_ALONE = (
+    r"(?!.*\b(?:more|less|fewer|few|little|not|no|none|never|nobody|nothing|\w+n't|without|than|instead|rid|stop\w*"
+    r"|avoid\w*|skip\w*|refrain\w*|drop\w*|cut\w*|quit\w*|gone|went|disappear\w*|vanish\w*|remov\w*|free of|left out"
+    r"|leav\w* out|left away|against|control\w*|restraint\w*|caution\w*|care\w*|limit\w*|reduc\w*|spar\w*|ban\w*"
+    r"|ceas\w*|keep\w* (?:out|from|away)|kept (?:out|from|away))\b)"
+)
+"""A wish with one of these words may mean less of what it names; the classifier reads the whole of it."""
 _NICE = (
     rf"{_ALSO}it(?:'d| would) (?:also |really |even )*be (?:nice|good|great|lovely|better|best|ideal|wonderful|helpful"
     r"|useful|kind|perfect) (?:if|when|whenever)\b"
 )
 MORE: tuple[Shape, ...] = (
     ("encourage", re.compile(rf"{_WHO}{_WOULD} {_MUCH}{_WANT}{_MORE} more\b{_ALONE}{_STAYS}")),
+    ("avoid", re.compile(rf"{_WHO}{_WOULD} {_MUCH}{_WANT}{_MORE} more\b(?=.*\b{_LESS}\b){_ONCE}{_STAYS}")),
     ("avoid", re.compile(rf"{_WHO}{_WOULD} {_MUCH}{_WANT}{_MORE} (?:less|fewer)\b{_ALONE}{_STAYS}")),
 )
 """What those who write the spec wish there were more or less of."""
 WISHES: tuple[Shape, ...] = (
-    ("encourage", re.compile(rf"{_NICE}(?! {_NOT}\b){_STAYS}")),
+    ("encourage", re.compile(rf"{_NICE}(?! {_NOT}\b){_ALONE}{_STAYS}")),
     ("avoid", re.compile(rf"{_NICE}(?= {_NOT}\b){_STAYS}")),
+    ("avoid", re.compile(rf"{_NICE}(?=.*\b{_LESS}\b){_ONCE}{_STAYS}")),
 )
 """What would be nice."""
 _OPENING = re.compile(
