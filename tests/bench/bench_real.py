@@ -3,7 +3,8 @@
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl; the specs are in `specs/`. Each run is
 a process of its own, so that time and memory are its own too. Each file is run twice: with a cache that holds the model
 and nothing else, and again with everything read, which tells what a run costs beside reading. What was found goes to
-`results/real.json` and is told in `real-data.md`.
+`results/real.json`, file by file, and is told in `real-data.md`; what is there is not measured again, so delete what
+should be.
 """
 
 import argparse
@@ -85,10 +86,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     arguments = parser.parse_args()
     fetch_model()
-    results = []
+    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     for name, most in PAIRS.items():
+        if name in results:
+            continue
         with tempfile.TemporaryDirectory() as work:
-            results.append(result := measure(name, most, arguments.pairs, Path(work)))
+            results[name] = result = stamped(measure(name, most, arguments.pairs, Path(work)))
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         kinds = [finding["kind"] for finding in result["findings"]]
         print(
             f"{name}: {result['pairs']} pairs, {len(kinds) - kinds.count('surprise')} findings against a rule, "
@@ -98,7 +102,6 @@ def main() -> None:
         for finding in result["findings"]:
             what = f"{finding['kind']:9s} {finding['effect']:+.3f} {finding['rows']:4d} rows"
             print(f"  {what}, {finding['passed']:3d} edits  {finding['name']} | {finding['rule'] or '-'}", flush=True)
-    RESULTS.write_text(json.dumps(stamped({"runs": results}), indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
