@@ -88,7 +88,7 @@ def bench(exempt_rows: tuple[int, ...]) -> tuple[Any, Clause]:
     read = reading()
     named = name_readout(read, Readout(Part(tuple(LIKED), (1.0,) * 3), Part(), 3.0), "group")
     clause = only_clause("Never talk of lemons.").model_copy(update={"exempt_rows": exempt_rows})
-    made: Any = SimpleNamespace(reading=read, concept=lambda _: named)
+    made: Any = SimpleNamespace(by_example={}, reading=read, concept=lambda _: named)
     for name in ("asked_for", "held_to"):
         setattr(made, name, getattr(Workbench, name).__get__(made))
     return made, clause
