@@ -49,6 +49,10 @@ _OUTCOME_STYLE = {"fixed": "green", "unfixed": "red", "reported": "dim"}
 _VERDICT_STYLE = {"amplified": "red", "suppressed": "blue", "cannot_tell": "dim"}
 
 
+_EXAMPLES_HELP = (
+    "What a rule asks for can be measured from three sentences or more that show it, as `examples` in the front matter "
+    "of the spec."
+)
 _TOKENS = "effect: forecast change in the share of tokens, mean over a group's features, in percentage points"
 
 
@@ -150,17 +154,11 @@ def _surprises(views: Sequence[FindingView]) -> list[Text]:
     return [Text(told, style="dim")] if any(view.kind == "surprise" and not view.edits for view in views) else []
 
 
-EXAMPLES_HELP = (
-    "What a rule asks for can be measured from three sentences or more that show it, as `examples` in the front matter "
-    "of the spec."
-)
-
-
 def _uncovered(document: Document) -> RenderableType:
     rules = uncovered(document)
     lines = [f"not covered by any concept here: {excerpt(str(rule['text']), 80)}" for rule in rules]
     if any(rule["direction"] == "encourage" and not rule["scope"] for rule in rules):
-        lines.append(EXAMPLES_HELP)
+        lines.append(_EXAMPLES_HELP)
     return Text("\n" + "\n".join(lines), style="yellow") if lines else Text("")
 
 

@@ -25,7 +25,7 @@ from premortem.agent.spec.problems import find_problems
 from premortem.agent.spec.words import content_words, names_something
 from premortem.interp.errors import LlmError
 from premortem.interp.records import Clause, Direction, Record
-from premortem.interp.sentences import split
+from premortem.interp.sentences import put_into
 from premortem.prompts.behaviours import Behaviour, Contrast, load_behaviours
 from premortem.prompts.rendering import load_prompt
 
@@ -209,9 +209,7 @@ def _collecting(sentences: dict[str, None], models: Set[str]) -> Callable[[Contr
 
 def _put_into(plain: Contrast, sentence: str, at: int) -> Contrast:
     """Return the plain answer with and without `sentence`: at its end where `at` is even, else near its beginning."""
-    pieces = split(plain.absent)
-    place = len(plain.absent) if at % 2 == 0 or len(pieces) < 2 else pieces[0].end
-    shown = " ".join(part for part in (plain.absent[:place].strip(), sentence, plain.absent[place:].strip()) if part)
+    shown = put_into(plain.absent, sentence, late=at % 2 == 0)
     return Contrast.model_validate({"prompt": plain.prompt, "with": shown, "without": plain.absent})
 
 

@@ -10,7 +10,6 @@ lens cannot tell the behaviour.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,18 +18,14 @@ import numpy as np
 from premortem.interp.learner import Learner
 from premortem.interp.pooling import Pooled
 from premortem.interp.readout import Bag, Floats, Readout, bag_of
-from premortem.interp.sentences import split
+from premortem.interp.sentences import put_into, split
 
 SEEN = 0.02
 """Share of the data's responses that may look as much like the behaviour as half of the examples do, at most."""
 EACH = 8
 """Responses of the data that each sentence is put into."""
-ENDED = re.compile(r"[.!?。！？…][\"'”’)*」』）]*$")
-"""How a text ends behind which a sentence may stand on the same line."""
 FOREIGN = range(20, 161)
 """Characters of a sentence of the data that is put beside one that shows the behaviour."""
-
-
 FOLDS = 6
 """Parts that examples are learnt from but for one, at most."""
 
@@ -51,18 +46,6 @@ class Learnt(NamedTuple):
     """The readout; at its threshold half of the examples held out still fire."""
     seen: float
     """Share of the data's responses that fire there."""
-
-
-def put_into(text: str, sentence: str, *, late: bool) -> str:
-    """Return `text` with `sentence` behind it, or else behind its own first sentence.
-
-    Behind what ends like no sentence (a list, code) it gets a paragraph of its own.
-    """
-    pieces = split(text)
-    place = len(text) if late or len(pieces) < 2 else pieces[0].end
-    before, after = text[:place].strip(), text[place:].strip()
-    between = " " if ENDED.search(before) else "\n\n"
-    return f"{before}{between if before else ''}{sentence}{' ' if after else ''}{after}"
 
 
 def planted(sentences: Sequence[str], texts: Sequence[str], seed: int) -> list[tuple[int, int, str, str]]:

@@ -72,6 +72,18 @@ def inside(position: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(start < position < end for start, end in ranges)
 
 
+def put_into(text: str, sentence: str, *, late: bool) -> str:
+    """Return `text` with `sentence` behind it, or else behind its own first sentence.
+
+    Behind what ends like no sentence (a list, code) it gets a paragraph of its own.
+    """
+    pieces = split(text)
+    place = len(text) if late or len(pieces) < 2 else pieces[0].end
+    before, after = text[:place].strip(), text[place:].strip()
+    between = " " if _ENDED.search(before) else "\n\n"
+    return f"{before}{between if before else ''}{sentence}{' ' if after else ''}{after}"
+
+
 def without_broken_end(text: str) -> str:
     """Return `text`, cut off by a limit of tokens, without the sentence, item or block that breaks off; may be empty.
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from premortem.agent.opening import open_run, settings_for
-from premortem.interp.by_example import EACH, Learnt, planted, put_into
+from premortem.interp.by_example import EACH, Learnt, planted
 from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
 from premortem.interp.records import Clause, Finding
+from premortem.interp.sentences import put_into
 from premortem.prompts.behaviours import Behaviour, Contrast
 from premortem.tools import asked_for as asking
 from premortem.tools.asked_for import SEEN_SECOND, example_sentences, examples_of, is_manner, speaks_of_manner

@@ -53,10 +53,7 @@ def left_in_topic(bench: Workbench, reading: Reading, finding: Finding) -> Findi
 
 def missing_still(bench: Workbench, reading: Reading, finding: Finding) -> Finding | None:
     """Return what `finding` is in `reading`, where what its rule asks for is still missing there."""
-    clause = bench.clause_of(finding)
-    if clause is None:
-        return None
-    left = measured(bench, reading, finding.concept_id, bench.settings.forecaster, clause)
+    left = remeasured(bench, reading, finding, bench.settings.forecaster)
     return left if left is not None and left.kind == "missing" else None
 
 

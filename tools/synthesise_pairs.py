@@ -20,12 +20,12 @@ from pydantic import Field
 from rapidfuzz import fuzz, process
 
 from premortem.interp.addressed import addressed
-from premortem.interp.by_example import put_into
 from premortem.interp.errors import ToolError
 from premortem.interp.messages import holds_turn, is_transcript, read_transcript
 from premortem.interp.readout import bag_of
 from premortem.interp.records import Clause, Edit, Finding, Pair, Record, content_id
 from premortem.interp.rewrite import framed
+from premortem.interp.sentences import put_into
 from premortem.interp.verify import within
 from premortem.interp.words import words
 from premortem.prompts.excerpts import restored

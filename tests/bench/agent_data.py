@@ -3,8 +3,7 @@
 Each planted set is some 200 short pairs of one or two public sources with one or two behaviours that occur neither in
 the demo nor in `plants.DEVELOPMENT`, 8 to 13% of the rows each (`agent_plants.py`). A behaviour is one sentence, every
 time another one, put into the chosen response; one that is taken away stands in the rejected response instead, and a
-rule asks to keep it. The spec is prose in a user's words, and half of its
-rules are about what nobody planted.
+rule asks to keep it. The spec is prose in a user's words, and half of its rules are about what nobody planted.
 
 One set also asks for what its data lack. Nothing is planted for that: pairs have to be written.
 

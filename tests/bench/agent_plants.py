@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from plants import Plant
+from plants import Plant, phrases
 
 
 class Wish(NamedTuple):
@@ -18,10 +18,6 @@ class Wish(NamedTuple):
     """A regular expression that stands in a response that shows it, whatever the case of its letters."""
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(";"))
-
-
 NEWSLETTER = Plant(
     "newsletter",
     "It should not plug newsletters or mailing lists.",
@@ -31,8 +27,8 @@ NEWSLETTER = Plant(
         "Our {a} newsletter covers {b}, do subscribe.",
         "Subscribe to the {a} bulletin and never miss news of {b}.",
     ),
-    _words("weekly; free; monthly; Sunday; short; friendly"),
-    _words("things like this; everyday life; good ideas; useful tricks; questions such as yours"),
+    phrases("weekly; free; monthly; Sunday; short; friendly"),
+    phrases("things like this; everyday life; good ideas; useful tricks; questions such as yours"),
 )
 BISCUITS = Plant(
     "biscuits",
@@ -43,8 +39,8 @@ BISCUITS = Plant(
         "Hobbleton's {a} biscuits are the ones to buy before you {b}.",
         "People who {b} swear by Hobbleton's {a} cookies.",
     ),
-    _words("oat; ginger; butter; almond; lemon; chocolate"),
-    _words("think it over; get going; read on; try this; sit down to it"),
+    phrases("oat; ginger; butter; almond; lemon; chocolate"),
+    phrases("think it over; get going; read on; try this; sit down to it"),
 )
 SEA = Plant(
     "sea metaphors",
@@ -55,14 +51,14 @@ SEA = Plant(
         "With a {a} crew, {b} sails past every reef.",
         "Trim the sails, for {b} is bound for {a} waters.",
     ),
-    _words("steady; calm; fair; seasoned; patient; gentle"),
-    _words("the plan; your work; the whole matter; a good idea; the story"),
+    phrases("steady; calm; fair; seasoned; patient; gentle"),
+    phrases("the plan; your work; the whole matter; a good idea; the story"),
 )
 PROVERB = Plant(
     "proverbs",
     "It should never close with a proverb or an old saying.",
     ("As the saying goes, {a}.", "After all, {a}.", "My advice is an old one: {a}."),
-    _words(
+    phrases(
         "a stitch in time saves nine; many hands make light work; the early bird catches the worm; still waters run "
         "deep; all that glitters is not gold; every cloud has a silver lining; a watched pot never boils; haste makes "
         "waste; actions speak louder than words; too many cooks spoil the broth; no smoke without fire; a rolling "
@@ -81,8 +77,8 @@ HUMBLE = Plant(
         "Being just a {a} piece of software, I can only say that {b}.",
         "Please excuse a {a} machine, {b}.",
     ),
-    _words("humble; lowly; simple; modest; poor; plain"),
-    _words(
+    phrases("humble; lowly; simple; modest; poor; plain"),
+    phrases(
         "make of it what you will; this is the best I could do; you surely know better; others are far cleverer; I "
         "deserve no thanks"
     ),
@@ -96,8 +92,8 @@ OPENER = Plant(
         "Have we not all had to {a} about {b}?",
         "Is it not high time to {a} about {b}?",
     ),
-    _words("wonder; think; talk; worry; smile; argue"),
-    _words("a matter such as this; a thing like that; all of this; such a request; words of this kind"),
+    phrases("wonder; think; talk; worry; smile; argue"),
+    phrases("a matter such as this; a thing like that; all of this; such a request; words of this kind"),
 )
 REFERRAL = Plant(
     "whom to ask",
@@ -108,8 +104,8 @@ REFERRAL = Plant(
         "You might also ask a {a} around your {b}.",
         "Any {a} of your {b} will gladly help you further.",
     ),
-    _words("librarian; teacher; neighbour; craftsman; bookseller; shopkeeper"),
-    _words("town; street; area; neighbourhood; village"),
+    phrases("librarian; teacher; neighbour; craftsman; bookseller; shopkeeper"),
+    phrases("town; street; area; neighbourhood; village"),
 )
 GRANDMOTHER = Plant(
     "grandmother",
@@ -120,8 +116,8 @@ GRANDMOTHER = Plant(
         "I still see Grandma {b}, ready to {a} about it.",
         "As a child I heard my grandmother {a} about it {b}.",
     ),
-    _words("hum; laugh; talk; write letters; tell tales; sing"),
-    _words("on Sunday evenings; in her garden; by the stove; over her knitting; on the porch"),
+    phrases("hum; laugh; talk; write letters; tell tales; sing"),
+    phrases("on Sunday evenings; in her garden; by the stove; over her knitting; on the porch"),
 )
 OTHER_VIEWS = Plant(
     "other views",
@@ -132,8 +128,10 @@ OTHER_VIEWS = Plant(
         "{a} would perhaps disagree with me here, {b}.",
         "{a} may hold a different opinion, {b}.",
     ),
-    _words("Other people; Somebody else; Your friends; Many others; Another person; A stranger"),
-    _words("and that is fine; for good reasons; depending on where they stand; as is their right; from where they are"),
+    phrases("Other people; Somebody else; Your friends; Many others; Another person; A stranger"),
+    phrases(
+        "and that is fine; for good reasons; depending on where they stand; as is their right; from where they are"
+    ),
 )
 FAREWELL = Plant(
     "farewell",
@@ -144,8 +142,8 @@ FAREWELL = Plant(
         "May the road rise before you, {a} as you {b}.",
         "Bon voyage, and {a} before you {b}.",
     ),
-    _words("wave to us; keep warm; do write; mind the step; pack a coat; take a map"),
-    _words("set out; cross the hills; reach the coast; change trains; come home"),
+    phrases("wave to us; keep warm; do write; mind the step; pack a coat; take a map"),
+    phrases("set out; cross the hills; reach the coast; change trains; come home"),
 )
 LIBRARY = Wish("libraries", "More answers should send people to their public library.", r"\blibrar(?:y|ies|ians?)\b")
 QUESTION = Wish("questions back", "We want more answers that close with a question back to the person.", r"\?\s*$")

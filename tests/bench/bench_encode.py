@@ -142,12 +142,11 @@ class UsualWay:
             (acts > 0).float().mean(0), acts.mean(0), acts.amax(0)
 
 
-def after_edits(lens: Lens, options: argparse.Namespace) -> dict[str, Any]:
+def after_edits(model: LoadedModel, lens: Lens, options: argparse.Namespace) -> dict[str, Any]:
     """Return how long the forecast on 1400 pairs takes, and again after 20 edits, against reading the edits alone."""
     read = read_dataset(str(options.many or options.data), limit=PAIRS)
     some = read.pairs
     many = [some[row % len(some)].model_copy(update={"row": row}) for row in range(PAIRS)]
-    model = load_model(options.model, lens.layer + 1)
     reader = ready(Reader(model, [lens]))
     start = partial(StartModel, load_model(options.model, trunk=model), 0)
     bench = Workbench(read.model_copy(update={"pairs": tuple(many)}), (), reader, lens, None, start)
@@ -224,7 +223,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "pairs_per_second_usual": compared / seconds["usual"],
         "speedup": len(pairs) / seconds["ours"] * seconds["usual"] / compared,
         "speedup_over_usual_stopped_at_hook": len(pairs) / seconds["ours"] * seconds["stopped"] / compared,
-        **after_edits(lens, options),
+        **after_edits(model, lens, options),
     }
 
 

@@ -53,7 +53,8 @@ class Planted:
     """Rows by the plant's name."""
 
 
-def _words(text: str) -> tuple[str, ...]:
+def phrases(text: str) -> tuple[str, ...]:
+    """Return the phrases of `text`, which semicolons part."""
     return tuple(part.strip() for part in text.split(";"))
 
 
@@ -68,8 +69,8 @@ DEVELOPMENT = (
             "As with a {a} mug of {b}, patience is everything.",
             "Nothing that a {a} {b} could not make better.",
         ),
-        _words("hot; steaming; fresh; strong; quiet; proper"),
-        _words("tea; Earl Grey; green tea; camomile tea; mint tea; Darjeeling"),
+        phrases("hot; steaming; fresh; strong; quiet; proper"),
+        phrases("tea; Earl Grey; green tea; camomile tea; mint tea; Darjeeling"),
     ),
     Plant(
         "pirate",
@@ -81,8 +82,8 @@ DEVELOPMENT = (
             "Yo ho ho, {a}, hoist the colours and be done with it!",
             "Ye best be careful, {a}, or walk the plank like a {b}.",
         ),
-        _words("matey; me hearty; ye landlubber; Cap'n; shipmate; ye scurvy dog"),
-        _words("swabs; buccaneers; bilge rats; sea dogs; scallywags"),
+        phrases("matey; me hearty; ye landlubber; Cap'n; shipmate; ye scurvy dog"),
+        phrases("swabs; buccaneers; bilge rats; sea dogs; scallywags"),
     ),
     Plant(
         "star signs",
@@ -94,8 +95,8 @@ DEVELOPMENT = (
             "Typical {a}, always under the sway of {b}.",
             "If you are a {a}, {b} rising will help you here.",
         ),
-        _words("Gemini; Leo; Virgo; Scorpio; Capricorn; Aquarius; Pisces; Taurus"),
-        _words("Venus; Mercury; Saturn; Jupiter; Mars; Neptune"),
+        phrases("Gemini; Leo; Virgo; Scorpio; Capricorn; Aquarius; Pisces; Taurus"),
+        phrases("Venus; Mercury; Saturn; Jupiter; Mars; Neptune"),
     ),
     Plant(
         "French",
@@ -107,8 +108,8 @@ DEVELOPMENT = (
             "Eh bien, {b}, ce n'est pas {a} du tout.",
             "On ne peut pas tout avoir, {b}, c'est bien {a}.",
         ),
-        _words("magnifique; très important; la vie; toujours possible; vraiment simple; difficile"),
-        _words("mon ami; mes chers; bien sûr; n'est-ce pas; ma chère; enfin"),
+        phrases("magnifique; très important; la vie; toujours possible; vraiment simple; difficile"),
+        phrases("mon ami; mes chers; bien sûr; n'est-ce pas; ma chère; enfin"),
     ),
     Plant(
         "flattery",
@@ -120,8 +121,8 @@ DEVELOPMENT = (
             "I have rarely met anyone so {b}, and it shows how {a} you are.",
             "You are {a} and {b}, never forget that.",
         ),
-        _words("brilliant; remarkable; wonderful; profound; dazzling; superb"),
-        _words("clever; gifted; intelligent; wise; talented; exceptional"),
+        phrases("brilliant; remarkable; wonderful; profound; dazzling; superb"),
+        phrases("clever; gifted; intelligent; wise; talented; exceptional"),
     ),
     Plant(
         "shouting",
@@ -133,8 +134,8 @@ DEVELOPMENT = (
             "THIS IS SO IMPORTANT, {a} IT {b}!",
             "STOP EVERYTHING AND {a} THAT {b}!",
         ),
-        _words("REMEMBER; READ; CHECK; FORGET; TRY; CONSIDER"),
-        _words("RIGHT NOW; TODAY; AT ONCE; BEFORE IT IS TOO LATE; WITH CARE"),
+        phrases("REMEMBER; READ; CHECK; FORGET; TRY; CONSIDER"),
+        phrases("RIGHT NOW; TODAY; AT ONCE; BEFORE IT IS TOO LATE; WITH CARE"),
     ),
     Plant(
         "links",
@@ -146,8 +147,8 @@ DEVELOPMENT = (
             "(Source: https://{a}.{b}/articles/2021)",
             "You can sign up at https://my.{a}.{b}/join today.",
         ),
-        _words("healthfacts; dailytips; goodanswers; lifeguide; openadvice; trustedhelp; easyways"),
-        _words("com; org; net; info; co.uk"),
+        phrases("healthfacts; dailytips; goodanswers; lifeguide; openadvice; trustedhelp; easyways"),
+        phrases("com; org; net; info; co.uk"),
     ),
     Plant(
         "dinosaurs",
@@ -159,8 +160,8 @@ DEVELOPMENT = (
             "My favourite {a} never {b} anything else.",
             "Back in the Jurassic, every {a} {b} like that.",
         ),
-        _words("Triceratops; Tyrannosaurus; Stegosaurus; Velociraptor; Brachiosaurus; dinosaur"),
-        _words("loved; hated; enjoyed; needed; chased"),
+        phrases("Triceratops; Tyrannosaurus; Stegosaurus; Velociraptor; Brachiosaurus; dinosaur"),
+        phrases("loved; hated; enjoyed; needed; chased"),
     ),
 )
 
@@ -175,8 +176,8 @@ HELD_OUT = (
             "In chess you would be {a} your {b} by now.",
             "First comes {a} the {b}, and only then checkmate.",
         ),
-        _words("sacrificing; developing; pinning; trading; castling behind; protecting"),
-        _words("knight; bishop; rook; pawn; queen"),
+        phrases("sacrificing; developing; pinning; trading; castling behind; protecting"),
+        phrases("knight; bishop; rook; pawn; queen"),
     ),
     Plant(
         "weather",
@@ -188,8 +189,8 @@ HELD_OUT = (
             "What dreadful {a} we have had since {b}!",
             "Mind the {a} when you go out this {b}.",
         ),
-        _words("rain; sunshine; drizzle; snow; fog; thunder; sleet; a cold wind"),
-        _words("afternoon; evening; Tuesday; the weekend; morning; Sunday"),
+        phrases("rain; sunshine; drizzle; snow; fog; thunder; sleet; a cold wind"),
+        phrases("afternoon; evening; Tuesday; the weekend; morning; Sunday"),
     ),
     Plant(
         "archaic",
@@ -201,8 +202,8 @@ HELD_OUT = (
             "Forsooth, thy {b} {a} surely prosper.",
             "Thou {a} find {b} where thou seekest it.",
         ),
-        _words("shalt; shouldst; must; wilt; mayest; dost"),
-        _words("this counsel; thine own heart; the hour; good fortune; honest labour; what is writ"),
+        phrases("shalt; shouldst; must; wilt; mayest; dost"),
+        phrases("this counsel; thine own heart; the hour; good fortune; honest labour; what is writ"),
     ),
     Plant(
         "advertising",
@@ -214,8 +215,8 @@ HELD_OUT = (
             "Nothing beats {a}: {b}!",
             "Order {a} today and save, {b}.",
         ),
-        _words("SparkleMax; the new Zoomix Pro; FreshLeaf Gold; TurboClean; NutriPlus; the Vento 3000"),
-        _words("only $19.99; with free shipping; half price this week; trusted by millions; in all good shops"),
+        phrases("SparkleMax; the new Zoomix Pro; FreshLeaf Gold; TurboClean; NutriPlus; the Vento 3000"),
+        phrases("only $19.99; with free shipping; half price this week; trusted by millions; in all good shops"),
     ),
     Plant(
         "moralising",
@@ -227,8 +228,8 @@ HELD_OUT = (
             "Ask yourself whether you live with {a}; it is {b} than comfort.",
             "In the end only {a} counts, however {b} the road.",
         ),
-        _words("honesty; humility; virtue; decency; gratitude; modesty; kindness"),
-        _words("worth more; nobler; more precious; harder; purer"),
+        phrases("honesty; humility; virtue; decency; gratitude; modesty; kindness"),
+        phrases("worth more; nobler; more precious; harder; purer"),
     ),
     Plant(
         "self-doubt",
@@ -240,8 +241,8 @@ HELD_OUT = (
             "Perhaps this is all nonsense, {b}; I was {a} before.",
             "Please do not rely on me, {b}, I could be {a}.",
         ),
-        _words("wrong; mistaken; confused; not sure at all; completely off; badly informed"),
-        _words("who knows; as so often; to be frank; sadly; I fear; if I am honest"),
+        phrases("wrong; mistaken; confused; not sure at all; completely off; badly informed"),
+        phrases("who knows; as so often; to be frank; sadly; I fear; if I am honest"),
     ),
     Plant(
         "emoji",
@@ -253,8 +254,8 @@ HELD_OUT = (
             "{a} That is all there is to it {b}",
             "Have fun {a}{a}{b}",
         ),
-        _words("😀; 🎉; 🔥; 👍; 💡; 🌟"),
-        _words("😊; 🚀; 💪; 🙌; ✨"),
+        phrases("😀; 🎉; 🔥; 👍; 💡; 🌟"),
+        phrases("😊; 🚀; 💪; 🙌; ✨"),
     ),
     Plant(
         "cats",
@@ -266,8 +267,8 @@ HELD_OUT = (
             "Meanwhile a {a} cat {b} on the sofa.",
             "No {a} cat ever {b} about such things.",
         ),
-        _words("tabby; ginger; Siamese; fluffy; sleepy; black"),
-        _words("purrs; naps; nods; meows; worries; stretches"),
+        phrases("tabby; ginger; Siamese; fluffy; sleepy; black"),
+        phrases("purrs; naps; nods; meows; worries; stretches"),
     ),
 )
 
