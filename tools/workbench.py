@@ -46,10 +46,11 @@ from premortem.interp.verify import VerifyBounds, teach
 from premortem.prompts.behaviours import Behaviour, load_behaviours
 from premortem.tools.author import Author
 
-OWN_PROMPTS = 40
-"""Prompts that the start model answers itself where a forecaster asks, at most; their text alone says which."""
-OWN_ANSWERS = 2
-"""Answers to each."""
+OWN_ANSWERS = 160
+"""Answers that the start model gives itself where a forecaster asks, at most: to as many different prompts as there
+are, since answers to one prompt are much alike. The prompts' text alone says which."""
+OWN_TIMES = 2
+"""Answers to one prompt, at most."""
 OWN_TOKENS = 64
 """Tokens of an answer, at most."""
 
@@ -159,12 +160,11 @@ class Workbench:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
         distinct = {pair.prompt_key(): pair for pair in self.readable}
         by_text = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by source
-        drawn = by_text[:OWN_PROMPTS]
-        asked = [distinct[key] for key in drawn] * OWN_ANSWERS
+        drawn = (by_text * OWN_TIMES)[:OWN_ANSWERS]
+        asked = [distinct[key] for key in drawn]
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         number = {key: i for i, key in enumerate(distinct)}
-        numbers = np.tile([number[key] for key in drawn], OWN_ANSWERS)
-        return Own(self.heard(asked, texts, self.progress), numbers)
+        return Own(self.heard(asked, texts, self.progress), np.asarray([number[key] for key in drawn]))
 
     def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
         """Return `answers` to `prompts` as the main lens reads them."""
