@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-real bench-kill bench-skill bench-agent bench-wishes clean
+.PHONY: help setup demo test check format lint layers types wheel bench-encode bench-plants bench-real bench-kill bench-skill bench-forecast bench-agent bench-wishes clean
 
 help:
 	@echo "make demo          read the demo's pairs, find what they would teach, fix it, write a report and the new dataset"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-real    what runs find in four real files, each with a spec; PAIRS names their folder"
 	@echo "make bench-kill    whether a run that is killed and given again exports the same bytes"
 	@echo "make bench-skill   whether real DPO does what the forecast says; PAIRS names the folder; hours"
+	@echo "make bench-forecast  what today's forecaster says of the trainings made; PAIRS names the folder; half an hour"
 	@echo "make bench-wishes  what the lens learns of a wish from six sentences; PAIRS names their folder"
 	@echo "make bench-agent   whether the LLM agent is worth its tokens; PAIRS names the folder, LLM the model; hours"
 	@echo "make clean         remove what builds and tests left behind (.venv and runs/ stay)"
@@ -103,6 +104,11 @@ bench-kill: $(READY)
 bench-skill: $(READY)
 	$(BIN)/agent models fetch
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/bench_skill.py --pairs "$(PAIRS)"
+	$(BIN)/python tests/bench/read_skill.py
+
+bench-forecast: $(READY)
+	$(BIN)/agent models fetch
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/bench/forecast_again.py --pairs "$(PAIRS)"
 	$(BIN)/python tests/bench/read_skill.py
 
 bench-agent: $(READY)

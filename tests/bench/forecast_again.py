@@ -3,8 +3,8 @@
 The documents of `bench_skill.py` hold each group of features with the shift that training brought. Their forecasts are
 of the day when they were made; here the same pairs are read and the same groups forecast anew, with the code as it is,
 and held against those shifts (topics have come to be drawn otherwise, so that groups within them cannot be). Nothing
-is trained and no trained model is asked, so it takes a minute or two a run on
-two cores. What is told goes to `results/forecast-again.json`, run by run; what is there is not measured again.
+is trained and no trained model is asked, so it takes a minute or two a run on two cores. What is told goes to
+`results/forecast-again.json`, run by run; what is there is not measured again. `read_skill.py` reads it out.
 
 FOLDER holds hh-harmless.jsonl, pandalm.jsonl, xstest.jsonl and alpacaeval.jsonl.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from bench_skill import LATER, LATER_RUNS, RESULTS, RUNS, SMALL, Run
 from measured import stamped
-from read_skill import explained
+from read_skill import AGAIN, explained
 from skill_data import LARGE, SETS, make, write
 
 from premortem.agent.opening import data_and_lens, open_bench
@@ -33,7 +33,6 @@ from premortem.interp.progress import NullProgress
 from premortem.interp.validation import predict, split_by_prompt, with_room
 from premortem.tools.workbench import Workbench
 
-AGAIN = RESULTS.parent / "forecast-again.json"
 MAX_LENGTH = 512
 """Tokens of prompt and response, as `bench_skill.py` asks for."""
 ASKED: tuple[ForecasterName, ...] = ("calibrated", "excess", "tilt")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
-from skill_data import SETS
+from skill_data import LARGE, SETS
 from sklearn.linear_model import Ridge
 
 from premortem.agent.chart import Mark
@@ -26,6 +26,8 @@ from premortem.interp.forecasters import CALIBRATED, DEFAULT
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
 SMALL, LATER = RESULTS / "small", RESULTS / "later"
+AGAIN = RESULTS.parent / "forecast-again.json"
+"""What `forecast_again.py` found."""
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 STYLE = """
 svg { font-family: system-ui, sans-serif; font-size: 12px; background: #fff; }
@@ -393,6 +395,31 @@ def rank(concepts: Sequence[Document], one: Document, key: Callable[[Document], 
     return 1 + sum(abs(key(other)) > abs(key(one)) for other in concepts)
 
 
+def anew(documents: dict[str, Document], again: Document) -> str:
+    """Return what DEFAULT of the day told of each run, and what that of its own day had told."""
+    lines = []
+    for run, told in again.items():
+        document, now = documents[run], told["forecasters"][DEFAULT]
+        then = next((row["r2"] for row in rows_of(document, "groups") if row["forecaster"] == DEFAULT), None)
+        named = {row["r2"]: row["name"] for row in document["baselines"] if row["level"] == "groups"}
+        best, ceiling = max(named), told["ceiling"]
+        lines.append(
+            [
+                short(run) + ("" if LARGE in run else ", small"),
+                figure(None if then is None else then / ceiling),
+                figure(now["r2"] / ceiling),
+                *(figure(told["forecasters"][part]["r2"] / ceiling) for part in CALIBRATED),
+                f"{best / ceiling:.2f}, {named[best]}",
+                figure(now["slope"]),
+                f"{now['n_right']} of {now['n_called']}" if now["n_called"] else "none called",
+                f"{now['coverage']:.0%}",
+            ]
+        )
+    parts = [f"`{part}` now" for part in CALIBRATED]
+    head = ["run", "then", "now", *parts, "best baseline", "slope", "signs right", "coverage"]
+    return table(head, lines)
+
+
 def pictures(documents: dict[str, Document], across: int = 3) -> str:
     """Return an SVG with a scatter plot of each run's groups."""
     environment = Environment(loader=PackageLoader("premortem.agent", "templates"), autoescape=True)
@@ -441,6 +468,10 @@ def main() -> None:
         ]
         (LATER / "scatter.svg").write_text(pictures(later), "utf-8")
     sections.append((f"`{DEFAULT}`, run by run", by_run(documents | later)))
+    if AGAIN.exists():
+        every = documents | later | read(SMALL)
+        told_again = anew(every, json.loads(AGAIN.read_text("utf-8")))
+        sections.insert(0, ("The same runs, forecast again: shares of a perfect forecast, 100 groups", told_again))
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
