@@ -28,7 +28,7 @@ from premortem.tools.propose_edits import ProposeArgs, _edit, _in_new_row, dose,
 from premortem.tools.synthesise_pairs import TRIES, SynthesiseArgs, synthesise_pairs
 from premortem.tools.tracing import carrying_side
 from premortem.tools.verify_edits import _verdict, implied_clause
-from premortem.tools.workbench import Workbench
+from premortem.tools.workbench import OWN_ANSWERS, OWN_TIMES, Workbench
 from synthetic import responses
 
 
@@ -142,19 +142,24 @@ def test_what_two_narrow_findings_hold_between_them_is_no_surprise() -> None:
 def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_their_numbers() -> None:
     pairs = [Pair(row=row, prompt=f"prompt {row}?", chosen="a", rejected="b") for row in range(200)]
     asked: list[Pair] = []
-    bench: Any = SimpleNamespace(
-        readable=pairs, start_model=SimpleNamespace(sample=lambda prompts, **_: asked.extend(prompts) or ["c"] * 80),
-        heard=lambda *_: None, progress=None,
-    )  # fmt: skip
+    sampled = SimpleNamespace(sample=lambda prompts, **_: asked.extend(prompts) or ["c"] * len(prompts))
+    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, heard=lambda *_: None, progress=None)
     own = Workbench.own.func(bench)
     assert own.prompts.tolist() == [pair.row for pair in asked]
-    assert len(set(own.prompts.tolist())) == 40
-    assert 60 < own.prompts.mean() < 140
+    assert len(set(own.prompts.tolist())) == len(own.prompts) == OWN_ANSWERS < len(pairs)
+    assert min(own.prompts) < 20 and max(own.prompts) >= 180
     again: Any = SimpleNamespace(**{**vars(bench), "readable": pairs[::-1]})
     before = {pair.prompt for pair in asked}
     asked.clear()
     Workbench.own.func(again)
     assert {pair.prompt for pair in asked} == before
+
+
+def test_few_prompts_are_each_asked_twice() -> None:
+    pairs = [Pair(row=row, prompt=f"prompt {row}?", chosen="a", rejected="b") for row in range(7)]
+    sampled = SimpleNamespace(sample=lambda prompts, **_: ["c"] * len(prompts))
+    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, heard=lambda *_: None, progress=None)
+    assert sorted(Workbench.own.func(bench).prompts.tolist()) == sorted([*range(7)] * OWN_TIMES)
 
 
 def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:

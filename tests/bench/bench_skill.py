@@ -35,6 +35,12 @@ class Run(NamedTuple):
         """What its file is called."""
         return f"{self.name}-seed{self.seed}"
 
+    @property
+    def document(self) -> Path:
+        """Where its document lies; it may not be there yet."""
+        folder = LATER if self in LATER_RUNS else RESULTS if self.name.endswith(LARGE) else SMALL
+        return folder / f"{self.label}.json"
+
 
 RUNS = (
     Run("planted-hh", 0, 8),
@@ -96,8 +102,7 @@ def measure(run: Run, data_folder: Path, work: Path) -> None:
     document["lens"]["sae"] = Path(document["lens"]["sae"]).name
     trained_on = {pair.row for pair in split_by_prompt(pairs, run.seed).train}
     document["planted"] = {name: sorted(trained_on & set(rows)) for name, rows in truth.items()}
-    folder = LATER if run in LATER_RUNS else RESULTS if run.name.endswith(LARGE) else SMALL
-    (folder / f"{run.label}.json").write_text(json.dumps(document) + "\n", "utf-8")
+    run.document.write_text(json.dumps(document) + "\n", "utf-8")
 
 
 def main() -> None:

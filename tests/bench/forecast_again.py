@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_skill import LATER, LATER_RUNS, RESULTS, RUNS, SMALL, Run
+from bench_skill import LATER_RUNS, RUNS, Run
 from measured import stamped
 from read_skill import AGAIN, explained
-from skill_data import LARGE, SETS, make, write
+from skill_data import SETS, make, write
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
@@ -38,12 +38,6 @@ MAX_LENGTH = 512
 ASKED: tuple[ForecasterName, ...] = ("calibrated", "excess", "tilt")
 """The default and its parts."""
 Document = dict[str, Any]
-
-
-def document_of(run: Run) -> Path:
-    """Return where the document of a run lies; it may not be there."""
-    folder = LATER if run in LATER_RUNS else RESULTS if run.name.endswith(LARGE) else SMALL
-    return folder / f"{run.label}.json"
 
 
 def tells_features(path: Path) -> bool:
@@ -68,7 +62,7 @@ def trained_on(run: Run, document: Document, data_folder: Path, work: Path) -> W
 
 def again(run: Run, data_folder: Path) -> Document:
     """Return how today's forecasts of a run's groups do, over all prompts."""
-    started, document = time.perf_counter(), json.loads(document_of(run).read_text("utf-8"))
+    started, document = time.perf_counter(), json.loads(run.document.read_text("utf-8"))
     with tempfile.TemporaryDirectory() as work:
         bench = trained_on(run, document, data_folder, Path(work))
     groups = [one for one in groups_learned(document) if one["topic"] is None and one["rate"] >= LEAST_RATE]
@@ -105,7 +99,7 @@ def main() -> None:
     """Forecast all runs that have documents anew, or those named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
-    made = [run for run in (*LATER_RUNS, *reversed(RUNS)) if tells_features(document_of(run))]
+    made = [run for run in (*LATER_RUNS, *reversed(RUNS)) if tells_features(run.document)]
     parser.add_argument(
         "--only", action="append", choices=[run.label for run in made], help="only this run; may repeat"
     )
@@ -116,7 +110,7 @@ def main() -> None:
         if run.label in results or (arguments.only and run.label not in arguments.only):
             continue
         results[run.label] = told = stamped(again(run, arguments.pairs))
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        arguments.json.write_text(json.dumps(results) + "\n", "utf-8")
         cells = [f"{name} {one['r2']:.2f}" for name, one in told["forecasters"].items()]
         default = told["forecasters"][ASKED[0]]
         called = f"signs {default['n_right']} of {default['n_called']}, coverage {default['coverage']:.0%}"
