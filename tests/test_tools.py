@@ -148,6 +148,7 @@ def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_th
     assert own.prompts.tolist() == [pair.row for pair in asked]
     assert len(set(own.prompts.tolist())) == len(own.prompts) == OWN_ANSWERS < len(pairs)
     assert min(own.prompts) < 20 and max(own.prompts) >= 180
+    assert 60 < own.prompts.mean() < 140
     again: Any = SimpleNamespace(**{**vars(bench), "readable": pairs[::-1]})
     before = {pair.prompt for pair in asked}
     asked.clear()

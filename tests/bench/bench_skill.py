@@ -21,6 +21,9 @@ from premortem.interp.validation import split_by_prompt
 RESULTS = Path(__file__).parent / "results" / "skill"
 SMALL, LATER = RESULTS / "small", RESULTS / "later"
 
+MAX_LENGTH = 512
+"""Tokens of prompt and response; no pair is longer, and the trainings made so far are kept under this name."""
+
 
 class Run(NamedTuple):
     """One training."""
@@ -94,7 +97,7 @@ def measure(run: Run, data_folder: Path, work: Path) -> None:
     write(pairs, data)
     command = [sys.executable, "-m", "premortem.agent", "validate", str(data), "--seed", str(run.seed)]
     command += ["--per-prompt", str(run.per_prompt), "--epochs", str(SETS[run.name].epochs)]
-    command += ["--max-length", "512"]  # no pair is longer; the trainings made so far are kept under this name
+    command += ["--max-length", str(MAX_LENGTH)]
     command += ["--db", str(work / "skill.db"), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout)

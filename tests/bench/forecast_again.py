@@ -17,25 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_skill import LATER_RUNS, RUNS, Run
+from bench_skill import LATER_RUNS, MAX_LENGTH, RUNS, Run
 from measured import stamped
-from read_skill import AGAIN, explained
+from read_skill import AGAIN, explained, groups_seen
 from skill_data import SETS, make, write
 
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.agent.summary import groups_learned
-from premortem.agent.validation_document import LEAST_RATE
-from premortem.interp.forecasters import ForecasterName, model_error, tested
+from premortem.interp.forecasters import CALIBRATED, DEFAULT, model_error, tested
 from premortem.interp.groups import group_readout
 from premortem.interp.models import load_tokenizer, resolve_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.validation import predict, split_by_prompt, with_room
 from premortem.tools.workbench import Workbench
 
-MAX_LENGTH = 512
-"""Tokens of prompt and response, as `bench_skill.py` asks for."""
-ASKED: tuple[ForecasterName, ...] = ("calibrated", "excess", "tilt")
+ASKED = (DEFAULT, *CALIBRATED)
 """The default and its parts."""
 Document = dict[str, Any]
 
@@ -65,18 +62,19 @@ def again(run: Run, data_folder: Path) -> Document:
     started, document = time.perf_counter(), json.loads(run.document.read_text("utf-8"))
     with tempfile.TemporaryDirectory() as work:
         bench = trained_on(run, document, data_folder, Path(work))
-    groups = [one for one in groups_learned(document) if one["topic"] is None and one["rate"] >= LEAST_RATE]
+    groups = groups_seen(document)
     readouts = [group_readout(bench.reading.whole, np.asarray(group["features"])) for group in groups]
     learned = np.asarray([group["learned"] for group in groups])
     responses = bench.reading.responses
+    error, shared = model_error(DEFAULT, readouts, bench.reading.answers), tested(DEFAULT, readouts)
     told = {}
-    for name in ASKED:
+    for name in ASKED:  # training strays from each of them alike
         predicted = predict(
             bench.reading.values(name, readouts),
             responses.groups,
             responses.length_difference,
-            error=model_error(name, readouts, bench.reading.answers),
-            shared=tested(name, readouts),
+            error=error,
+            shared=shared,
             seed=run.seed,
         )
         told[name] = {
@@ -112,7 +110,7 @@ def main() -> None:
         results[run.label] = told = stamped(again(run, arguments.pairs))
         arguments.json.write_text(json.dumps(results) + "\n", "utf-8")
         cells = [f"{name} {one['r2']:.2f}" for name, one in told["forecasters"].items()]
-        default = told["forecasters"][ASKED[0]]
+        default = told["forecasters"][DEFAULT]
         called = f"signs {default['n_right']} of {default['n_called']}, coverage {default['coverage']:.0%}"
         print(f"{run.label}: {', '.join(cells)}; ceiling {told['ceiling']:.2f}, {called}", flush=True)
 

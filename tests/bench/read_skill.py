@@ -237,10 +237,15 @@ def fitted(documents: dict[str, Document]) -> np.ndarray:
 
 def columns(document: Document, names: Sequence[str], *, topics: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return forecasts `(n_groups, n_forecasters)` and learned shifts `(n_groups,)`, everywhere or within topics."""
-    groups = [each for each in groups_learned(document) if (each["topic"] is not None) == topics]
-    groups = [each for each in groups if each["rate"] >= LEAST_RATE]
+    groups = groups_seen(document, topics=topics)
     x = np.asarray([[group["forecasts"][name] for name in names] for group in groups])
     return x, np.asarray([group["learned"] for group in groups])
+
+
+def groups_seen(document: Document, *, topics: bool = False) -> list[Document]:
+    """Return the groups of features that answers show often enough, everywhere or within topics."""
+    groups = [each for each in groups_learned(document) if (each["topic"] is not None) == topics]
+    return [each for each in groups if each["rate"] >= LEAST_RATE]
 
 
 def source(run: str) -> str:
@@ -266,7 +271,7 @@ def averaged(documents: dict[str, Document]) -> str:
         trainings = [other for other in documents if set_of(other) == set_of(run)]
         if len(trainings) < 2 or "features" not in groups_learned(document)[0]:  # the first eight do not tell them
             continue
-        groups = [each for each in groups_learned(document) if each["topic"] is None and each["rate"] >= LEAST_RATE]
+        groups = groups_seen(document)
         learned = np.asarray([[shift(documents[other], group["features"]) for group in groups] for other in trainings])
         forecast = np.asarray([group["forecast"] for group in groups])
         own = learned[trainings.index(run)]
