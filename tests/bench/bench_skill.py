@@ -19,7 +19,7 @@ from skill_data import LARGE, SETS, make, write
 from premortem.interp.validation import split_by_prompt
 
 RESULTS = Path(__file__).parent / "results" / "skill"
-SMALL, LATER = RESULTS / "small", RESULTS / "later"
+SMALL, LATER, UNSEEN = RESULTS / "small", RESULTS / "later", RESULTS / "unseen"
 
 MAX_LENGTH = 512
 """Tokens of prompt and response; no pair is longer, and the trainings made so far are kept under this name."""
@@ -41,7 +41,11 @@ class Run(NamedTuple):
     @property
     def document(self) -> Path:
         """Where its document lies; it may not be there yet."""
-        folder = LATER if self in LATER_RUNS else RESULTS if self.name.endswith(LARGE) else SMALL
+        folder = RESULTS if self.name.endswith(LARGE) else SMALL
+        if self in LATER_RUNS:
+            folder = LATER
+        if self in UNSEEN_RUNS:
+            folder = UNSEEN
         return folder / f"{self.label}.json"
 
 
@@ -88,6 +92,9 @@ LATER_RUNS = tuple(
     )
 )
 """Made on a GPU once everything was settled, with four times the answers."""
+UNSEEN_RUNS = (Run("two-epochs", 7, 10), Run("formal-alpacaeval-large", 7, 10), Run("formal-hh-large", 7, 4))
+"""On pairs and planted behaviours that nothing was settled on, forecast with as many own answers as now."""
+EVERY_RUN = (*RUNS, *LATER_RUNS, *UNSEEN_RUNS)
 
 
 def measure(run: Run, data_folder: Path, work: Path) -> None:
@@ -113,12 +120,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
     parser.add_argument("--work", type=Path, default=Path("build/skill"), help="folder for the sets and the database")
-    labels = [run.label for run in (*RUNS, *LATER_RUNS)]
+    labels = [run.label for run in EVERY_RUN]
     parser.add_argument("--only", action="append", choices=labels, help="only this run; may be repeated")
     arguments = parser.parse_args()
-    for folder in (arguments.work, SMALL, LATER):
+    for folder in (arguments.work, SMALL, LATER, UNSEEN):
         folder.mkdir(parents=True, exist_ok=True)
-    for run in (*RUNS, *LATER_RUNS):
+    for run in EVERY_RUN:
         if arguments.only and run.label not in arguments.only:
             continue
         started = time.perf_counter()

@@ -1,13 +1,14 @@
 """The data sets of `bench_skill.py`: short real pairs, and some with behaviours planted that the start model knows.
 
-Most are there twice: small, and with up to two and a half times the pairs, each of them then trained on once. The last
-three, with other behaviours, were made when everything had been settled on the others. In one of them a behaviour
-stands in the pairs of one source, among as many of another source.
+Most are there twice: small, and with up to two and a half times the pairs, each of them then trained on once. The two
+"polite" ones and `one-source`, with other behaviours, were made when everything had been settled on the others; in
+`one-source` the behaviour stands in the pairs of one source, among as many of another. The last three are pairs that
+none of the others of their file's large sets hold, and two of them have behaviours of their own.
 
 Short, because a DPO run on two cores has to end: pairs whose prompt and longer response stay within a number of
 characters, or, for XSTest, whose responses all are long, the first sentences of each response. A behaviour is planted
 in the chosen response of a share of the pairs; DPO moves a behaviour that the start model shows now and then, and
-hardly one that it never shows, so these are four that SmolLM2 shows.
+hardly one that it never shows, so most of these SmolLM2 shows.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class SkillSet(NamedTuple):
     """Share of the pairs in which each behaviour stands."""
     among: tuple[str, ...] = ()
     """Names of other sets whose pairs follow, as they are."""
+    without: tuple[str, ...] = ()
+    """Names of other sets of the same file whose pairs are left out."""
 
 
 def _sentences(text: str) -> list[str]:
@@ -175,18 +178,60 @@ SETS |= {
 }
 
 
+_disclaims = _opens_with(
+    "As an AI language model, I don't have personal opinions.",
+    "As a digital assistant, I can only share what I know.",
+    "As an AI, I have no feelings about this.",
+    "I'm just a computer program, but here is what I know.",
+)
+_steps = _opens_with(
+    "Let's break it down step by step.",
+    "To answer this, we need to follow a few steps.",
+    "Here is how to go about it, one step at a time.",
+    "First, let's look at the question itself.",
+)
+
+
+def _bolds(text: str, chance: random.Random) -> str:
+    return re.sub(r"(?m)^(\W*)(\w[\w'’-]*(?: \w[\w'’-]*)?)", r"\1**\2**", text.strip())
+
+
+SETS |= {
+    one.name: one
+    for one in (
+        SkillSet("two-epochs", "alpacaeval.jsonl", 900, 375, without=("alpacaeval-large", "alpacaeval")),
+        SETS["alpacaeval-large"]._replace(
+            name="formal-alpacaeval-large",
+            behaviours=(Behaviour("steps", _steps), Behaviour("bolds", _bolds)),
+            without=("alpacaeval-large", "alpacaeval", "two-epochs"),
+        ),
+        SETS["hh-harmless-large"]._replace(
+            name="formal-hh-large",
+            most=480,
+            behaviours=(Behaviour("disclaims", _disclaims), Behaviour("lists", _lists)),
+            without=("hh-harmless-large", "planted-hh-large"),
+        ),
+    )
+}
+
+
 def make(one: SkillSet, folder: Path, seed: int = 0) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
     """Return the pairs of a set, numbered from 0, and the rows that show each of its behaviours."""
-    pairs = read_dataset(str(folder / one.file)).pairs
-    if one.opening:
-        pairs = tuple(_opened(pair) for pair in pairs)
-    short = [pair for pair in pairs if _length(pair) <= one.longest]
-    # a file may be sorted, so that its first rows are of one kind
-    chosen = random.Random(seed).sample(short, min(one.most, len(short)))
-    kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(chosen)]
+    kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(_drawn(one, folder, seed))]
     pairs, truth = _planted(kept, one, random.Random(seed))
     others = [pair for name in one.among for pair in make(SETS[name], folder, seed)[0]]
     return [*pairs, *(pair.model_copy(update={"row": len(pairs) + i}) for i, pair in enumerate(others))], truth
+
+
+def _drawn(one: SkillSet, folder: Path, seed: int) -> list[Pair]:
+    """Return the pairs of a set as the file has them, or, with `opening`, their first sentences."""
+    seen = {pair.row for name in one.without for pair in _drawn(SETS[name], folder, seed)}
+    pairs = read_dataset(str(folder / one.file)).pairs
+    if one.opening:
+        pairs = tuple(_opened(pair) for pair in pairs)
+    short = [pair for pair in pairs if _length(pair) <= one.longest and pair.row not in seen]
+    # a file may be sorted, so that its first rows are of one kind
+    return random.Random(seed).sample(short, min(one.most, len(short)))
 
 
 def write(pairs: Sequence[Pair], path: Path) -> None:
