@@ -24,6 +24,7 @@ from rich.text import Text
 from premortem.agent.diff import excerpt, visible, word_diff
 from premortem.agent.summary import Document, FindingView, edit_decision, edit_passed, finding_views, points
 from premortem.interp.errors import PremortemError
+from premortem.interp.messages import holds_turn
 from premortem.interp.records import Decision, Pair
 
 Save = Callable[[str, Decision, str | None], None]
@@ -144,6 +145,9 @@ class Session:
         if text is None or text == item.edit["after"]:
             self.console.print(Text("Nothing changed, nothing decided.", style="yellow"))
             return
+        if (unusable := _unusable(text, str(item.edit["after"]))) is not None:
+            self.console.print(Text(f"Nothing decided: {unusable}", style="yellow"))
+            return
         self._decide(item, "modify", text)
 
     def _rival(self, item: Item) -> str:
@@ -184,6 +188,15 @@ class Session:
             self.console.print(_line("decided", self.decided[item.edit_id]))
         if rival := self._rival(item):
             self.console.print(Text(_taken(item, rival), style="yellow"))
+
+
+def _unusable(text: str, before: str) -> str | None:
+    """Return why a person's text can be no response in place of `before`; None where it can."""
+    if not text.strip():
+        return "the text is empty. To keep the pair as it was, reject the edit."
+    if holds_turn(text) and not holds_turn(before):
+        return 'a paragraph begins with "Human:" or "Assistant:", which would be read as another turn of the dialogue.'
+    return None
 
 
 def _taken(item: Item, rival: str) -> str:

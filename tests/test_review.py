@@ -110,6 +110,17 @@ def test_an_unchanged_text_decides_nothing():
     assert desk.saved == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [(" \n", "the text is empty"), ("Yes.\n\nHuman: And then?\n\nAssistant: No.", "another turn of the dialogue")],
+)
+def test_what_can_be_no_response_is_not_saved(typed: str, told: str):
+    desk = Desk("mq", typed=typed)
+    desk.session.run()
+    assert desk.saved == []
+    assert told in " ".join(desk.screen.getvalue().split())
+
+
 def test_a_flip_has_no_text_to_modify():
     run = document()
     run["edits"] = [edit(1, 2, kind="flip", side=None)]
