@@ -25,7 +25,7 @@ from premortem.interp.forecasters import CALIBRATED, DEFAULT
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "skill"
-SMALL, LATER = RESULTS / "small", RESULTS / "later"
+SMALL, LATER, UNSEEN = RESULTS / "small", RESULTS / "later", RESULTS / "unseen"
 AGAIN = RESULTS.parent / "forecast-again.json"
 """What `forecast_again.py` found."""
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -463,19 +463,21 @@ def main() -> None:
         ("Planted behaviours, as findings", planted_findings(documents)),
         ("Sets trained several times: R² over groups", averaged(documents | read(SMALL))),
     ]
-    if later := read(LATER):
-        sections += [
-            ("Later: the runs", runs(later)),
-            ("Later: groups of features, held-out prompts: R²", forecasters(later, "groups")),
-            ("Later: up to 300 groups", forecasters(later, "finer")),
-            ("Later: groups within topics", forecasters(later, "topics")),
-            ("Later: planted behaviours, as findings", planted_findings(later)),
-        ]
-        (LATER / "scatter.svg").write_text(pictures(later), "utf-8")
-    sections.append((f"`{DEFAULT}`, run by run", by_run(documents | later)))
+    later, unseen = read(LATER), read(UNSEEN)
+    for name, made, folder in (("Later", later, LATER), ("Unseen", unseen, UNSEEN)):
+        if made:
+            sections += [
+                (f"{name}: the runs", runs(made)),
+                (f"{name}: groups of features, held-out prompts: R²", forecasters(made, "groups")),
+                (f"{name}: up to 300 groups", forecasters(made, "finer")),
+                (f"{name}: groups within topics", forecasters(made, "topics")),
+                (f"{name}: planted behaviours, as findings", planted_findings(made)),
+            ]
+            (folder / "scatter.svg").write_text(pictures(made), "utf-8")
+    every = documents | later | unseen
+    sections.append((f"`{DEFAULT}`, run by run", by_run(every)))
     if AGAIN.exists():
-        every = documents | later | read(SMALL)
-        told_again = anew(every, json.loads(AGAIN.read_text("utf-8")))
+        told_again = anew(every | read(SMALL), json.loads(AGAIN.read_text("utf-8")))
         sections.insert(0, ("The same runs, forecast again: shares of a perfect forecast, 100 groups", told_again))
     told = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections)
     page = HERE / "skill.md"
