@@ -171,6 +171,7 @@ def _train(
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
     with ExitStack() as open_stages:
         open_stages.enter_context(_silent())
+        open_stages.enter_context(_responses_alone())
         rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
         steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
         # padding eight pairs to the longest doubles the work of a CPU
@@ -271,6 +272,28 @@ def _trainer() -> Any:
             return dataset
 
     return Trainer
+
+
+@contextmanager
+def _responses_alone() -> Iterator[None]:
+    """Let TRL's LM head score the tokens of responses alone, on a CPU too.
+
+    Where there is no Triton it scores every place of a batch, prompts and padding included, so that a compiler meets
+    few shapes. Nothing is compiled here, and the vocabulary is the largest matrix of a small model: what nobody needs
+    of it was a quarter of a training.
+    """
+    from trl.trainer import utils
+
+    name = "_use_triton"
+    usual = getattr(utils, name, None)
+    if usual is None:  # another version of TRL
+        yield
+        return
+    setattr(utils, name, lambda device: True)  # asked there only for which places to score
+    try:
+        yield
+    finally:
+        setattr(utils, name, usual)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tiny import TEMPLATE, chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import utils
 
 SETTINGS = TrainingSettings(epochs=4, learning_rate=1e-2, batch_pairs=2, rank=4, max_length=128)
 
@@ -55,6 +56,25 @@ def test_training_makes_the_chosen_side_likelier(method: str, model: Path, pairs
     assert trained.loss < 0.69
     assert set(trained.versions) == {"torch", "transformers", "trl", "peft"}
     assert [folder.name for folder in tmp_path.glob("[!.]*")] == [trained.folder.name]
+
+
+def test_the_head_scores_the_tokens_of_responses_alone(
+    model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+
+    class Counting(utils._ChunkedLogProbFunction):  # type: ignore[misc, name-defined]
+        @classmethod
+        def apply(cls, hidden: torch.Tensor, *others: Any) -> Any:
+            scored.append(len(hidden))
+            return super().apply(hidden, *others)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Counting)
+    usual = utils._use_triton  # type: ignore[attr-defined]
+    train_dpo(str(model), pairs, tmp_path, SETTINGS.model_copy(update={"epochs": 1}))
+    tokens = [tokenize(pair, load_model(str(model)).tokenizer) for pair in pairs]
+    assert sorted(scored) == sorted(len(each.chosen) + len(each.rejected) for each in tokens if each is not None)
+    assert utils._use_triton is usual  # type: ignore[attr-defined]
 
 
 def test_what_is_trained_is_not_trained_again(model: Path, pairs: list[Pair], tmp_path: Path) -> None:
