@@ -76,7 +76,7 @@ REACH = 1.6
 """How far a training goes: what the factor's logarithm is in units of the relative excess. Fitted on real runs."""
 MOST_LOG = 1.0
 """Size that the factor's logarithm never reaches: the more a concept is pushed, the sooner its push ends."""
-STRAY = (1.0, 0.08, 0.45, 2.0)
+STRAY = (1.3, 0.1, 0.45, 2.0)
 """How far training strays from a forecast, as standard deviations: in standard errors, since a training on few pairs is
 a draw of its own; in deviations of the concept's amount over own answers, since it also goes where no pair points; and
 as shares of the effect itself, towards zero and away from it, since nobody knows how far training will go. Fitted on
