@@ -14,12 +14,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from read_skill import LATER, RESULTS, SMALL, UNSEEN
 from skill_data import LARGE, SETS, make, write
 
 from premortem.interp.validation import split_by_prompt
-
-RESULTS = Path(__file__).parent / "results" / "skill"
-SMALL, LATER, UNSEEN = RESULTS / "small", RESULTS / "later", RESULTS / "unseen"
 
 MAX_LENGTH = 512
 """Tokens of prompt and response; no pair is longer, and the trainings made so far are kept under this name."""
@@ -41,11 +39,8 @@ class Run(NamedTuple):
     @property
     def document(self) -> Path:
         """Where its document lies; it may not be there yet."""
-        folder = RESULTS if self.name.endswith(LARGE) else SMALL
-        if self in LATER_RUNS:
-            folder = LATER
-        if self in UNSEEN_RUNS:
-            folder = UNSEEN
+        usual = RESULTS if self.name.endswith(LARGE) else SMALL
+        folder = LATER if self in LATER_RUNS else UNSEEN if self in UNSEEN_RUNS else usual
         return folder / f"{self.label}.json"
 
 

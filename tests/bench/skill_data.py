@@ -217,18 +217,18 @@ SETS |= {
 
 def make(one: SkillSet, folder: Path, seed: int = 0) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
     """Return the pairs of a set, numbered from 0, and the rows that show each of its behaviours."""
-    kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(_drawn(one, folder, seed))]
+    drawn = _drawn(one, read_dataset(str(folder / one.file)).pairs, seed)
+    kept = [pair.model_copy(update={"row": row}) for row, pair in enumerate(drawn)]
     pairs, truth = _planted(kept, one, random.Random(seed))
     others = [pair for name in one.among for pair in make(SETS[name], folder, seed)[0]]
     return [*pairs, *(pair.model_copy(update={"row": len(pairs) + i}) for i, pair in enumerate(others))], truth
 
 
-def _drawn(one: SkillSet, folder: Path, seed: int) -> list[Pair]:
-    """Return the pairs of a set as the file has them, or, with `opening`, their first sentences."""
-    seen = {pair.row for name in one.without for pair in _drawn(SETS[name], folder, seed)}
-    pairs = read_dataset(str(folder / one.file)).pairs
+def _drawn(one: SkillSet, pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Return those of its file's `pairs` that make a set, as they are or, with `opening`, their first sentences."""
+    seen = {pair.row for name in one.without for pair in _drawn(SETS[name], pairs, seed)}
     if one.opening:
-        pairs = tuple(_opened(pair) for pair in pairs)
+        pairs = [_opened(pair) for pair in pairs]
     short = [pair for pair in pairs if _length(pair) <= one.longest and pair.row not in seen]
     # a file may be sorted, so that its first rows are of one kind
     return random.Random(seed).sample(short, min(one.most, len(short)))
