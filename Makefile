@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.premortem-ready
 LAYERS := agent tools interp prompts
 TYPES := build/types/premortem
+# Processes that run tests side by side, a thread each: much of a test is Python that one core waits on.
+WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -56,7 +58,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/agent models fetch
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not wheel"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not wheel" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint layers types wheel
 

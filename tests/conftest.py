@@ -10,6 +10,11 @@ from premortem.agent.store import Store
 from scripted_llm import CANARY, QuietTime
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow ones, so that of several processes none is left waiting for another's last file."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """Return the folder of the embedded model; PREMORTEM_TEST_MODEL names another one."""
