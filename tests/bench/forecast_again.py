@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_skill import LATER_RUNS, MAX_LENGTH, RUNS, Run
+from bench_skill import EVERY_RUN, LATER_RUNS, MAX_LENGTH, UNSEEN_RUNS, Run
 from measured import stamped
 from read_skill import AGAIN, explained, groups_seen
 from skill_data import SETS, make, write
@@ -97,7 +97,8 @@ def main() -> None:
     """Forecast all runs that have documents anew, or those named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="folder with the four files of pairs")
-    made = [run for run in (*LATER_RUNS, *reversed(RUNS)) if tells_features(run.document)]
+    latest_first = sorted(EVERY_RUN, key=lambda run: (run not in UNSEEN_RUNS, run not in LATER_RUNS))
+    made = [run for run in latest_first if tells_features(run.document)]
     parser.add_argument(
         "--only", action="append", choices=[run.label for run in made], help="only this run; may repeat"
     )
