@@ -37,6 +37,7 @@ from premortem.interp.quiet import quiet
 from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all
+from premortem.interp.trl_trainer import dpo_trainer, responses_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,7 +172,7 @@ def _train(
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
     with ExitStack() as open_stages:
         open_stages.enter_context(_silent())
-        open_stages.enter_context(_responses_alone())
+        open_stages.enter_context(responses_alone())
         rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
         steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
         # padding eight pairs to the longest doubles the work of a CPU
@@ -200,7 +201,7 @@ def _train(
             disable_tqdm=True,
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # on one of several GPUs, as the model is: TRL refuses DataParallel
-        trainer = _trainer()(
+        trainer = dpo_trainer(sides_apart=on_cpu)(
             model=model,
             args=arguments,
             train_dataset=rows,
@@ -252,48 +253,6 @@ def pair_log_likelihood(
     scored = np.asarray([each is not None for each in tokens])
     found[scored] = (model.log_likelihood(sides, progress) * counts).reshape(-1, 2)
     return found
-
-
-def _trainer() -> Any:
-    """Return TRL's trainer, with tokens and reference log-probabilities taken from the dataset as they are.
-
-    TRL would render the rows itself, out of a table whose columns have one form: `{"city": …}` and `{"x": …}` become
-    `{"city": …, "x": None}` there, and a template writes what no pair says.
-    """
-    from trl import DPOTrainer
-
-    class Trainer(DPOTrainer):
-        """Trains on rows that hold their tokens and reference log-probabilities."""
-
-        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            return dataset
-
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            return dataset
-
-    return Trainer
-
-
-@contextmanager
-def _responses_alone() -> Iterator[None]:
-    """Let TRL's LM head score the tokens of responses alone, on a CPU too.
-
-    Where there is no Triton it scores every place of a batch, prompts and padding included, so that a compiler meets
-    few shapes. Nothing is compiled here, and the vocabulary is the largest matrix of a small model: what nobody needs
-    of it was a quarter of a training.
-    """
-    from trl.trainer import utils
-
-    name = "_use_triton"
-    usual = getattr(utils, name, None)
-    if usual is None:  # another version of TRL
-        yield
-        return
-    setattr(utils, name, lambda device: True)  # asked there only for which places to score
-    try:
-        yield
-    finally:
-        setattr(utils, name, usual)
 
 
 @contextmanager

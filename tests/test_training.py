@@ -16,7 +16,8 @@ from premortem.interp.progress import NullProgress
 from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize
-from premortem.interp.training import TrainingSettings, _dataset, _name, _trainer, reference_log_likelihood, train_dpo
+from premortem.interp.training import TrainingSettings, _dataset, _name, reference_log_likelihood, train_dpo
+from premortem.interp.trl_trainer import dpo_trainer, each_row
 from tiny import TEMPLATE, chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
@@ -73,8 +74,33 @@ def test_the_head_scores_the_tokens_of_responses_alone(
     usual = utils._use_triton  # type: ignore[attr-defined]
     train_dpo(str(model), pairs, tmp_path, SETTINGS.model_copy(update={"epochs": 1}))
     tokens = [tokenize(pair, load_model(str(model)).tokenizer) for pair in pairs]
-    assert sorted(scored) == sorted(len(each.chosen) + len(each.rejected) for each in tokens if each is not None)
+    assert sorted(scored) == sorted(
+        len(side) for each in tokens if each is not None for side in (each.chosen, each.rejected)
+    )
     assert utils._use_triton is usual  # type: ignore[attr-defined]
+
+
+def test_each_side_goes_through_the_model_without_padding_and_tells_the_same(model: Path) -> None:
+    loaded = load_model(str(model), packed=False).model.requires_grad_(True)
+    utils.add_fused_lm_head(loaded, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    ids = torch.randint(5, loaded.config.vocab_size, (2, 11), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(11) < torch.tensor([[11], [6]])
+    labels = ids.masked_fill(~mask | (torch.arange(11) < 3), -100)
+    batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels, "use_cache": False}
+    read: list[int] = []
+    loaded.get_input_embeddings().register_forward_pre_hook(lambda _, given: read.append(given[0].numel()))
+    scored, found = (labels != -100)[:, 1:], []
+    for forward in (loaded, each_row(loaded)):
+        loaded.zero_grad()
+        told = forward(**batch, fused_lm_head=True)
+        (told.log_probs[:, -10:][0].sum() - told.log_probs[:, -10:][1].sum()).backward()
+        gradients = torch.cat([weight.grad.flatten() for weight in loaded.parameters() if weight.grad is not None])
+        found.append(
+            [*(told[name][scored].double() for name in ("log_probs", "entropy", "mean_logits", "is_top1")), gradients]
+        )
+    assert read == [22, 11, 6]
+    for together, apart in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_trained_is_not_trained_again(model: Path, pairs: list[Pair], tmp_path: Path) -> None:
@@ -177,7 +203,7 @@ def test_ordinary_pairs_are_trained_on_as_trl_prepares_them_itself(
     too_long = chat_pair(8, "Say it. " * 20, "yes", "no")
     varied = [*pairs, too_long, chat_pair(9, "Say it at length.", "a long answer " * 9, "no")]
     rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in varied]
-    ours = prepared(of_pairs(varied, model), model, tmp_path, _trainer())
+    ours = prepared(of_pairs(varied, model), model, tmp_path, dpo_trainer(sides_apart=True))
     assert ours == prepared(datasets.Dataset.from_list(rows), model, tmp_path, DPOTrainer)
     assert len(ours) == len(varied) - 1
 
@@ -200,7 +226,7 @@ def test_each_pair_is_trained_on_as_it_was_read_whatever_form_the_others_have(tm
         chat_pair(3, "Say it.", "yes", "no").model_copy(update={"prompt": listed}),
         Pair(row=4, prompt="Say it: ", chosen="yes", rejected="no"),
     ]
-    found = prepared(of_pairs(mixed, model), model, tmp_path / "work", _trainer())
+    found = prepared(of_pairs(mixed, model), model, tmp_path / "work", dpo_trainer(sides_apart=True))
     tokenizer = load_model(str(model), layers=1).tokenizer
     said = [tokenizer.decode(row["prompt_ids"] + row["chosen_ids"]) for row in found]
     assert ["None" in text for text in said] == [False] * 5
