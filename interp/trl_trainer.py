@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -41,7 +42,7 @@ def each_row(model: Any) -> Callable[..., Any]:
     """Return what calls `model` on each row of a batch by itself, without its padding, and pads what is told of tokens.
 
     The shorter side of a pair is padded to the longer one: a tenth to a quarter of all tokens, which a CPU works
-    through like any other. What is told of a whole batch is left out.
+    through like any other. Of what is told of a whole batch the mean over rows is told.
     """
 
     def told(**batch: Any) -> Any:
@@ -57,11 +58,15 @@ def each_row(model: Any) -> Callable[..., Any]:
             )
             for i, width in enumerate(widths)
         ]
-        of_tokens = [name for name, value in rows[0].items() if isinstance(value, Tensor) and value.dim() == 2]
-        parts = {name: pad_sequence([row[name][0] for row in rows], batch_first=True) for name in of_tokens}
-        return type(rows[0])(**parts)
+        parts = {name: [row[name] for row in rows] for name, value in rows[0].items() if isinstance(value, Tensor)}
+        return type(rows[0])(**{name: _together(values) for name, values in parts.items()})
 
     return told
+
+
+def _together(values: list[Tensor]) -> Tensor:
+    """Return what was told of each row's tokens, `(1, n)`, as `(n_rows, longest)`, or the mean of single figures."""
+    return pad_sequence([value[0] for value in values], True) if values[0].dim() else torch.stack(values).mean()
 
 
 @contextmanager

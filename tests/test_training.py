@@ -103,6 +103,17 @@ def test_each_side_goes_through_the_model_without_padding_and_tells_the_same(mod
         torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
 
+def test_a_figure_of_the_whole_batch_is_the_mean_over_its_sides() -> None:
+    def model(attention_mask: torch.Tensor, **_: torch.Tensor) -> Any:
+        n = attention_mask.sum()
+        return utils.FusedCausalLMOutput(log_probs=attention_mask[:, 1:].float(), aux_loss=n.float())
+
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    told = each_row(model)(input_ids=mask, attention_mask=mask, labels=mask)
+    assert told.aux_loss == 3
+    assert told.log_probs.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
 def test_what_is_trained_is_not_trained_again(model: Path, pairs: list[Pair], tmp_path: Path) -> None:
     first = train_dpo(str(model), pairs, tmp_path, SETTINGS)
     written = (first.folder / "model.safetensors").stat().st_mtime_ns
