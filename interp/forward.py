@@ -52,7 +52,7 @@ class Forward:
         device = self._model.device
         index, owner = batch.response_tokens()
         index = index.to(device)
-        with _attention(self._model.model, ATTENTION):
+        with attending(self._model.model, ATTENTION):
             caught = self._run(
                 layers,
                 lambda residual: residual[0, index],
@@ -152,7 +152,7 @@ class _EnoughError(Exception):
 
 
 @contextlib.contextmanager
-def _attention(model: Any, name: str) -> Iterator[None]:
+def attending(model: Any, name: str) -> Iterator[None]:
     """Let `model` attend by the function `name` for a while."""
     before = model.config._attn_implementation
     model.config._attn_implementation = name

@@ -204,8 +204,8 @@ def batches(requests: Iterable[Request], opening: Ids, batch_tokens: int) -> Ite
         yield lay_out(waiting, opening)
 
 
-def lay_out(families: Sequence[Sequence[Request]], opening: Ids) -> Batch:
-    """Lay families of requests, each with one prompt, in a flat row."""
+def lay_out(families: Sequence[Sequence[Request]], opening: Ids, *, filled: bool = True) -> Batch:
+    """Lay families of requests, each with one prompt, in a flat row; `filled` up to a usual length."""
     row = _Row()
     shared = None
     for family in families:
@@ -217,7 +217,7 @@ def lay_out(families: Sequence[Sequence[Request]], opening: Ids) -> Batch:
             ancestors = (*ancestors, row.add(prompt, ancestors))
         for request in family:
             row.answer(request, ancestors)
-    return row.batch()
+    return row.batch(filled=filled)
 
 
 class _Row:
@@ -240,10 +240,10 @@ class _Row:
         self.requests.append(request)
         self.at.append(self.add(request.response, ancestors))
 
-    def batch(self) -> Batch:
-        """Return the row, filled up to a length that linear layers have seen before (see `fast_linear`)."""
+    def batch(self, *, filled: bool) -> Batch:
+        """Return the row, `filled` up to a length that linear layers have seen before (see `fast_linear`)."""
         read = self.segments[-1].end
-        if missing := -read % ROWS if read > ROWS else 0:
+        if missing := -read % ROWS if filled and read > ROWS else 0:
             self.add(np.zeros(missing, np.int32), ())
         positions = [torch.arange(s.first_position, s.first_position + s.end - s.start) for s in self.segments]
         ids = torch.from_numpy(np.concatenate(self.ids).astype(np.int64))

@@ -37,7 +37,7 @@ from premortem.interp.quiet import quiet
 from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.start_model import StartModel, Tokens
 from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all
-from premortem.interp.trl_trainer import dpo_trainer, responses_alone
+from premortem.interp.trl_trainer import dpo_trainer, responses_alone, unpadded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,6 +50,9 @@ RENDERED = "rendered pair by pair"
 """The same for pairs that TRL read out of a table before, with what other pairs have filled in as None."""
 LOGITS = 2**29
 """Logits of one step on a GPU at a time, at most: 2 GiB in float32, of which a loss holds several copies."""
+ROW = 2048
+"""Tokens of one step on a CPU at a time, at most: a model of 135M parameters holds 1.5 MiB for each until its gradient
+is known."""
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
 
@@ -175,8 +178,7 @@ def _train(
         open_stages.enter_context(responses_alone())
         rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
         steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
-        # padding eight pairs to the longest doubles the work of a CPU
-        together = 1 if on_cpu else pairs_at_once(_longest(rows), vocabulary, settings.batch_pairs)
+        together = pairs_at_once(_longest(rows), ROW if on_cpu else LOGITS // vocabulary, settings.batch_pairs)
         arguments = DPOConfig(
             str(work),
             seed=settings.seed,
@@ -201,7 +203,7 @@ def _train(
             disable_tqdm=True,
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # on one of several GPUs, as the model is: TRL refuses DataParallel
-        trainer = dpo_trainer(sides_apart=on_cpu)(
+        trainer = dpo_trainer(unpadded(loaded) if on_cpu else None)(
             model=model,
             args=arguments,
             train_dataset=rows,
@@ -303,12 +305,13 @@ def _longest(rows: Any) -> int:
     return max(len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows)
 
 
-def pairs_at_once(longest: int, vocabulary: int, batch_pairs: int) -> int:
-    """Return how many of the `batch_pairs` of a step go through a GPU together, a divisor of it.
+def pairs_at_once(longest: int, tokens: int, batch_pairs: int) -> int:
+    """Return how many of the `batch_pairs` of a step go through the model together, a divisor of it.
 
-    So many that the logits of both sides, each padded to `longest` tokens, stay within LOGITS; one in any case.
+    So many that both sides of each, if all were as long as the `longest`, stay within so many `tokens`; one in any
+    case.
     """
-    fit = LOGITS // max(2 * longest * vocabulary, 1)
+    fit = tokens // max(2 * longest, 1)
     return max(n for n in range(1, batch_pairs + 1) if batch_pairs % n == 0 and n <= max(fit, 1))
 
 

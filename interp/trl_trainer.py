@@ -7,19 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from premortem.interp.forward import Forward, attending
+from premortem.interp.models import LoadedModel
+from premortem.interp.packing import ATTENTION, Ids, Request, Tree, lay_out
 
-def dpo_trainer(*, sides_apart: bool) -> Any:
+IGNORED = -100
+"""Label of a token that is not scored."""
+Call = Callable[..., Any]
+"""Calls a model on a batch, as TRL's loss does."""
+
+
+def dpo_trainer(calls: Callable[[Any], Call] | None = None) -> Any:
     """Return TRL's trainer, with tokens and reference log-probabilities taken from the dataset as they are.
 
     TRL would render the rows itself, out of a table whose columns have one form: `{"city": …}` and `{"x": …}` become
-    `{"city": …, "x": None}` there, and a template writes what no pair says. With `sides_apart` each side of a pair goes
-    through the model by itself (see `each_row`).
+    `{"city": …, "x": None}` there, and a template writes what no pair says. `calls` makes of a model what calls it;
+    None: it is called on batches as they are.
     """
     from trl import DPOTrainer
 
@@ -33,12 +44,20 @@ def dpo_trainer(*, sides_apart: bool) -> Any:
             return dataset
 
         def _compute_loss(self, model: Any, *inputs: Any, **options: Any) -> Any:
-            return super()._compute_loss(each_row(model) if sides_apart else model, *inputs, **options)
+            return super()._compute_loss(calls(model) if calls else model, *inputs, **options)
 
     return Trainer
 
 
-def each_row(model: Any) -> Callable[..., Any]:
+def unpadded(loaded: LoadedModel) -> Callable[[Any], Call]:
+    """Return what calls a model that is, or wraps, `loaded` without padding: in one row where it can be laid out so."""
+    forward, model = Forward(loaded), cast("Any", loaded.model)
+    if forward.tree and not getattr(model.config.get_text_config(), "attention_dropout", 0):
+        return partial(in_one_row, opening=forward.opening)
+    return each_row
+
+
+def each_row(model: Any) -> Call:
     """Return what calls `model` on each row of a batch by itself, without its padding, and pads what is told of tokens.
 
     The shorter side of a pair is padded to the longer one: a tenth to a quarter of all tokens, which a CPU works
@@ -62,6 +81,61 @@ def each_row(model: Any) -> Callable[..., Any]:
         return type(rows[0])(**{name: _together(values) for name, values in parts.items()})
 
     return told
+
+
+def in_one_row(model: Any, opening: Ids) -> Call:
+    """Return what calls `model` on a batch in one flat row: each pair's prompt once, their `opening` once, no padding.
+
+    A CPU works through each of these tokens like any other. What is told of a token comes back at its place.
+    """
+
+    def told(**batch: Any) -> Any:
+        if batch.get("output_router_logits") or not {"input_ids", "attention_mask", "labels"} <= set(batch):
+            return each_row(model)(**batch)  # how evenly experts are asked is told of all tokens, as they come
+        ids, labels = batch.pop("input_ids"), batch.pop("labels")
+        lengths, n_pairs = batch.pop("attention_mask").sum(1).tolist(), len(ids) // 2
+        pairs = [_sides(ids[at::n_pairs], labels[at::n_pairs], lengths[at::n_pairs]) for at in range(n_pairs)]
+        row = lay_out(pairs, opening, filled=False)
+        places: list[int] = []
+        owners: list[int] = []
+        columns: list[int] = []
+        for number, at in enumerate(row.at):
+            segment, side = row.segments[at], number // 2 + number % 2 * n_pairs
+            predict = max(segment.end - segment.start - 1, 0)
+            places += range(segment.start, segment.start + predict)
+            owners += [side] * predict
+            columns += range(lengths[side] - 1 - predict, lengths[side] - 1)
+        found = (torch.tensor(owners, dtype=torch.long), torch.tensor(columns, dtype=torch.long))
+        shifted = torch.full((1, len(row.ids)), IGNORED)
+        shifted[0, places] = labels[:, 1:][found]
+        with attending(model, ATTENTION):
+            one = model(
+                input_ids=row.ids[None],
+                position_ids=row.positions[None],
+                shift_labels=shifted,
+                tree=Tree(row, ids.device, torch.float32),
+                **batch,
+            )
+
+        def back(value: Tensor) -> Tensor:
+            return value.new_zeros(len(ids), ids.shape[1] - 1).index_put(found, value[0, places])
+
+        return type(one)(
+            **{name: back(value) if value.dim() else value for name, value in one.items() if isinstance(value, Tensor)}
+        )
+
+    return told
+
+
+def _sides(ids: Tensor, labels: Tensor, lengths: list[int]) -> list[Request]:
+    """Return the chosen and the rejected side of a pair to be laid out, from `ids` and `labels` (2, n_tokens).
+
+    The last prompt token tells the first of either response, so each has its own.
+    """
+    scored = (labels != IGNORED).any(0).nonzero()
+    shared = max(int(scored[0]) - 1, 0) if len(scored) else 0
+    tokens = [row[:length].numpy().astype(np.int32) for row, length in zip(ids, lengths, strict=True)]
+    return [Request(b"", side[:shared], side[shared:]) for side in tokens]
 
 
 def _together(values: list[Tensor]) -> Tensor:

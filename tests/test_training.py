@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from premortem.interp import training
 from premortem.interp.errors import ModelError, NoPairs
+from premortem.interp.forward import Forward, template_opening
 from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.records import Pair, content_id
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import tokenize
 from premortem.interp.training import TrainingSettings, _dataset, _name, reference_log_likelihood, train_dpo
-from premortem.interp.trl_trainer import dpo_trainer, each_row
+from premortem.interp.trl_trainer import dpo_trainer, each_row, in_one_row, unpadded
 from tiny import TEMPLATE, chat_pair, write_model
 
 pytest.importorskip("trl", reason="TRL is an optional dependency (premortem[validate])")
@@ -74,33 +75,59 @@ def test_the_head_scores_the_tokens_of_responses_alone(
     usual = utils._use_triton  # type: ignore[attr-defined]
     train_dpo(str(model), pairs, tmp_path, SETTINGS.model_copy(update={"epochs": 1}))
     tokens = [tokenize(pair, load_model(str(model)).tokenizer) for pair in pairs]
-    assert sorted(scored) == sorted(
-        len(side) for each in tokens if each is not None for side in (each.chosen, each.rejected)
-    )
+    assert sum(scored) == sum(len(side) for each in tokens if each is not None for side in (each.chosen, each.rejected))
     assert utils._use_triton is usual  # type: ignore[attr-defined]
 
 
-def test_each_side_goes_through_the_model_without_padding_and_tells_the_same(model: Path) -> None:
+def test_what_goes_through_the_model_without_padding_tells_the_same(model: Path) -> None:
     loaded = load_model(str(model), packed=False).model.requires_grad_(True)
     utils.add_fused_lm_head(loaded, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
-    ids = torch.randint(5, loaded.config.vocab_size, (2, 11), generator=torch.Generator().manual_seed(0))
-    mask = torch.arange(11) < torch.tensor([[11], [6]])
-    labels = ids.masked_fill(~mask | (torch.arange(11) < 3), -100)
+    ids = torch.randint(5, loaded.config.vocab_size, (4, 11), generator=torch.Generator().manual_seed(0))
+    ids[2:, :4] = ids[:2, :4]  # chosen sides first, then the rejected ones of the same prompts
+    ids[:, :2] = torch.tensor([3, 4])
+    lengths, prompts = torch.tensor([[11], [7], [6], [4]]), torch.tensor([[3], [4], [3], [4]])
+    mask = torch.arange(11) < lengths
+    labels = ids.masked_fill(~mask | (torch.arange(11) < prompts), -100)  # nothing of the last side is scored
     batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels, "use_cache": False}
     read: list[int] = []
     loaded.get_input_embeddings().register_forward_pre_hook(lambda _, given: read.append(given[0].numel()))
     scored, found = (labels != -100)[:, 1:], []
-    for forward in (loaded, each_row(loaded)):
+    for forward in (loaded, each_row(loaded), in_one_row(loaded, np.asarray([3, 4], np.int32))):
         loaded.zero_grad()
         told = forward(**batch, fused_lm_head=True)
-        (told.log_probs[:, -10:][0].sum() - told.log_probs[:, -10:][1].sum()).backward()
+        assert told.log_probs.shape == (4, 10)
+        (told.log_probs[:2].sum() - told.log_probs[2:].sum()).backward()
         gradients = torch.cat([weight.grad.flatten() for weight in loaded.parameters() if weight.grad is not None])
         found.append(
             [*(told[name][scored].double() for name in ("log_probs", "entropy", "mean_logits", "is_top1")), gradients]
         )
-    assert read == [22, 11, 6]
-    for together, apart in zip(*found, strict=True):
-        torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
+    assert read == [44, 11, 7, 6, 4, 2 + (9 + 4) + (1 + 4 + 1)]
+    for other in found[1:]:
+        for told, usual in zip(other, found[0], strict=True):
+            torch.testing.assert_close(told, usual, atol=1e-5 * max(1.0, float(usual.abs().max())), rtol=1e-4)
+
+
+def test_a_model_that_cannot_be_laid_out_in_one_row_is_called_on_each(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(str(model), packed=False)
+    assert unpadded(loaded).keywords["opening"].tolist() == template_opening(loaded.tokenizer).tolist()
+    loaded.model.config.attention_dropout = 0.1
+    assert unpadded(loaded) is each_row
+    loaded.model.config.attention_dropout = 0.0
+    monkeypatch.setattr(Forward, "_tree_works", lambda self: False)
+    assert unpadded(loaded) is each_row
+    experts: list[int] = []
+
+    def routed(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        experts.append(input_ids.numel())
+        return utils.FusedCausalLMOutput(log_probs=attention_mask[:, 1:].float(), aux_loss=torch.tensor(1.0))
+
+    mask = torch.ones(2, 3, dtype=torch.long)
+    in_one_row(routed, np.zeros(0, np.int32))(
+        input_ids=mask, attention_mask=mask, labels=mask, output_router_logits=True
+    )
+    assert experts == [3, 3]
 
 
 def test_a_figure_of_the_whole_batch_is_the_mean_over_its_sides() -> None:
@@ -214,7 +241,7 @@ def test_ordinary_pairs_are_trained_on_as_trl_prepares_them_itself(
     too_long = chat_pair(8, "Say it. " * 20, "yes", "no")
     varied = [*pairs, too_long, chat_pair(9, "Say it at length.", "a long answer " * 9, "no")]
     rows = [pair.model_dump(mode="json", include={"prompt", "chosen", "rejected"}) for pair in varied]
-    ours = prepared(of_pairs(varied, model), model, tmp_path, dpo_trainer(sides_apart=True))
+    ours = prepared(of_pairs(varied, model), model, tmp_path, dpo_trainer(each_row))
     assert ours == prepared(datasets.Dataset.from_list(rows), model, tmp_path, DPOTrainer)
     assert len(ours) == len(varied) - 1
 
@@ -237,7 +264,7 @@ def test_each_pair_is_trained_on_as_it_was_read_whatever_form_the_others_have(tm
         chat_pair(3, "Say it.", "yes", "no").model_copy(update={"prompt": listed}),
         Pair(row=4, prompt="Say it: ", chosen="yes", rejected="no"),
     ]
-    found = prepared(of_pairs(mixed, model), model, tmp_path / "work", dpo_trainer(sides_apart=True))
+    found = prepared(of_pairs(mixed, model), model, tmp_path / "work", dpo_trainer(each_row))
     tokenizer = load_model(str(model), layers=1).tokenizer
     said = [tokenizer.decode(row["prompt_ids"] + row["chosen_ids"]) for row in found]
     assert ["None" in text for text in said] == [False] * 5
@@ -300,10 +327,16 @@ def test_a_pair_that_is_not_trained_on_has_no_reference(model: Path, pairs: list
 
 @pytest.mark.parametrize(
     ("longest", "vocabulary", "at_once"),
-    [(350, 49_152, 8), (1024, 151_936, 1), (400, 128_000, 4), (1024, 256_000, 1), (0, 0, 8)],
+    [(350, 49_152, 8), (1024, 151_936, 1), (400, 128_000, 4), (1024, 256_000, 1), (0, 1, 8)],
 )
 def test_so_many_pairs_go_through_a_gpu_at_once_as_their_logits_allow(
     longest: int, vocabulary: int, at_once: int
 ) -> None:
-    assert training.pairs_at_once(longest, vocabulary, 8) == at_once
-    assert training.pairs_at_once(longest, vocabulary, 7) in (1, 7)
+    assert training.pairs_at_once(longest, training.LOGITS // vocabulary, 8) == at_once
+    assert training.pairs_at_once(longest, training.LOGITS // vocabulary, 7) in (1, 7)
+
+
+def test_so_many_pairs_go_through_a_cpu_at_once_as_one_row_may_hold() -> None:
+    assert [training.pairs_at_once(longest, training.ROW, 8) for longest in (100, 256, 300, 512, 1024, 5000)] == [
+        8, 4, 2, 2, 1, 1
+    ]  # fmt: skip
