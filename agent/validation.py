@@ -26,8 +26,9 @@ from premortem.interp.progress import Progress
 from premortem.interp.readout import Bools, Readout, amounts
 from premortem.interp.records import Clause, ConceptEffect, Finding, Pair, content_id
 from premortem.interp.scope import exempt
+from premortem.interp.scores import Tokens
 from premortem.interp.skill import LEAST_PROMPTS
-from premortem.interp.start_model import StartModel, Tokens
+from premortem.interp.start_model import StartModel
 from premortem.interp.training import (
     HELD,
     Trained,

@@ -114,8 +114,9 @@ class Forward:
 
     def _tree_works(self) -> bool:
         """Read a tiny tree both ways and compare the deepest layer that was kept."""
-        prompt, one, other = np.arange(5, 12, dtype=np.int32), np.arange(20, 24, dtype=np.int32), np.arange(30, 35)
-        requests = [Request(b"1", prompt, one), Request(b"2", prompt, other.astype(np.int32))]
+        words = int(self._model.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+        prompt, one, other = ((np.arange(*span) % words).astype(np.int32) for span in ((5, 12), (20, 24), (30, 35)))
+        requests = [Request(b"1", prompt, one), Request(b"2", prompt, other)]
         batch, layer = lay_out([requests], prompt[:3]), len(self._model.layers) - 1
         expected = self._read_plain(requests, [layer])[0][layer].float()
         try:
@@ -153,13 +154,17 @@ class _EnoughError(Exception):
 
 @contextlib.contextmanager
 def attending(model: Any, name: str) -> Iterator[None]:
-    """Let `model` attend by the function `name` for a while."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = name
+    """Let `model` attend by the function `name` for a while; layers that it shares with another have a config apart."""
+    parts: list[Any] = [getattr(part, "config", None) for part in model.modules()]
+    configs = {id(config): config for config in parts if hasattr(config, "_attn_implementation")}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    for config in configs.values():
+        config._attn_implementation = name
     try:
         yield
     finally:
-        model.config._attn_implementation = before
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
 
 
 def _length(request: Request) -> int:

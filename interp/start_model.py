@@ -8,8 +8,6 @@ Both answers depend on their own content only, never on what was asked before. A
 Gumbel noise (an exact draw from the softmax) whose generator is seeded by seed, prompt and the prompt's count in the
 call; batches are laid out from all prompts of a call, cached or not, so that padding rounds the same way each time.
 Results are kept on disk by the hash of all that determines them.
-
-Likelihood takes logits on response tokens only: the vocabulary is the largest matrix of a small model.
 """
 
 from __future__ import annotations
@@ -26,8 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from premortem.interp.errors import DataError
@@ -36,25 +32,17 @@ from premortem.interp.messages import plain
 from premortem.interp.models import LoadedModel, decoder_layers
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import Message, Pair, Prompt, content_id
+from premortem.interp.scores import BATCH_TOKENS, ON_GPU, Scorer, Tokens
 from premortem.interp.sentences import without_broken_end
 from premortem.interp.tokens import template_options, tokenize
 
 if TYPE_CHECKING:
     from premortem.interp.lens import Lens
 
-Tokens = tuple[list[int], list[int]]
-"""Ids of a prompt and of one response to it."""
-
 MAX_PROMPT = 1024
 """Tokens of a prompt that a sample can see; a longer one loses its beginning."""
-BATCH_TOKENS = 4096
-"""Most tokens of a batch, padding included."""
 BATCH_ROWS = 32
 """Most samples drawn side by side."""
-BATCH_LOGITS = 2**25
-"""Most logits held at a time, 128 MiB in float32; one response alone may exceed it."""
-ON_GPU = 8
-"""So many times as much of each at a time on a GPU, which a batch of a CPU's size leaves idle."""
 DECIMALS = 5
 """Log-likelihoods are kept to this, below what padding may change."""
 
@@ -121,12 +109,13 @@ class StartModel:
     def __init__(self, loaded: LoadedModel, seed: int = 0, cache_dir: Path | None = None) -> None:
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer
+        self._scorer = Scorer(loaded)
         held = next(self.model.parameters())
         usual = held.dtype == torch.float32 and held.device.type == "cpu"
         self._batch = 1 if held.device.type == "cpu" else ON_GPU
         self.digest = loaded.digest if usual else f"{loaded.digest} {held.dtype} {held.device.type}"
         """What identifies the answers: the weights, and how they are held where that is not float32 on a CPU."""
-        self.seed = seed
+        self.seed, self.cache_dir = seed, cache_dir
         self.tokens_used = 0
         """Tokens that went through the model, cached answers not counted."""
         self._likelihoods = LineCache(cache_dir / "likelihood.jsonl" if cache_dir else None)
@@ -150,7 +139,7 @@ class StartModel:
         keys = [content_id("token likelihoods", self.digest, *item) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._likelihoods}
         with (progress or NullProgress()).stage("Likelihood", len(missing)) as stage:
-            for batch in _likelihood_batches(missing, self.model.config.get_text_config().vocab_size, self._batch):
+            for batch in self._scorer.batches(missing):
                 found = self._log_probs([missing[key] for key in batch])
                 self._likelihoods.add(dict(zip(batch, found, strict=True)))
                 stage.advance(len(batch))
@@ -235,20 +224,9 @@ class StartModel:
 
     @torch.inference_mode()
     def _log_probs(self, items: Sequence[Tokens]) -> list[list[float]]:
-        """Return the log-probabilities of each response's tokens; no state of a prompt token meets the head."""
-        device = self.model.device
-        rows = [torch.tensor(prompt + response, dtype=torch.long) for prompt, response in items]
-        ids = pad_sequence(rows, batch_first=True).to(device)
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
-        asked = pad_sequence([_predicts(*item) for item in items], batch_first=True).to(device)
-        targets = ids.roll(-1, 1)[asked]
-        self.tokens_used += int(mask.sum())
-        if not len(targets):
-            return [[] for _ in items]
-        with _only_states(self.model.base_model, asked):
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
-        scores = -cross_entropy(logits.float(), targets, reduction="none").double().cpu()
-        return [[round(x, DECIMALS) for x in part.tolist()] for part in scores.split(asked.sum(1).tolist())]
+        """Return the log-probabilities of each response's tokens."""
+        self.tokens_used += sum(len(prompt) + len(response) for prompt, response in items)
+        return [[round(x, DECIMALS) for x in part.double().cpu().tolist()] for part in self._scorer.scores(items)]
 
     @torch.inference_mode()
     def _generate(
@@ -321,21 +299,6 @@ def suppressed(model: Any, suppress: Suppression | None, starts: Tensor) -> Iter
         handle.remove()
 
 
-@contextmanager
-def _only_states(decoder: Any, asked: Tensor) -> Iterator[None]:
-    """Let only the states of `asked` (n_rows, n_tokens) out of the decoder, so that the head sees (1, n_asked, d)."""
-
-    def select(_module: Any, _args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[asked][None]
-        return output
-
-    handle = decoder.register_forward_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 class _Gumbel(LogitsProcessor):
     """Turns the argmax into a draw from the softmax: each row has noise of its own."""
 
@@ -370,27 +333,6 @@ def _with_system(messages: list[Message], system: str | None) -> list[Message]:
     if messages and messages[0].get("role") == "system":
         return [{**messages[0], "content": f"{messages[0].get('content', '')}\n\n{system}"}, *messages[1:]]
     return [{"role": "system", "content": system}, *messages]
-
-
-def _predicts(prompt: list[int], response: list[int]) -> Tensor:
-    """Return (n_tokens,) True where the state predicts a response token."""
-    places = torch.arange(len(prompt) + len(response))
-    return (places >= len(prompt) - 1) & (places < len(prompt) + len(response) - 1)
-
-
-def _likelihood_batches(items: dict[str, Tokens], vocabulary: int, times: int) -> Iterator[list[str]]:
-    """Yield keys in batches of like length, within so many `times` the bounds on tokens and logits."""
-    batch: list[str] = []
-    logits = 0
-    for key in sorted(items, key=lambda k: (len(items[k][0]) + len(items[k][1]), k)):
-        length, more = len(items[key][0]) + len(items[key][1]), len(items[key][1]) * vocabulary
-        if batch and (length * (len(batch) + 1) > times * BATCH_TOKENS or logits + more > times * BATCH_LOGITS):
-            yield batch
-            batch, logits = [], 0
-        batch.append(key)
-        logits += more
-    if batch:
-        yield batch
 
 
 def _sample_batches(draws: dict[str, _Draw], length: int, times: int) -> Iterator[list[str]]:

@@ -35,7 +35,8 @@ from premortem.interp.models import load_model, resolve_model
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.quiet import quiet
 from premortem.interp.records import Pair, Record, content_id
-from premortem.interp.start_model import StartModel, Tokens
+from premortem.interp.scores import Tokens
+from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all
 from premortem.interp.trl_trainer import dpo_trainer, responses_alone, unpadded
 

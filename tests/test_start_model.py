@@ -1,17 +1,18 @@
 """The start model's answers depend on their own content only, and its likelihoods are those of a plain full pass."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from premortem.interp import start_model
+from premortem.interp import scores
 from premortem.interp.errors import DataError
-from premortem.interp.models import load_model
+from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.records import Content, Pair
 from premortem.interp.start_model import StartModel, Suppression, _Answer, suppressed
 from premortem.interp.tokens import tokenize
@@ -43,7 +44,7 @@ def tiny() -> Any:
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
     model.lm_head.weight.data *= 40
-    return SimpleNamespace(model=model, tokenizer=Letters(), digest="tiny", ref="tiny")
+    return LoadedModel(model, cast("Any", Letters()), "tiny", "tiny", 3)
 
 
 def naive(model: Any, prompt: list[int], response: list[int]) -> float:
@@ -62,7 +63,7 @@ def test_likelihood_is_that_of_a_plain_full_pass(tiny: Any) -> None:
 
 def test_likelihood_does_not_depend_on_batches(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     together = StartModel(tiny).log_likelihood(ITEMS)
-    monkeypatch.setattr(start_model, "BATCH_LOGITS", 1)
+    monkeypatch.setattr(scores, "BATCH_LOGITS", 1)
     assert StartModel(tiny).log_likelihood(ITEMS) == pytest.approx(together, abs=2e-5)
 
 
@@ -161,7 +162,7 @@ def test_a_rule_goes_before_the_first_message_where_a_template_takes_none(tiny: 
                 raise ValueError("System role not supported")
             return super().apply_chat_template(messages, **options)
 
-    strict = SimpleNamespace(model=tiny.model, tokenizer=Strict(), digest="tiny", ref="tiny")
+    strict = replace(tiny, tokenizer=Strict())
     asked = ({"role": "user", "content": "hi"},)
     assert StartModel(strict).prompt_ids(asked, "be kind") == Letters()("ubekindhia")["input_ids"]
     with pytest.raises(DataError, match="System role not supported"):
@@ -173,7 +174,7 @@ def test_a_pairs_tools_and_template_options_are_part_of_its_prompt(tiny: Any) ->
         def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
             return f"{options.get('tools')}{options.get('mood', '')}{super().apply_chat_template(messages, **options)}"
 
-    seen = StartModel(SimpleNamespace(model=tiny.model, tokenizer=Options(), digest="tiny", ref="tiny")).prompt_ids
+    seen = StartModel(replace(tiny, tokenizer=Options())).prompt_ids
     asked = ({"role": "user", "content": "hi"},)
     pair = Pair(
         row=0, prompt=asked, chosen=asked, rejected=asked, tools=({"f": "x"},), template_kwargs={"mood": "calm"}
