@@ -47,6 +47,7 @@ class Forecaster(StrEnum):
     LOGIT = "logit"
     OWN_GAP = "own-gap"
     TILT = "tilt"
+    FIRST_ORDER = "first-order"
 
 
 def _remember(context: typer.Context, folder: Path) -> Path:

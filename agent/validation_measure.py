@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from premortem.agent.validation_document import Measured, yardstick
 from premortem.interp.baselines import baselines
 from premortem.interp.errors import DataError
-from premortem.interp.forecasters import FITTED, FORECASTERS, ONE_SIDED, TESTED, model_error, tested
+from premortem.interp.forecasters import DEAR, FITTED, FORECASTERS, ONE_SIDED, TESTED, model_error, tested
 from premortem.interp.readout import Bag, Floats, Readout, amounts
 from premortem.interp.skill import Outcome, Skill, Yardstick
 from premortem.interp.validation import SharedTopics, observe, predict
@@ -75,14 +75,17 @@ def forecasts_of(
 ) -> Forecasts:
     """Ask all forecasters about `readouts`, and a baseline for each of `covariates`.
 
+    Those that cost about as much as training does are asked where one of them is the bench's own.
+
     Raises DataError where there is nothing to ask about.
     """
     if not readouts:
         raise DataError("the lens sees nothing in these pairs that tells them apart; more pairs are needed")
-    values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in FORECASTERS}
+    asked = [name for name in FORECASTERS if name not in DEAR or name == bench.settings.forecaster]
+    values: dict[str, Floats] = {name: bench.reading.values(name, readouts) for name in asked}
     alike = model_error(TESTED[0], readouts, bench.reading.answers)
     errors: dict[str, Callable[[Floats], Floats]] = {
-        name: alike if name in TESTED else model_error(name, readouts, None) for name in FORECASTERS
+        name: alike if name in TESTED else model_error(name, readouts, None) for name in asked
     }
     shown = bench.reading.whole.amounts(readouts)
     return Forecasts(readouts, values, errors, baselines(covariates or {}, shown))

@@ -30,6 +30,9 @@ them is right, real training decides (`agent validate`); what it has said so far
 - `tilt`: DPO's optimum is the start policy tilted by exp(reward / beta) (arXiv 2305.18290), so to first order an effect
   is the covariance of the concept with the reward over the start model's own answers. The reward is where a
   Bradley-Terry fit on the shares of common features begins: strongly regularised, so that it stays a sum over pairs.
+- `first-order`: the same covariance with what one small step of DPO does to the log-probability of each of those
+  answers, by the model's gradients and without features (see `first_order`). A reference: it costs as much as an epoch
+  of training, and is no better than what costs nothing.
 """
 
 from __future__ import annotations
@@ -51,12 +54,23 @@ from premortem.interp.readout import Bag, Readout, amounts, of_concepts
 from premortem.interp.sides import Sides, Weight
 
 ForecasterName = Literal[
-    "calibrated", "excess", "pull", "mean-difference", "equal-length", "disparity", "logit", "own-gap", "tilt"
+    "calibrated",
+    "excess",
+    "pull",
+    "mean-difference",
+    "equal-length",
+    "disparity",
+    "logit",
+    "own-gap",
+    "tilt",
+    "first-order",
 ]
 FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 DEFAULT: ForecasterName = "calibrated"
 FITTED: tuple[ForecasterName, ...] = ("logit",)
 """Forecasters that are fitted on all pairs at once, so that what one pair adds depends on the others."""
+DEAR: tuple[ForecasterName, ...] = ("first-order",)
+"""Forecasters that cost about as much as training does: asked only by name."""
 ONE_SIDED: tuple[ForecasterName, ...] = ("own-gap",)
 """Forecasters that look at the chosen side alone, so that swapping the sides of a pair does not turn its sign."""
 TESTED: tuple[ForecasterName, ...] = ("calibrated", "excess", "pull", "tilt")
@@ -68,6 +82,8 @@ COMMON = 0.25
 little, they are few."""
 TILT = 0.025
 """How far training goes along the reward. Fitted on real runs."""
+FIRST = 1.0
+"""How far training goes along the first step, in nats. Fitted on real runs."""
 DATA_TOKENS = 10_000
 """Tokens that the data's share of a concept counts for beside the start model's answers, which are few."""
 RARE = 0.01
@@ -229,6 +245,18 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
     return np.asarray((chosen - rejected) @ (TILT * covariance / np.maximum(variance, 1e-12)[:, None]))
 
 
+def first_order(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
+    """Return what each pair adds to the covariance of amount and first step over own answers, `(n_pairs, n_concepts)`.
+
+    A step is so long that, along the gradient of one pair, it changes the answers' log-probabilities by FIRST nats on
+    the average, as a standard deviation.
+    """
+    own, raised = _asked(answers), responses.steps
+    said = amounts(own.bag, readouts)
+    usual = float(raised.std(1).mean())
+    return np.asarray(FIRST * raised @ (said - said.mean(0)) / max(raised.shape[1] * usual, 1e-12))
+
+
 def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return the weighted sum of other forecasters' values per pair and concept, `(n_pairs, n_concepts)`."""
     values = excess(responses, readouts, answers)
@@ -302,6 +330,7 @@ _TABLE: dict[str, Callable[[Sides, Sequence[Readout], Answers | None], Values]] 
     "logit": logit,
     "own-gap": own_gap,
     "tilt": tilt,
+    "first-order": first_order,
 }
 
 

@@ -40,12 +40,15 @@ class Weighed(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """What can be asked about the tokens of some responses, one response after the other."""
+    """What can be asked about some responses whose tokens are known, one response after the other."""
 
     ids: Callable[[], NDArray[np.int64]]
     """Tells which token each is, `(n_tokens,)`."""
     likelihoods: Callable[[], Floats]
     """Tells how likely the start model finds each, `(n_tokens,)`, in nats, NaN where nothing precedes one."""
+    steps: Callable[[], Floats] | None = None
+    """Tells what a step of DPO on each pair does to the start model's own answers, `(n_pairs, n_answers)`, see
+    `first_order`; None: nobody can."""
 
 
 class Sides(ABC):
@@ -89,6 +92,14 @@ class Sides(ABC):
         """Return each response's tokens by what they count; those that only end a response count nothing.
 
         Raises DataError where nobody knows the tokens.
+        """
+
+    @property
+    @abstractmethod
+    def steps(self) -> Floats:
+        """`(n_pairs, n_answers)`: what a step of DPO on each pair does to the start model's own answers.
+
+        See `first_order`. Raises DataError where nobody can tell.
         """
 
     @abstractmethod
@@ -140,6 +151,14 @@ class Responses(Sides):
         if weight not in self._weighed:
             self._weighed[weight] = self._add_up(self._news() if weight == "news" else self._pull())
         return self._weighed[weight]
+
+    @cached_property
+    def steps(self) -> Floats:
+        """`(n_pairs, n_answers)`: what a step of DPO on each pair does to the start model's own answers."""
+        tell = self._known().steps
+        if tell is None:
+            raise DataError("this forecaster asks for gradients of the start model, and there is no model to ask")
+        return tell()
 
     def _add_up(self, counts: Floats) -> Weighed:
         """Add up tokens that count so much, `(n_tokens,)`, but for those that only end a response."""
@@ -222,6 +241,12 @@ class Edited(Sides):
         tokens = self._joined(old.tokens, None if new is None else new.tokens)
         return Weighed(tokens, self._stacked(old.firing, None if new is None else new.firing))
 
+    @property
+    def steps(self) -> Floats:
+        """`(n_pairs, n_answers)`: what a step of DPO on each pair does to the start model's own answers."""
+        kept = self.before.steps[self.kept]
+        return kept if self.changed is None else np.concatenate([kept, self.changed.steps])
+
     def scores(self, readout: Readout) -> Floats:
         """Return each response's score, shape (2 * n_pairs,)."""
         return self._joined(self.before.scores(readout), None if self.changed is None else self.changed.scores(readout))
@@ -279,6 +304,11 @@ class Within(Sides):
         """Return each response's tokens by what they count."""
         tokens, firing = self.whole.weighed(weight)
         return Weighed(tokens[self._of_both], firing[self._of_both])
+
+    @property
+    def steps(self) -> Floats:
+        """`(n_pairs, n_answers)`: what a step of DPO on each pair does to the start model's own answers."""
+        return self.whole.steps[self.kept]
 
     def scores(self, readout: Readout) -> Floats:
         """Return each response's score, shape (2 * n_pairs,)."""

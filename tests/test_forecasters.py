@@ -1,5 +1,6 @@
 """Forecasters on responses whose concepts are known."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -13,7 +14,9 @@ from premortem.interp.errors import DataError
 from premortem.interp.forecasters import (
     CALIBRATED,
     DATA_TOKENS,
+    DEAR,
     DEFAULT,
+    FIRST,
     FITTED,
     FORECASTERS,
     LEAST_GROUPS,
@@ -42,8 +45,14 @@ CONCEPTS = [Readout(Part(tuple(f), (1.0,) * 3), Part(), 2.0, "tokens") for f in 
 
 
 def data() -> Responses:
-    """Return pairs whose chosen responses show LIKED in a third of the pairs, and UNHEARD in another third."""
-    return responses(N, {row: LIKED if row < N // 3 else UNHEARD for row in range(2 * N // 3)})
+    """Return pairs whose chosen responses show LIKED in a third of the pairs, and UNHEARD in another third.
+
+    A step on a pair raises an answer by how much of the same features both have.
+    """
+    made = responses(N, {row: LIKED if row < N // 3 else UNHEARD for row in range(2 * N // 3)})
+    assert made.facts is not None
+    made.facts = replace(made.facts, steps=lambda: ((made.shares[:N] - made.shares[N:]) @ own().bag.shares.T).toarray())
+    return made
 
 
 def own() -> Own:
@@ -93,7 +102,9 @@ def test_swapping_sides_turns_what_a_pair_adds_for_all_forecasters_but_those_tha
     forward = data()
     bag, order, half = forward.bag, np.r_[N : 2 * N, :N], N * TOKENS
     units = TokenRows.joined([bag.units.between(half, 2 * half), bag.units.between(0, half)])
-    turned = Responses(Bag(bag.x[order], units, bag.starts, bag.shares[order]), forward.groups, forward.facts)
+    assert forward.facts is not None
+    facts_turned = replace(forward.facts, steps=lambda: -forward.steps)
+    turned = Responses(Bag(bag.x[order], units, bag.starts, bag.shares[order]), forward.groups, facts_turned)
     turns = {}
     for name in FORECASTERS:
         there, back = (values_per_pair(name, each, CONCEPTS, own) for each in (forward, turned))
@@ -223,7 +234,23 @@ def test_a_calibrated_forecast_is_the_weighted_sum_of_others_where_it_is_told_by
     assert (found[:, 1] == values_per_pair("mean-difference", data(), told)[:, 1]).all()
 
 
-@pytest.mark.parametrize("name", ["excess", "pull", "calibrated", "own-gap", "tilt"])
+def test_a_first_step_is_read_in_what_the_model_says_of_a_concept() -> None:
+    liked, unheard = effects("first-order", own())
+    assert liked > 0
+    assert unheard == pytest.approx(0.0, abs=1e-12)
+    made = data()
+    assert made.facts is not None
+    shown, steps = own().bag.shares.toarray()[:, LIKED].mean(1), made.steps
+    expected = np.cov(steps.mean(0), shown, bias=True)[0, 1] / steps.std(1).mean()
+    assert liked == pytest.approx(FIRST * expected)
+    longer = Responses(made.bag, made.groups, replace(made.facts, steps=lambda: 7 * steps))
+    assert values_per_pair("first-order", longer, CONCEPTS, own).mean(0)[0] == pytest.approx(liked)
+    untold = Responses(made.bag, made.groups, replace(made.facts, steps=None))
+    with pytest.raises(DataError, match="gradients of the start model"):
+        values_per_pair("first-order", untold, CONCEPTS, own)
+
+
+@pytest.mark.parametrize("name", ["excess", "pull", "calibrated", "own-gap", "tilt", "first-order"])
 def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
     with pytest.raises(DataError, match="asks the start model"):
         effects(name)
@@ -232,6 +259,7 @@ def test_forecasters_that_ask_the_model_say_so(name: str) -> None:
 def test_the_command_line_offers_all_forecasters() -> None:
     assert [one.value for one in Forecaster] == list(FORECASTERS) == list(get_args(ForecasterName))
     assert set(FITTED) < set(FORECASTERS)
+    assert set(DEAR) < set(FORECASTERS) - {DEFAULT, *CALIBRATED}
 
 
 def test_runs_and_benches_take_the_same_forecaster() -> None:

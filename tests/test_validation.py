@@ -33,7 +33,7 @@ from premortem.agent.validation_measure import forecasts_of, measured_against
 from premortem.interp import groups, training
 from premortem.interp.effects import INSIDE
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.forecasters import FORECASTERS, ONE_SIDED, Own, values_per_pair
+from premortem.interp.forecasters import DEAR, DEFAULT, FORECASTERS, ONE_SIDED, Own, values_per_pair
 from premortem.interp.models import load_model
 from premortem.interp.progress import NullProgress
 from premortem.interp.readout import Part, Readout
@@ -334,7 +334,7 @@ def test_the_command_trains_and_tells_how_the_forecast_did(tmp_path: Path, monke
     assert isinstance(found["findings"], list)
     assert found["movement"]["enough"]
     assert found["movement"]["margin"] > 0
-    assert {row["forecaster"] for row in found["skill"]} == set(FORECASTERS)
+    assert {row["forecaster"] for row in found["skill"]} == set(FORECASTERS) - set(DEAR)
     assert levels_of(row for row in found["skill"] if row["default"]) == {"groups", "topics", "features"}
     assert {(row["level"], row["name"]) for row in found["baselines"]} == set(
         product(("groups", "topics", "features"), ("length", "likelihood", "random features", "embedding"))
@@ -371,7 +371,7 @@ def test_a_forecast_is_made_once_for_all_answers_it_is_held_against(monkeypatch:
         responses=made, whole=made, answers=lambda: Own(made.bag, np.tile(np.arange(30), 2)),
         values=lambda name, some: values_per_pair(name, made, some, reading.answers),
     )  # fmt: skip
-    bench: Any = SimpleNamespace(reading=reading, settings=SimpleNamespace(seed=0))
+    bench: Any = SimpleNamespace(reading=reading, settings=SimpleNamespace(seed=0, forecaster=DEFAULT))
 
     def counted(*args: Any, **options: Any) -> Predicted:
         made_of.append(args)
@@ -382,7 +382,7 @@ def test_a_forecast_is_made_once_for_all_answers_it_is_held_against(monkeypatch:
     asked, other = Asked.of(range(30), 2), responses(30, {}, seed=1).bag
     both = [Answers(asked, Rollouts([], one), [Rollouts([], made.bag)]) for one in (other, made.bag)]
     first, second = measured_against(bench, 0, "groups", forecasts, both)
-    assert len(made_of) == len(FORECASTERS) == len(first.skills)
+    assert len(made_of) == len(FORECASTERS) - len(DEAR) == len(first.skills)
     assert first.effects == second.effects
     assert first.effects["mean-difference"] == pytest.approx(forecasts.values["mean-difference"].mean(0))
     assert first.skills["tilt"].slope != 0.0

@@ -20,6 +20,7 @@ from premortem.interp.discover import Discovery
 from premortem.interp.edits import edit_pair, edits_by_row, new_pairs
 from premortem.interp.encode import Fit, Reader
 from premortem.interp.errors import NoPairs, ToolError
+from premortem.interp.first_order import FirstOrder
 from premortem.interp.forecast import (
     NamedReadout,
     Reading,
@@ -156,15 +157,34 @@ class Workbench:
         return self._make_start_model()
 
     @cached_property
-    def own(self) -> Own:
-        """Answers of the start model to prompts of the data, as the main lens reads them."""
+    def _said(self) -> tuple[list[Pair], list[str], NDArray[np.int64]]:
+        """Prompts of the data, what the start model answers to each, and the prompts' numbers."""
         distinct = {pair.prompt_key(): pair for pair in self.readable}
         by_text = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by source
         drawn = (by_text * OWN_TIMES)[:OWN_ANSWERS]
         asked = [distinct[key] for key in drawn]
         texts = self.start_model.sample(asked, max_new_tokens=OWN_TOKENS, progress=self.progress)
         number = {key: i for i, key in enumerate(distinct)}
-        return Own(self.heard(asked, texts, self.progress), np.asarray([number[key] for key in drawn]))
+        return asked, texts, np.asarray([number[key] for key in drawn])
+
+    @cached_property
+    def own(self) -> Own:
+        """Answers of the start model to prompts of the data, as the main lens reads them."""
+        asked, texts, numbers = self._said
+        return Own(self.heard(asked, texts, self.progress), numbers)
+
+    @cached_property
+    def _first_order(self) -> FirstOrder:
+        """What tells what one step of DPO does."""
+        return FirstOrder(self.main.model_ref, self.start_model.cache_dir)
+
+    def _steps(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
+        """Return what a step of DPO on each of `pairs` does to the answers behind `own`; see `first_order`."""
+        start, (asked, texts, _) = self.start_model, self._said
+        answers = [(start.prompt_ids(one), start.answer_ids(text)) for one, text in zip(asked, texts, strict=True)]
+        sides = self.reader.tokens(pairs)
+        both = list(zip(sides[: len(pairs)], sides[len(pairs) :], strict=True))
+        return self._first_order.steps(start.digest, both, answers, self.progress)
 
     def heard(self, prompts: Sequence[Prompt], answers: Sequence[str], progress: Progress | None = None) -> Bag:
         """Return `answers` to `prompts` as the main lens reads them."""
@@ -336,7 +356,7 @@ class Workbench:
         def likelihoods() -> np.ndarray:
             return np.concatenate(self.start_model.token_log_likelihoods(self.reader.tokens(pairs), self.progress))
 
-        return TokenFacts(ids, likelihoods)
+        return TokenFacts(ids, likelihoods, partial(self._steps, pairs))
 
     def taught(self, named: NamedReadout) -> Readout | None:
         """Return the second lens's own readout of a concept, taught on the data as it was; None without a lens.

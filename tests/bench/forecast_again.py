@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from skill_data import SETS, make, write
 from premortem.agent.opening import data_and_lens, open_bench
 from premortem.agent.runs import RunSettings
 from premortem.agent.summary import groups_learned
-from premortem.interp.forecasters import CALIBRATED, DEFAULT, model_error, tested
+from premortem.interp.forecasters import CALIBRATED, DEFAULT, FORECASTERS, model_error, tested
 from premortem.interp.groups import group_readout
 from premortem.interp.models import load_tokenizer, resolve_model
 from premortem.interp.progress import NullProgress
@@ -57,8 +58,8 @@ def trained_on(run: Run, document: Document, data_folder: Path, work: Path) -> W
     return open_bench(settings, train, (), lens, None, NullProgress(), max_length=MAX_LENGTH)
 
 
-def again(run: Run, data_folder: Path) -> Document:
-    """Return how today's forecasts of a run's groups do, over all prompts."""
+def again(run: Run, data_folder: Path, asked: Sequence[str]) -> Document:
+    """Return how today's forecasts of a run's groups by those `asked` do, over all prompts."""
     started, document = time.perf_counter(), json.loads(run.document.read_text("utf-8"))
     with tempfile.TemporaryDirectory() as work:
         bench = trained_on(run, document, data_folder, Path(work))
@@ -68,7 +69,7 @@ def again(run: Run, data_folder: Path) -> Document:
     responses = bench.reading.responses
     error, shared = model_error(DEFAULT, readouts, bench.reading.answers), tested(DEFAULT, readouts)
     told = {}
-    for name in ASKED:  # training strays from each of them alike
+    for name in asked:  # training strays from each of them alike
         predicted = predict(
             bench.reading.values(name, readouts),
             responses.groups,
@@ -102,13 +103,17 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=[run.label for run in made], help="only this run; may repeat"
     )
+    others = [name for name in FORECASTERS if name not in ASKED]
+    parser.add_argument("--also", action="append", choices=others, default=[], help="another forecaster; may repeat")
     parser.add_argument("--json", type=Path, default=AGAIN, help="where the figures go")
     arguments = parser.parse_args()
     results = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else {}
+    asked = (*ASKED, *arguments.also)
     for run in made:
-        if run.label in results or (arguments.only and run.label not in arguments.only):
+        known = results.get(run.label, {}).get("forecasters", {})
+        if set(asked) <= set(known) or (arguments.only and run.label not in arguments.only):
             continue
-        results[run.label] = told = stamped(again(run, arguments.pairs))
+        results[run.label] = told = stamped(again(run, arguments.pairs, asked))
         arguments.json.write_text(json.dumps(results) + "\n", "utf-8")
         cells = [f"{name} {one['r2']:.2f}" for name, one in told["forecasters"].items()]
         default = told["forecasters"][DEFAULT]

@@ -401,8 +401,12 @@ def rank(concepts: Sequence[Document], one: Document, key: Callable[[Document], 
 
 
 def anew(documents: dict[str, Document], again: Document) -> str:
-    """Return what DEFAULT of the day told of each run, and what that of its own day had told."""
+    """Return what DEFAULT of the day told of each run, and what that of its own day had told.
+
+    Forecasters that were asked about some runs alone have a column, too.
+    """
     lines = []
+    others = list(dict.fromkeys(name for told in again.values() for name in told["forecasters"] if name != DEFAULT))
     for run, told in again.items():
         document, now = documents[run], told["forecasters"][DEFAULT]
         then = next((row["r2"] for row in rows_of(document, "groups") if row["forecaster"] == DEFAULT), None)
@@ -413,15 +417,26 @@ def anew(documents: dict[str, Document], again: Document) -> str:
                 short(run) + ("" if LARGE in run else ", small"),
                 figure(None if then is None else then / ceiling),
                 figure(now["r2"] / ceiling),
-                *(figure(told["forecasters"][part]["r2"] / ceiling) for part in CALIBRATED),
+                *(
+                    figure(told["forecasters"][name]["r2"] / ceiling if name in told["forecasters"] else None)
+                    for name in others
+                ),
                 f"{best / ceiling:.2f}, {named[best]}",
                 figure(now["slope"]),
                 f"{now['n_right']} of {now['n_called']}" if now["n_called"] else "none called",
                 f"{now['coverage']:.0%}",
             ]
         )
-    parts = [f"`{part}` now" for part in CALIBRATED]
-    head = ["run", "then", "now", *parts, "best baseline", "slope", "signs right", "coverage"]
+    head = [
+        "run",
+        "then",
+        "now",
+        *(f"`{name}` now" for name in others),
+        "best baseline",
+        "slope",
+        "signs right",
+        "coverage",
+    ]
     return table(head, lines)
 
 
