@@ -85,7 +85,8 @@ Forecasters = Annotated[
     Forecaster | None,
     typer.Option(
         "--forecaster",
-        help="How an effect is measured. Default: `calibrated`; `agent validate` compares them all on your data.",
+        help="How an effect is measured. Default: `calibrated`; `agent validate` compares them on your data "
+        "(`first-order`, as dear as training, where it is named).",
     ),
 ]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, or `last`.")]

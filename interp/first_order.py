@@ -62,17 +62,16 @@ class FirstOrder:
         keys = [content_id(about, *pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
         if missing:
-            with (progress or NullProgress()).stage("Gradients", len(set(map(str, answers))) + len(missing)) as stage:
-                heard: dict[str, Tensor] = {}
-                for answer in answers:
-                    if str(answer) not in heard:
-                        heard[str(answer)] = self._gradient([answer])
-                        stage.advance(1)
-                held = torch.stack([heard[str(answer)] for answer in answers])
-                for key, (chosen, rejected) in missing.items():
-                    raised = held @ self._gradient([chosen, rejected])
-                    self._known.add({key: [float(f"{x:.{DIGITS}g}") for x in raised.double().cpu().tolist()]})
-                    stage.advance(1)
+            with (progress or NullProgress()).stage("Gradients", len(answers) + len(missing)) as stage:
+
+                def gradient(sides: Sequence[Tokens]) -> Tensor:
+                    stage.advance()
+                    return self._gradient(sides)
+
+                held = torch.stack([gradient([answer]) for answer in answers])
+                for key, sides in missing.items():
+                    raised = (held @ gradient(sides)).double().cpu().tolist()
+                    self._known.add({key: [float(f"{x:.{DIGITS}g}") for x in raised]})
         return np.asarray([self._known[key] for key in keys], dtype=np.float64).reshape(len(pairs), len(answers))
 
     def _gradient(self, sides: Sequence[Tokens]) -> Tensor:

@@ -31,8 +31,8 @@ them is right, real training decides (`agent validate`); what it has said so far
   is the covariance of the concept with the reward over the start model's own answers. The reward is where a
   Bradley-Terry fit on the shares of common features begins: strongly regularised, so that it stays a sum over pairs.
 - `first-order`: the same covariance with what one small step of DPO does to the log-probability of each of those
-  answers, by the model's gradients and without features (see `first_order`). A reference: it costs as much as an epoch
-  of training, and is no better than what costs nothing.
+  answers, by the model's gradients and without features (see `first_order`). A reference: it costs what an epoch of
+  training does, and tells the order of effects, not their size.
 """
 
 from __future__ import annotations
@@ -82,8 +82,6 @@ COMMON = 0.25
 little, they are few."""
 TILT = 0.025
 """How far training goes along the reward. Fitted on real runs."""
-FIRST = 1.0
-"""How far training goes along the first step, in nats. Fitted on real runs."""
 DATA_TOKENS = 10_000
 """Tokens that the data's share of a concept counts for beside the start model's answers, which are few."""
 RARE = 0.01
@@ -248,13 +246,13 @@ def tilt(responses: Sides, readouts: Sequence[Readout], answers: Answers | None 
 def first_order(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:
     """Return what each pair adds to the covariance of amount and first step over own answers, `(n_pairs, n_concepts)`.
 
-    A step is so long that, along the gradient of one pair, it changes the answers' log-probabilities by FIRST nats on
-    the average, as a standard deviation.
+    A step is so long that, along the gradient of one pair, it changes the answers' log-probabilities by one nat on the
+    average, as a standard deviation: how far training goes is not told.
     """
     own, raised = _asked(answers), responses.steps
     said = amounts(own.bag, readouts)
     usual = float(raised.std(1).mean())
-    return np.asarray(FIRST * raised @ (said - said.mean(0)) / max(raised.shape[1] * usual, 1e-12))
+    return np.asarray(raised @ (said - said.mean(0)) / max(raised.shape[1] * usual, 1e-12))
 
 
 def calibrated(responses: Sides, readouts: Sequence[Readout], answers: Answers | None = None) -> Values:

@@ -16,7 +16,6 @@ from premortem.interp.forecasters import (
     DATA_TOKENS,
     DEAR,
     DEFAULT,
-    FIRST,
     FITTED,
     FORECASTERS,
     LEAST_GROUPS,
@@ -242,7 +241,7 @@ def test_a_first_step_is_read_in_what_the_model_says_of_a_concept() -> None:
     assert made.facts is not None
     shown, steps = own().bag.shares.toarray()[:, LIKED].mean(1), made.steps
     expected = np.cov(steps.mean(0), shown, bias=True)[0, 1] / steps.std(1).mean()
-    assert liked == pytest.approx(FIRST * expected)
+    assert liked == pytest.approx(expected)
     longer = Responses(made.bag, made.groups, replace(made.facts, steps=lambda: 7 * steps))
     assert values_per_pair("first-order", longer, CONCEPTS, own).mean(0)[0] == pytest.approx(liked)
     untold = Responses(made.bag, made.groups, replace(made.facts, steps=None))
