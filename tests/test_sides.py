@@ -11,6 +11,7 @@ import torch
 from premortem.interp.edits import edit_pair
 from premortem.interp.encode import Reader
 from premortem.interp.errors import DataError
+from premortem.interp.forecast import without_rows
 from premortem.interp.lens import load_lens
 from premortem.interp.models import load_model
 from premortem.interp.records import Dataset, Edit, Pair
@@ -133,3 +134,24 @@ def test_the_pull_is_that_of_the_tokens_that_the_lens_reads(tmp_path: Path) -> N
     ids = found.reading.whole.facts.ids()  # type: ignore[union-attr]
     assert ids.tolist() == [token for _, response in found.reader.tokens(PAIRS) for token in response]
     assert after.weighed("news").tokens == pytest.approx(whole.reading.responses.weighed("news").tokens, rel=0.5)
+
+
+def test_a_first_step_on_an_edited_pair_is_that_of_the_pair_as_it_is_now(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="peft is an optional dependency (premortem[validate])")
+    write_model(tmp_path / "model")
+    write_sae(tmp_path / "sae")
+    found = bench(tmp_path, PAIRS)
+    told = found.reading.responses.steps
+    assert told.shape == (3, len(found.said[1]))
+    assert abs(told).max() > 0
+    edit = Edit(
+        edit_id="e", finding_id="f", row=1, kind="rewrite", side="chosen", before=PAIRS[1].text("chosen"),
+        after="something else", rationale="",
+    )  # fmt: skip
+    after = found.reading_after([edit]).responses.steps
+    assert after[:2].tolist() == told[[0, 2]].tolist()
+    whole = bench(tmp_path, (PAIRS[0], edit_pair(PAIRS[1], [edit]), PAIRS[2])).reading.responses.steps
+    assert after[2] == pytest.approx(whole[1], rel=1e-4, abs=1e-4)
+    assert after[2] != pytest.approx(told[1], rel=1e-2)
+    kept = without_rows(found.reading, [0]).responses.steps
+    assert kept.tolist() == told[1:].tolist()

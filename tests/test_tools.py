@@ -143,24 +143,25 @@ def test_the_start_model_is_asked_prompts_from_all_of_a_file_and_answers_keep_th
     pairs = [Pair(row=row, prompt=f"prompt {row}?", chosen="a", rejected="b") for row in range(200)]
     asked: list[Pair] = []
     sampled = SimpleNamespace(sample=lambda prompts, **_: asked.extend(prompts) or ["c"] * len(prompts))
-    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, heard=lambda *_: None, progress=None)
-    own = Workbench.own.func(bench)
-    assert own.prompts.tolist() == [pair.row for pair in asked]
-    assert len(set(own.prompts.tolist())) == len(own.prompts) == OWN_ANSWERS < len(pairs)
-    assert min(own.prompts) < 20 and max(own.prompts) >= 180
-    assert 60 < own.prompts.mean() < 140
+    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, progress=None)
+    told, texts, numbers = Workbench.said.func(bench)
+    assert told == asked and len(texts) == len(told)
+    assert numbers.tolist() == [pair.row for pair in asked]
+    assert len(set(numbers.tolist())) == len(numbers) == OWN_ANSWERS < len(pairs)
+    assert min(numbers) < 20 and max(numbers) >= 180
+    assert 60 < numbers.mean() < 140
     again: Any = SimpleNamespace(**{**vars(bench), "readable": pairs[::-1]})
     before = {pair.prompt for pair in asked}
     asked.clear()
-    Workbench.own.func(again)
+    Workbench.said.func(again)
     assert {pair.prompt for pair in asked} == before
 
 
 def test_few_prompts_are_each_asked_twice() -> None:
     pairs = [Pair(row=row, prompt=f"prompt {row}?", chosen="a", rejected="b") for row in range(7)]
     sampled = SimpleNamespace(sample=lambda prompts, **_: ["c"] * len(prompts))
-    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, heard=lambda *_: None, progress=None)
-    assert sorted(Workbench.own.func(bench).prompts.tolist()) == sorted([*range(7)] * OWN_TIMES)
+    bench: Any = SimpleNamespace(readable=pairs, start_model=sampled, progress=None)
+    assert sorted(Workbench.said.func(bench)[2].tolist()) == sorted([*range(7)] * OWN_TIMES)
 
 
 def test_what_edits_newly_break_is_found_and_no_rows_are_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ class Workbench:
         return self._make_start_model()
 
     @cached_property
-    def _said(self) -> tuple[list[Pair], list[str], NDArray[np.int64]]:
+    def said(self) -> tuple[list[Pair], list[str], NDArray[np.int64]]:
         """Prompts of the data, what the start model answers to each, and the prompts' numbers."""
         distinct = {pair.prompt_key(): pair for pair in self.readable}
         by_text = sorted(distinct, key=lambda key: content_id("own", key))  # a file may be sorted by source
@@ -170,7 +170,7 @@ class Workbench:
     @cached_property
     def own(self) -> Own:
         """Answers of the start model to prompts of the data, as the main lens reads them."""
-        asked, texts, numbers = self._said
+        asked, texts, numbers = self.said
         return Own(self.heard(asked, texts, self.progress), numbers)
 
     @cached_property
@@ -180,7 +180,7 @@ class Workbench:
 
     def _steps(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """Return what a step of DPO on each of `pairs` does to the answers behind `own`; see `first_order`."""
-        start, (asked, texts, _) = self.start_model, self._said
+        start, (asked, texts, _) = self.start_model, self.said
         answers = [(start.prompt_ids(one), start.answer_ids(text)) for one, text in zip(asked, texts, strict=True)]
         sides = self.reader.tokens(pairs)
         both = list(zip(sides[: len(pairs)], sides[len(pairs) :], strict=True))
