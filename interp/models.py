@@ -59,7 +59,7 @@ class LoadedModel:
     @property
     def hidden_size(self) -> int:
         """Width of the residual stream, the SAE's `d_in`."""
-        return int(_text_config(self.model).hidden_size)
+        return int(text_config(self.model).hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +151,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
     A model that sees or hears too has other layers for that, as many perhaps.
     """
-    wanted = int(_text_config(model).num_hidden_layers)
+    wanted = int(text_config(model).num_hidden_layers)
     lists = [
         module
         for name, module in model.named_modules()
@@ -177,7 +177,8 @@ def _leave_file(model: nn.Module) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _text_config(model: nn.Module) -> Any:
+def text_config(model: nn.Module) -> Any:
+    """Return the configuration of the part of a model that reads text."""
     config: Any = model.config
     return config.get_text_config()
 

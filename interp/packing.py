@@ -170,6 +170,8 @@ def tree_attention(
     grouped = query.shape[1] != key.shape[1]
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for index, segment in enumerate(tree.segments):
+        if segment.start == segment.end:
+            continue
         own = slice(segment.start, segment.end)
         spans = [tree.segments[at] for at in segment.ancestors]
         keys, values = key[:, :, own], value[:, :, own]

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from premortem.interp.forward import Forward, attending
-from premortem.interp.models import LoadedModel
+from premortem.interp.models import LoadedModel, text_config
 from premortem.interp.packing import ATTENTION, Ids, Request, Tree, lay_out
 
 Tokens = tuple[list[int], list[int]]
@@ -38,13 +38,10 @@ class Scorer:
 
     def __init__(self, loaded: LoadedModel) -> None:
         """Score through `loaded`, its head included."""
-        self._loaded, self._model = loaded, loaded.model
+        self._loaded = loaded
+        self._model: Any = loaded.model
         self._on_cpu = loaded.device.type == "cpu"
-        self._vocabulary = int(self._config.get_text_config().vocab_size)
-
-    @property
-    def _config(self) -> Any:
-        return self._model.config
+        self._vocabulary = int(text_config(loaded.model).vocab_size)
 
     @cached_property
     def _opening(self) -> Ids | None:

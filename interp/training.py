@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from premortem.interp.cache_home import cache_home
 from premortem.interp.errors import ModelError, NoPairs
-from premortem.interp.models import load_model, resolve_model
+from premortem.interp.models import load_model, resolve_model, text_config
 from premortem.interp.progress import NullProgress, Progress, Stage
 from premortem.interp.quiet import quiet
 from premortem.interp.records import Pair, Record, content_id
@@ -51,9 +51,9 @@ RENDERED = "rendered pair by pair"
 """The same for pairs that TRL read out of a table before, with what other pairs have filled in as None."""
 LOGITS = 2**29
 """Logits of one step on a GPU at a time, at most: 2 GiB in float32, of which a loss holds several copies."""
-ROW = 2048
-"""Tokens of one step on a CPU at a time, at most: a model of 135M parameters holds 1.5 MiB for each until its gradient
-is known."""
+STATES = 9 * 2**22
+"""Numbers of the residual stream, in all layers, of one step on a CPU at a time, at most: some 2,000 tokens of a model
+of 135M parameters, which holds 20 times as many until the gradient is known, 3 GiB."""
 CHECKPOINTS = 8
 """Checkpoints over a training: at most so much of it is done again after an interruption."""
 
@@ -170,7 +170,7 @@ def _train(
     full = settings.method == "full"
     loaded = load_model(model_ref, packed=False, dtype=HELD)
     model: Any = loaded.model.requires_grad_(full)
-    on_cpu, vocabulary = loaded.device.type == "cpu", model.config.get_text_config().vocab_size
+    on_cpu, config = loaded.device.type == "cpu", text_config(model)
     start = StartModel(loaded, cache_dir=cache_home() / "start_model")
     reference = reference_log_likelihood(start, pairs, settings.max_length, progress)
     adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
@@ -179,7 +179,8 @@ def _train(
         open_stages.enter_context(responses_alone())
         rows = _dataset(pairs, loaded.tokenizer, reference, settings.max_length)
         steps = -(-len(rows) // settings.batch_pairs) * settings.epochs
-        together = pairs_at_once(_longest(rows), ROW if on_cpu else LOGITS // vocabulary, settings.batch_pairs)
+        most = STATES // (config.hidden_size * config.num_hidden_layers) if on_cpu else LOGITS // config.vocab_size
+        together = pairs_at_once(_longest(rows), most, settings.batch_pairs)
         arguments = DPOConfig(
             str(work),
             seed=settings.seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from premortem.interp.forward import Forward, attending
-from premortem.interp.models import LoadedModel
+from premortem.interp.models import LoadedModel, text_config
 from premortem.interp.packing import ATTENTION, Ids, Request, Tree, lay_out
 
 IGNORED = -100
@@ -51,8 +51,8 @@ def dpo_trainer(calls: Callable[[Any], Call] | None = None) -> Any:
 
 def unpadded(loaded: LoadedModel) -> Callable[[Any], Call]:
     """Return what calls a model that is, or wraps, `loaded` without padding: in one row where it can be laid out so."""
-    forward, model = Forward(loaded), cast("Any", loaded.model)
-    if forward.tree and not getattr(model.config.get_text_config(), "attention_dropout", 0):
+    forward = Forward(loaded)
+    if forward.tree and not getattr(text_config(loaded.model), "attention_dropout", 0):
         return partial(in_one_row, opening=forward.opening)
     return each_row
 

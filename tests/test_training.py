@@ -107,6 +107,20 @@ def test_what_goes_through_the_model_without_padding_tells_the_same(model: Path)
             torch.testing.assert_close(told, usual, atol=1e-5 * max(1.0, float(usual.abs().max())), rtol=1e-4)
 
 
+def test_a_side_without_any_token_adds_nothing(model: Path) -> None:
+    loaded = load_model(str(model), packed=False).model
+    utils.add_fused_lm_head(loaded)
+    ids = torch.tensor([[7, 8, 9], [0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0]])
+    labels = ids.masked_fill(mask == 0, -100)
+    told = in_one_row(loaded, np.zeros(0, np.int32))(
+        input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True
+    )
+    alone = loaded(input_ids=ids[:1], attention_mask=mask[:1], labels=labels[:1], use_cache=False, fused_lm_head=True)
+    assert told.log_probs[0].tolist() == pytest.approx(alone.log_probs[0].tolist(), abs=1e-5)
+    assert told.log_probs[1].tolist() == [0.0, 0.0]
+
+
 def test_a_model_that_cannot_be_laid_out_in_one_row_is_called_on_each(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +351,6 @@ def test_so_many_pairs_go_through_a_gpu_at_once_as_their_logits_allow(
 
 
 def test_so_many_pairs_go_through_a_cpu_at_once_as_one_row_may_hold() -> None:
-    assert [training.pairs_at_once(longest, training.ROW, 8) for longest in (100, 256, 300, 512, 1024, 5000)] == [
+    assert [training.pairs_at_once(longest, 2048, 8) for longest in (100, 256, 300, 512, 1024, 5000)] == [
         8, 4, 2, 2, 1, 1
     ]  # fmt: skip
