@@ -29,6 +29,7 @@ from premortem.interp.models import LoadedModel, load_model
 from premortem.interp.progress import NullProgress, Progress
 from premortem.interp.records import content_id
 from premortem.interp.scores import Scorer, Tokens
+from premortem.interp.trl_trainer import adapters
 
 RANK = 4
 """Rank of the adapters."""
@@ -44,6 +45,8 @@ class FirstOrder:
         self._ref = ref
         self._known = LineCache(cache_dir / "first_order.jsonl" if cache_dir else None)
         self._adapted: tuple[Scorer, list[Tensor]] | None = None
+        self._held: dict[str, Tensor] = {}
+        """Gradients of the answers asked about last, `(n_answers, n_parameters)`: each edit asks about the same."""
 
     def steps(
         self,
@@ -62,15 +65,17 @@ class FirstOrder:
         keys = [content_id(about, *pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
         if missing:
-            with (progress or NullProgress()).stage("Gradients", len(answers) + len(missing)) as stage:
+            asked = [] if about in self._held else list(answers)
+            with (progress or NullProgress()).stage("Gradients", len(asked) + len(missing)) as stage:
 
                 def gradient(sides: Sequence[Tokens]) -> Tensor:
                     stage.advance()
                     return self._gradient(sides)
 
-                held = torch.stack([gradient([answer]) for answer in answers])
+                if asked:
+                    self._held = {about: torch.stack([gradient([answer]) for answer in asked])}
                 for key, sides in missing.items():
-                    raised = (held @ gradient(sides)).double().cpu().tolist()
+                    raised = (self._held[about] @ gradient(sides)).double().cpu().tolist()
                     self._known.add({key: [float(f"{x:.{DIGITS}g}") for x in raised]})
         return np.asarray([self._known[key] for key in keys], dtype=np.float64).reshape(len(pairs), len(answers))
 
@@ -93,12 +98,11 @@ class FirstOrder:
 def adapted(loaded: LoadedModel) -> list[Tensor]:
     """Put adapters into a model, in place, and return those of their matrices that are zero and learn first."""
     try:
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
     except ImportError as error:
         raise ModelError("the forecaster `first-order` needs peft: pip install 'premortem[validate]'") from error
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        adapters = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
-        model: Any = get_peft_model(loaded.model.requires_grad_(False), adapters).eval()
+        model: Any = get_peft_model(loaded.model.requires_grad_(False), adapters(RANK)).eval()
     learnt = {name: each.requires_grad_("lora_B" in name) for name, each in model.named_parameters()}
     return [each for name, each in learnt.items() if "lora_B" in name]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -85,19 +86,18 @@ class Scorer:
         return self._padded(items) if self._opening is None else self._in_one_row(items, self._opening)
 
     def _in_one_row(self, items: Sequence[Tokens], opening: Ids) -> list[Tensor]:
-        families: dict[bytes, list[Request]] = {}
+        families: dict[bytes, list[int]] = {}
         for at, (prompt, response) in enumerate(items):
             if response:
-                ids = np.asarray(prompt, np.int32), np.asarray(response, np.int32)
-                families.setdefault(ids[0].tobytes(), []).append(Request(at.to_bytes(4, "big"), *ids))
-        places: list[list[int]] = [[] for _ in items]
+                families.setdefault(np.asarray(prompt, np.int32).tobytes(), []).append(at)
         if not families:
             return self._nothing(len(items))
-        row = lay_out(list(families.values()), opening)
-        for request, at in zip(row.requests, row.at, strict=True):
-            segment = row.segments[at]
+        row = lay_out([[_request(*items[at]) for at in family] for family in families.values()], opening)
+        places: list[list[int]] = [[] for _ in items]
+        for at, number in zip(chain.from_iterable(families.values()), row.at, strict=True):
+            segment = row.segments[number]
             before = [row.segments[segment.ancestors[-1]].end - 1] if segment.ancestors else []
-            places[int.from_bytes(request.key, "big")] = [*before, *range(segment.start, segment.end - 1)]
+            places[at] = [*before, *range(segment.start, segment.end - 1)]
         asked = torch.tensor([place for each in places for place in each], dtype=torch.long)
         targets = [response[len(response) - len(each) :] for (_, response), each in zip(items, places, strict=True)]
         with attending(self._model, ATTENTION):
@@ -146,6 +146,10 @@ def _only_states(decoder: Any, pick: Callable[[Tensor], Tensor]) -> Iterator[Non
         yield
     finally:
         handle.remove()
+
+
+def _request(prompt: list[int], response: list[int]) -> Request:
+    return Request(b"", np.asarray(prompt, np.int32), np.asarray(response, np.int32))
 
 
 def _predicts(prompt: list[int], response: list[int]) -> Tensor:

@@ -38,7 +38,7 @@ from premortem.interp.records import Pair, Record, content_id
 from premortem.interp.scores import Tokens
 from premortem.interp.start_model import StartModel
 from premortem.interp.tokens import MAX_LENGTH, tokenize, tokenize_all
-from premortem.interp.trl_trainer import dpo_trainer, responses_alone, unpadded
+from premortem.interp.trl_trainer import adapters, dpo_trainer, responses_alone, unpadded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -163,7 +163,6 @@ def _train(
     progress: Progress,
 ) -> None:
     """Train in `work`, from its last checkpoint if it has one, and leave the merged model in `work/model`."""
-    from peft import LoraConfig
     from transformers import PrinterCallback
     from trl import DPOConfig
 
@@ -173,7 +172,6 @@ def _train(
     on_cpu, config = loaded.device.type == "cpu", text_config(model)
     start = StartModel(loaded, cache_dir=cache_home() / "start_model")
     reference = reference_log_likelihood(start, pairs, settings.max_length, progress)
-    adapters = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
     with ExitStack() as open_stages:
         open_stages.enter_context(_silent())
         open_stages.enter_context(responses_alone())
@@ -210,7 +208,7 @@ def _train(
             args=arguments,
             train_dataset=rows,
             processing_class=loaded.tokenizer,
-            peft_config=None if full else adapters,
+            peft_config=None if full else adapters(settings.rank),
         )
         clock = _clock(open_stages.enter_context(progress.stage("Training", steps)), work)
         trainer.remove_callback(PrinterCallback)

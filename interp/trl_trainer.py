@@ -49,6 +49,13 @@ def dpo_trainer(calls: Callable[[Any], Call] | None = None) -> Any:
     return Trainer
 
 
+def adapters(rank: int) -> Any:
+    """Return peft's settings of the adapters that are trained: on all linear layers, with a scale of 2."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+
+
 def unpadded(loaded: LoadedModel) -> Callable[[Any], Call]:
     """Return what calls a model that is, or wraps, `loaded` without padding: in one row where it can be laid out so."""
     forward = Forward(loaded)

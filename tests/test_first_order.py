@@ -81,6 +81,16 @@ def test_what_is_known_is_not_worked_out_again(
     assert other.tolist() == first[:1].tolist()
 
 
+def test_the_answers_are_asked_about_once_for_all_edits(start: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    usual = FirstOrder._gradient
+    monkeypatch.setattr(FirstOrder, "_gradient", lambda self, sides: asked.append(len(sides)) or usual(self, sides))
+    told = FirstOrder(start.ref)
+    first = [told.steps("digest", [pair], ANSWERS).tolist() for pair in PAIRS]
+    assert asked == [1, 1, 1, 2, 2]
+    assert [one[0] for one in first] == FirstOrder(start.ref).steps("digest", PAIRS, ANSWERS).tolist()
+
+
 def test_swapped_sides_turn_a_step_and_nothing_said_adds_nothing(start: LoadedModel) -> None:
     (chosen, rejected), nothing = PAIRS[0], ([1, 5, 6], [])
     there, back, one = FirstOrder(start.ref).steps(

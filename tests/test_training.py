@@ -76,6 +76,7 @@ def test_the_head_scores_the_tokens_of_responses_alone(
     train_dpo(str(model), pairs, tmp_path, SETTINGS.model_copy(update={"epochs": 1}))
     tokens = [tokenize(pair, load_model(str(model)).tokenizer) for pair in pairs]
     assert sum(scored) == sum(len(side) for each in tokens if each is not None for side in (each.chosen, each.rejected))
+    assert len(scored) == -(-len(pairs) // SETTINGS.batch_pairs)  # the pairs of a step at once
     assert utils._use_triton is usual  # type: ignore[attr-defined]
 
 
